@@ -1,0 +1,615 @@
+"""YAML -> one frozen, checked `Config`; every problem is reported at once, with path and line."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import UserError, did_you_mean, nearest
+from pipeline.optimizer_table import OPTIMIZERS, check_arguments, check_name
+from pipeline.ranges import Choice, FloatRange, IntRange, Leaf, Range
+from pipeline.rules import (
+    Broken,
+    Either,
+    Flag,
+    Items,
+    Label,
+    Location,
+    Number,
+    OneOf,
+    Rule,
+    Text,
+    gather,
+    path_text,
+    show,
+)
+from pipeline.strict_yaml import Node, block_text, collection, decode, flow_text, parse
+
+__all__ = [
+    "ACTIVATIONS",
+    "Choice",
+    "Config",
+    "Data",
+    "FloatRange",
+    "IntRange",
+    "Model",
+    "Optimizer",
+    "Range",
+    "Registry",
+    "Search",
+    "Training",
+    "Validation",
+    "check",
+    "json_schema",
+    "load",
+    "loads",
+    "schema_text",
+    "split_overrides",
+]
+
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
+
+DEFAULT_EXPERIMENT = "optimizer-search"
+
+# What MLflow takes as the name of a registered model, and what `models:/NAME@champion` can hold:
+# no `/`, `:`, `?` or `@`, no control characters, nothing that is another path (`.`, `..`).
+_MODEL_NAME = r"^(?![. ])[^/:?@\x00-\x1f\x7f]*[^/:?@\x00-\x20\x7f]$"
+_LONGEST_MODEL_NAME = 250
+_MODEL_NAME_TEXT = (
+    "a name without '/', ':', '?' or '@' that starts neither with a dot nor with a blank"
+    " and doesn't end with one"
+)
+
+_count = Number(low=1, integer=True)
+_part = Number(low=0, high=1, open_low=True, open_high=True)
+_path = Text("a path, a URL or sklearn:NAME")
+
+
+class _Section(BaseModel):
+    """A mapping of the file. Fields under `model` and `training` are typed as in a trial's
+    configuration; in one that is still to be searched, each may hold a range instead."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """The table and its label column."""
+
+    source: Annotated[
+        str,
+        _path,
+        Field(
+            description="Path or URL of a .csv, .csv.gz, .tsv or .parquet file,"
+            " or sklearn:breast_cancer, sklearn:iris, sklearn:wine, sklearn:digits."
+        ),
+    ]
+    sha256: Annotated[
+        str | None,
+        Text("64 hexadecimal digits", r"^[0-9a-fA-F]{64}$", optional=True, lower=True),
+        Field(description="Digest of the file, checked before it is parsed; null: no check."),
+    ] = None
+    target: Annotated[str, Text(), Field(description="The label column; two labels or more.")]
+    positive: Annotated[
+        str | int | float | bool | None,
+        Label(),
+        Field(description="Two labels: the one that counts as 1; null: the greater."),
+    ] = None
+    drop: Annotated[
+        tuple[str, ...],
+        Items(Text("a column name"), what="a list of column names", unique=True),
+        Field(description="Columns to leave out."),
+    ] = ()
+    test: Annotated[
+        float | str,
+        Either(Text("a path or URL"), _part),
+        Field(description="Fraction of the rows to hold out, stratified; or a file of test rows."),
+    ] = 0.25
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        parts: list[tuple[Location, str]] = []
+        if self.target in self.drop:
+            where = ("drop", self.drop.index(self.target))
+            parts.append((where, f"must leave the target in; got {show(self.target)}"))
+        if self.test == self.source:
+            parts.append((("test",), f"must be another file than data.source; got {self.test!r}"))
+        if parts:
+            raise Broken(*parts).for_pydantic()
+        return self
+
+
+class Validation(_Section):
+    """How a trial is estimated: `folds` stratified folds, `repeats` times over."""
+
+    folds: Annotated[
+        int, _count, Field(description="Stratified folds; 1: one hold-out of `fraction`.")
+    ] = 5
+    repeats: Annotated[int, _count, Field(description="How often to split anew.")] = 1
+    fraction: Annotated[
+        float, _part, Field(description="Fraction that validates, when folds is 1.")
+    ] = 0.2
+
+
+class Model(_Section):
+    """The network: fully connected layers."""
+
+    hidden: Annotated[
+        tuple[int, ...],
+        Leaf(Items(Leaf(_count), what="a list of layer widths")),
+        Field(description="Widths of the hidden layers; [] is logistic regression."),
+    ] = (64, 32)
+    activation: Annotated[
+        str, Leaf(OneOf(ACTIVATIONS)), Field(description="After each hidden layer.")
+    ] = "relu"
+    dropout: Annotated[
+        float,
+        Leaf(Number(low=0, high=1, open_high=True)),
+        Field(description="Probability of dropping a hidden unit."),
+    ] = 0.0
+    batch_norm: Annotated[
+        bool, Leaf(Flag()), Field(description="Batch normalisation before each activation.")
+    ] = False
+
+
+class Training(_Section):
+    """The loop over epochs."""
+
+    epochs: Annotated[int, Leaf(_count), Field(description="Epochs at most.")] = 100
+    batch_size: Annotated[int, Leaf(_count), Field(description="Rows per step.")] = 64
+    patience: Annotated[
+        int | None,
+        Leaf(Number(low=1, integer=True, optional=True)),
+        Field(description="Epochs without a lower validation loss; null: run them all."),
+    ] = 20
+    device: Annotated[
+        str,
+        Leaf(OneOf(("auto", "cpu", "cuda"), r"^cuda:[0-9]{1,3}$", "cuda:N")),
+        Field(description="auto: the first GPU where there is one, else the CPU."),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A class of torch.optim with keyword arguments, each a value or a range.
+
+    An argument that is left out has torch's default. Raises `UserError`.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        try:
+            checked = check_arguments(check_name(self.name), self.arguments)
+        except Broken as broken:
+            raise UserError([path_text(where) + text for where, text in broken.parts]) from None
+        object.__setattr__(self, "arguments", checked)
+
+
+@dataclass(frozen=True)
+class _OptimizerRule(Rule):
+    @property
+    def expected(self) -> str:
+        return "a mapping with `name` and arguments, such as {name: SGD, lr: 0.1}"
+
+    def convert(self, value: Any) -> Optimizer:
+        if isinstance(value, Optimizer):
+            return value
+        if not isinstance(value, Mapping):
+            raise self.refuse(value)
+        arguments = dict(value)
+        parts: list[tuple[Location, str]] = []
+        if "name" not in arguments:
+            hint = did_you_mean("name", [str(key) for key in arguments])
+            raise Broken(((), f"must have a `name`, such as {{name: SGD, lr: 0.1}}{hint}"))
+        name = gather(check_name, arguments.pop("name"), "name", parts)
+        if parts:
+            raise Broken(*parts)
+        return Optimizer(name, check_arguments(name, arguments))
+
+    def json_schema(self) -> dict[str, Any]:
+        return {
+            "oneOf": [
+                {
+                    "title": name,
+                    "type": "object",
+                    "properties": {"name": {"const": name}}
+                    | {
+                        key: argument.rule.json_schema() | {"default": plain(argument.default)}
+                        for key, argument in arguments.items()
+                    },
+                    "required": ["name"],
+                    "additionalProperties": False,
+                }
+                for name, arguments in OPTIMIZERS.items()
+            ]
+        }
+
+
+DEFAULT_OPTIMIZERS = tuple(
+    Optimizer(name, {"lr": FloatRange(low, high, log=True)})
+    for name, low, high in (
+        ("SGD", 1e-3, 1.0),
+        ("Adagrad", 1e-3, 1.0),
+        ("RMSprop", 1e-4, 1e-1),
+        ("Adam", 1e-4, 1e-1),
+        ("AdamW", 1e-4, 1e-1),
+    )
+)
+
+
+class Search(_Section):
+    """How the ranges are searched."""
+
+    trials: Annotated[
+        int,
+        _count,
+        Field(description="The whole budget: a resumed search runs only what is missing."),
+    ] = 40
+    objective: Annotated[
+        Literal["val_accuracy", "val_loss"],
+        OneOf(("val_accuracy", "val_loss")),
+        Field(description="What the best trial is best in."),
+    ] = "val_accuracy"
+    sampler: Annotated[
+        Literal["tpe", "random", "qmc", "gp"],
+        OneOf(("tpe", "random", "qmc", "gp")),
+        Field(description="Optuna's sampler."),
+    ] = "tpe"
+    pruner: Annotated[
+        Literal["none", "median", "halving"],
+        OneOf(("none", "median", "halving")),
+        Field(description="Which trials are stopped early."),
+    ] = "none"
+
+
+class Registry(_Section):
+    """Where the best model is registered."""
+
+    name: Annotated[
+        str,
+        Text(_MODEL_NAME_TEXT, _MODEL_NAME, longest=_LONGEST_MODEL_NAME),
+        Field(description="Registered model; default: the experiment's name."),
+    ] = DEFAULT_EXPERIMENT
+
+
+class Config(_Section):
+    """A configuration that keeps every rule: of a search, or, without ranges, of one trial."""
+
+    experiment: Annotated[
+        str, Text(longest=500), Field(description="MLflow experiment, created when missing.")
+    ] = DEFAULT_EXPERIMENT
+    seed: Annotated[
+        int,
+        Number(low=0, high=2**32, open_high=True, integer=True),
+        Field(description="Everything random follows from it."),
+    ] = 0
+    data: Data
+    validation: Validation = Validation()
+    model: Model = Model()
+    training: Training = Training()
+    optimizers: Annotated[
+        tuple[Optimizer, ...],
+        Items(_OptimizerRule(), what="a list of at least one optimizer", least=1),
+        Field(
+            description="torch.optim class names with their keyword arguments;"
+            " one entry is drawn per trial."
+        ),
+    ] = DEFAULT_OPTIMIZERS
+    search: Search = Search()
+    registry: Registry = Registry()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_model(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("experiment"), str):
+            return values
+        registry = values.get("registry", {})
+        if not isinstance(registry, dict) or "name" in registry:
+            return values
+        return values | {"registry": registry | {"name": model_name(values["experiment"])}}
+
+    def ranges(self) -> dict[str, Range]:
+        """Every range by its dotted path: `model.hidden.0`, `optimizers.2.betas.0`."""
+        return {path: value for path, value in _leaves(self, "", True) if isinstance(value, Range)}
+
+    def at(self, entry: int, values: Mapping[str, Any]) -> "Config":
+        """The configuration of one trial: this one with the optimizer `entry` (from 0) alone and
+        every range replaced by its value.
+
+        `values`: dotted path, as in `ranges()`, to value, for every range outside of `optimizers`
+        and of the entry; the index in `optimizers.2.lr` is the one that the entry has here.
+        Raises `ValueError` when the paths are others, `UserError` when a value breaks its rule.
+        """
+        own = f"optimizers.{entry}."
+        needed = {
+            path
+            for path in self.ranges()
+            if path.startswith(own) or not path.startswith("optimizers.")
+        }
+        if needed != values.keys():
+            raise ValueError(f"values for {sorted(needed)} needed, got {sorted(values)}")
+        mapping = self.to_plain()
+        for path, value in values.items():
+            *way, last = path.split(".")
+            place = mapping
+            for part in way:
+                place = place[int(part) if isinstance(place, list) else part]
+            place[int(last) if isinstance(place, list) else last] = plain(value)
+        mapping["optimizers"] = [mapping["optimizers"][entry]]
+        return check(mapping)
+
+    def flat(self) -> dict[str, str]:
+        """Every leaf by its dotted path, as text. A list of values and a range are one leaf each,
+        written as in YAML: `[64, 32]`, `{low: 0.001, high: 1.0, log: true}`."""
+        return {
+            path: value if isinstance(value, str) else flow_text(plain(value))
+            for path, value in _leaves(self, "", False)
+        }
+
+    def to_plain(self) -> dict[str, Any]:
+        """As dicts, lists and scalars, in the form of the file, every default written out."""
+        mapping: dict[str, Any] = plain(self)
+        return mapping
+
+    def to_yaml(self) -> str:
+        """As YAML that `loads` reads back to an equal configuration."""
+        return block_text(self.to_plain())
+
+
+def plain(value: Any) -> Any:
+    """A configuration or a part of it as dicts, lists and scalars, in the form of the file."""
+    if isinstance(value, BaseModel):
+        return {key: plain(getattr(value, key)) for key in type(value).model_fields}
+    if isinstance(value, Optimizer):
+        return {"name": value.name} | {key: plain(one) for key, one in value.arguments.items()}
+    if isinstance(value, Range):
+        return value.to_plain()
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _leaves(value: Any, path: str, into_lists: bool) -> Iterator[tuple[str, Any]]:
+    children: Iterator[tuple[Any, Any]] | None = None
+    if isinstance(value, BaseModel):
+        children = ((key, getattr(value, key)) for key in type(value).model_fields)
+    elif isinstance(value, Optimizer):
+        children = iter({"name": value.name, **value.arguments}.items())
+    elif isinstance(value, tuple) and (into_lists or any(isinstance(v, Optimizer) for v in value)):
+        children = iter(enumerate(value))
+    if children is None:
+        yield path, value
+        return
+    for key, child in children:
+        yield from _leaves(child, f"{path}.{key}" if path else str(key), into_lists)
+
+
+def model_name(experiment: str) -> str:
+    """The experiment's name as one that a registered model can have."""
+    name = "".join("-" if c in "/:?@" or ord(c) < 32 or ord(c) == 127 else c for c in experiment)
+    return name.lstrip(". ")[:_LONGEST_MODEL_NAME].rstrip() or DEFAULT_EXPERIMENT
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a file, with `overrides` (`a.b=value`, the value in YAML) put over it.
+
+    Raises `UserError` with every problem: `configs/x.yaml:12: training.epochs: must be ...`.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file{_nearest_file(path)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: must be a YAML file; got a folder") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return loads(content, str(path), overrides)
+
+
+def loads(content: str | bytes, name: str, overrides: Sequence[str] = ()) -> Config:
+    """As `load`, of what stands in a file; `name` is what messages call it."""
+    text = content if isinstance(content, str) else decode(content, name)
+    problems: list[str] = []
+    root = parse(text, lambda line: f"{name}:{line}", problems)
+    if root is None or root.value is None:
+        raise UserError(f"{name}: is empty; data.source and data.target must be given at least")
+    if not isinstance(root.value, dict):
+        found = show(root.plain())
+        raise UserError(f"{root.where}: must be a mapping of keys to values; got {found}")
+    for override in overrides:
+        root = _override(root, override, problems)
+    return _check(root.plain(), root, problems)
+
+
+def check(mapping: Mapping[str, Any]) -> Config:
+    """A configuration from dicts, lists and scalars in the form of the file. Raises `UserError`."""
+    return _check(dict(mapping), None, [])
+
+
+def split_overrides(text: str) -> list[str]:
+    """`a.b=1 c.d=2` -> its parts, as a shell splits them; a blank within brackets doesn't part.
+
+    Raises `UserError` when a quote is not closed.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"set: must be KEY=VALUE parts; got {show(text)}: {error}") from None
+    parts: list[str] = []
+    open_brackets = 0
+    for word in words:
+        if open_brackets > 0:
+            parts[-1] += " " + word
+        else:
+            parts.append(word)
+            open_brackets = 0
+        open_brackets += sum(map(word.count, "[{")) - sum(map(word.count, "]}"))
+    return parts
+
+
+def json_schema() -> dict[str, Any]:
+    """What a file may hold, as JSON Schema (draft 7, which editors understand best)."""
+    schema = Config.model_json_schema()
+    for section in schema["properties"].values():
+        if "$ref" in section or "items" in section:
+            section.pop("default", None)
+    described = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Configuration of a search",
+        "description": "Any leaf under model, training and optimizers is a value or a range.",
+        **{key: value for key, value in schema.items() if key not in ("title", "description")},
+    }
+    return _share_ranges(described)
+
+
+def schema_text() -> str:
+    """`json_schema()` as the text of a file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _share_ranges(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with each form of leaf that stands in it several times written once."""
+    names: dict[str, str] = {}
+    shared: dict[str, Any] = {}
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, list):
+            return [walk(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        value = {key: walk(one) for key, one in value.items()}
+        if "properties" not in value:
+            value.pop("title", None)  # pydantic's, which only repeats the key
+        if "anyOf" not in value:
+            return value
+        forms = value.pop("anyOf")
+        text = json.dumps(forms, sort_keys=True)
+        if text not in names:
+            names[text] = f"Leaf{len(names) + 1}"
+            shared[names[text]] = {"anyOf": forms}
+        return {"$ref": f"#/$defs/{names[text]}", **value}
+
+    walked: dict[str, Any] = walk(schema)
+    walked["$defs"] |= shared
+    return walked
+
+
+def _override(root: Node, override: str, problems: list[str]) -> Node:
+    shown = override if len(override) <= 80 else override[:77] + "..."
+    where = f"--set {shown}"
+    key, equals, text = override.partition("=")
+    way = key.strip().split(".")
+    if not equals or not all(way):
+        form = "KEY=VALUE with a dotted path, such as training.epochs=20"
+        problems.append(f"{where}: must be {form}")
+        return root
+    try:
+        value = parse(text, lambda line: where, problems)
+        return _put(root, way, value or Node(None, where), where, "")
+    except UserError as error:
+        problems.extend(error.problems)
+        return root
+
+
+def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> Node:
+    if not way:
+        return value
+    first, rest = way[0], way[1:]
+    below = f"{path}.{first}" if path else first
+    children = {} if node.value is None else node.value
+    if isinstance(children, dict):
+        child = children.get(first)
+        if child is None:
+            default = _default_at(below)
+            child = Node({}, where) if default is None else parse(default, lambda line: where, [])
+            assert child is not None
+        return collection(children | {first: _put(child, rest, value, where, below)}, node.where)
+    if isinstance(children, tuple):
+        if not (first.isascii() and first.isdigit() and int(first) < len(children)):
+            entries = f"0 to {len(children) - 1}" if children else "none: it is empty"
+            raise UserError(f"{where}: {path}: has the entries {entries}; got {first!r}")
+        index = int(first)
+        changed = _put(children[index], rest, value, where, below)
+        return collection((*children[:index], changed, *children[index + 1 :]), node.where)
+    raise UserError(f"{where}: {below}: {path} is {show(node.value)}, so it has no {first!r}")
+
+
+def _default_at(path: str) -> str | None:
+    """The default list that an override reaches into, as YAML."""
+    defaults = {"optimizers": DEFAULT_OPTIMIZERS, "model.hidden": Model().hidden}
+    return flow_text(plain(defaults[path])) if path in defaults else None
+
+
+def _check(mapping: dict[str, Any], root: Node | None, problems: list[str]) -> Config:
+    config = None
+    try:
+        config = Config.model_validate(mapping)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            place = f"{root.nearest(details['loc']).where}: " if root is not None else ""
+            problems.append(f"{place}{path_text(details['loc'])}{_sentence(details)}")
+    if config is None or problems:
+        raise UserError(sorted(problems, key=_line))
+    return config
+
+
+def _line(problem: str) -> float:
+    """The line that a problem names; overrides come last."""
+    place = problem.split(": ", 1)[0]
+    line = place.rpartition(":")[2]
+    return int(line) if line.isascii() and line.isdigit() else float("inf")
+
+
+def _sentence(details: ErrorDetails) -> str:
+    kind, where = details["type"], details["loc"]
+    if kind == "missing":
+        needs = " as a mapping with `source` and `target`" if where == ("data",) else ""
+        return f"must be given{needs}"
+    if kind == "extra_forbidden":
+        return "unknown key" + _known_key(where)
+    if kind == "model_type":
+        return f"must be a mapping of keys to values; got {show(details['input'])}"
+    return details["msg"]
+
+
+def _known_key(where: Location) -> str:
+    """What an unknown key was probably meant to be."""
+    *way, key = map(str, where)
+    section: type[BaseModel] = Config
+    for part in way:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        section = annotation
+    siblings = list(section.model_fields)
+    if hint := did_you_mean(key, siblings):
+        return hint
+    elsewhere = {path.rpartition(".")[2]: path for path in _paths()}
+    found = nearest(key, elsewhere)
+    return f"; did you mean {elsewhere[found]!r}?" if found else f"; known are {_listed(siblings)}"
+
+
+def _paths() -> Iterator[str]:
+    for key, field in Config.model_fields.items():
+        yield key
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{key}.{name}" for name in field.annotation.model_fields)
+    yield "optimizers.0.lr"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        siblings = [one.name for one in path.parent.iterdir() if one.is_file()]
+    except OSError:
+        return f"; there is no folder {path.parent} either"
+    preferred = [one for one in siblings if one.endswith((".yaml", ".yml"))]
+    found = nearest(path.name, preferred) or nearest(path.name, siblings)
+    return f"; did you mean {str(path.with_name(found))!r}?" if found else ""
