@@ -1,9 +1,7 @@
 """YAML -> one frozen, checked `Config`; every problem is reported at once, with path and line."""
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import UserError, did_you_mean, nearest
-from pipeline.optimizer_table import OPTIMIZERS, check_arguments, check_name
-from pipeline.ranges import Choice, FloatRange, IntRange, Leaf, Range
+from pipeline.json_schema import tidy
+from pipeline.optimizer_entry import Optimizer, OptimizerRule
+from pipeline.overrides import apply_override, split_overrides
+from pipeline.ranges import Choice, FloatRange, IntRange, Leaf, Range, plain
 from pipeline.rules import (
     Broken,
     Either,
@@ -22,13 +22,11 @@ from pipeline.rules import (
     Location,
     Number,
     OneOf,
-    Rule,
     Text,
-    gather,
     path_text,
     show,
 )
-from pipeline.strict_yaml import Node, block_text, collection, decode, flow_text, parse
+from pipeline.strict_yaml import Node, block_text, decode, flow_text, parse
 
 __all__ = [
     "ACTIVATIONS",
@@ -61,8 +59,7 @@ DEFAULT_EXPERIMENT = "optimizer-search"
 _MODEL_NAME = r"^(?![. ])[^/:?@\x00-\x1f\x7f]*[^/:?@\x00-\x20\x7f]$"
 _LONGEST_MODEL_NAME = 250
 _MODEL_NAME_TEXT = (
-    "a name without '/', ':', '?' or '@' that starts neither with a dot nor with a blank"
-    " and doesn't end with one"
+    "a name without '/', ':', '?' or '@', without a dot at its start and blanks at its ends"
 )
 
 _count = Number(low=1, integer=True)
@@ -75,6 +72,10 @@ class _Section(BaseModel):
     configuration; in one that is still to be searched, each may hold a range instead."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_plain(self) -> dict[str, Any]:
+        """As dicts, lists and scalars, in the form of the file, every default written out."""
+        return {key: plain(getattr(self, key)) for key in type(self).model_fields}
 
 
 class Data(_Section):
@@ -173,64 +174,6 @@ class Training(_Section):
     ] = "auto"
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """A class of torch.optim with keyword arguments, each a value or a range.
-
-    An argument that is left out has torch's default. Raises `UserError`.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        try:
-            checked = check_arguments(check_name(self.name), self.arguments)
-        except Broken as broken:
-            raise UserError([path_text(where) + text for where, text in broken.parts]) from None
-        object.__setattr__(self, "arguments", checked)
-
-
-@dataclass(frozen=True)
-class _OptimizerRule(Rule):
-    @property
-    def expected(self) -> str:
-        return "a mapping with `name` and arguments, such as {name: SGD, lr: 0.1}"
-
-    def convert(self, value: Any) -> Optimizer:
-        if isinstance(value, Optimizer):
-            return value
-        if not isinstance(value, Mapping):
-            raise self.refuse(value)
-        arguments = dict(value)
-        parts: list[tuple[Location, str]] = []
-        if "name" not in arguments:
-            hint = did_you_mean("name", [str(key) for key in arguments])
-            raise Broken(((), f"must have a `name`, such as {{name: SGD, lr: 0.1}}{hint}"))
-        name = gather(check_name, arguments.pop("name"), "name", parts)
-        if parts:
-            raise Broken(*parts)
-        return Optimizer(name, check_arguments(name, arguments))
-
-    def json_schema(self) -> dict[str, Any]:
-        return {
-            "oneOf": [
-                {
-                    "title": name,
-                    "type": "object",
-                    "properties": {"name": {"const": name}}
-                    | {
-                        key: argument.rule.json_schema() | {"default": plain(argument.default)}
-                        for key, argument in arguments.items()
-                    },
-                    "required": ["name"],
-                    "additionalProperties": False,
-                }
-                for name, arguments in OPTIMIZERS.items()
-            ]
-        }
-
-
 DEFAULT_OPTIMIZERS = tuple(
     Optimizer(name, {"lr": FloatRange(low, high, log=True)})
     for name, low, high in (
@@ -295,7 +238,7 @@ class Config(_Section):
     training: Training = Training()
     optimizers: Annotated[
         tuple[Optimizer, ...],
-        Items(_OptimizerRule(), what="a list of at least one optimizer", least=1),
+        Items(OptimizerRule(), what="a list of at least one optimizer", least=1),
         Field(
             description="torch.optim class names with their keyword arguments;"
             " one entry is drawn per trial."
@@ -352,25 +295,9 @@ class Config(_Section):
             for path, value in _leaves(self, "", False)
         }
 
-    def to_plain(self) -> dict[str, Any]:
-        """As dicts, lists and scalars, in the form of the file, every default written out."""
-        mapping: dict[str, Any] = plain(self)
-        return mapping
-
     def to_yaml(self) -> str:
         """As YAML that `loads` reads back to an equal configuration."""
         return block_text(self.to_plain())
-
-
-def plain(value: Any) -> Any:
-    """A configuration or a part of it as dicts, lists and scalars, in the form of the file."""
-    if isinstance(value, BaseModel):
-        return {key: plain(getattr(value, key)) for key in type(value).model_fields}
-    if isinstance(value, Optimizer):
-        return {"name": value.name} | {key: plain(one) for key, one in value.arguments.items()}
-    if isinstance(value, Range):
-        return value.to_plain()
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _leaves(value: Any, path: str, into_lists: bool) -> Iterator[tuple[str, Any]]:
@@ -422,7 +349,7 @@ def loads(content: str | bytes, name: str, overrides: Sequence[str] = ()) -> Con
         found = show(root.plain())
         raise UserError(f"{root.where}: must be a mapping of keys to values; got {found}")
     for override in overrides:
-        root = _override(root, override, problems)
+        root = apply_override(root, override, _default_at, problems)
     return _check(root.plain(), root, problems)
 
 
@@ -431,112 +358,14 @@ def check(mapping: Mapping[str, Any]) -> Config:
     return _check(dict(mapping), None, [])
 
 
-def split_overrides(text: str) -> list[str]:
-    """`a.b=1 c.d=2` -> its parts, as a shell splits them; a blank within brackets doesn't part.
-
-    Raises `UserError` when a quote is not closed.
-    """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UserError(f"set: must be KEY=VALUE parts; got {show(text)}: {error}") from None
-    parts: list[str] = []
-    open_brackets = 0
-    for word in words:
-        if open_brackets > 0:
-            parts[-1] += " " + word
-        else:
-            parts.append(word)
-            open_brackets = 0
-        open_brackets += sum(map(word.count, "[{")) - sum(map(word.count, "]}"))
-    return parts
-
-
 def json_schema() -> dict[str, Any]:
     """What a file may hold, as JSON Schema (draft 7, which editors understand best)."""
-    schema = Config.model_json_schema()
-    for section in schema["properties"].values():
-        if "$ref" in section or "items" in section:
-            section.pop("default", None)
-    described = {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Configuration of a search",
-        "description": "Any leaf under model, training and optimizers is a value or a range.",
-        **{key: value for key, value in schema.items() if key not in ("title", "description")},
-    }
-    return _share_ranges(described)
+    return tidy(Config.model_json_schema())
 
 
 def schema_text() -> str:
     """`json_schema()` as the text of a file."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _share_ranges(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with each form of leaf that stands in it several times written once."""
-    names: dict[str, str] = {}
-    shared: dict[str, Any] = {}
-
-    def walk(value: Any) -> Any:
-        if isinstance(value, list):
-            return [walk(one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        value = {key: walk(one) for key, one in value.items()}
-        if "properties" not in value:
-            value.pop("title", None)  # pydantic's, which only repeats the key
-        if "anyOf" not in value:
-            return value
-        forms = value.pop("anyOf")
-        text = json.dumps(forms, sort_keys=True)
-        if text not in names:
-            names[text] = f"Leaf{len(names) + 1}"
-            shared[names[text]] = {"anyOf": forms}
-        return {"$ref": f"#/$defs/{names[text]}", **value}
-
-    walked: dict[str, Any] = walk(schema)
-    walked["$defs"] |= shared
-    return walked
-
-
-def _override(root: Node, override: str, problems: list[str]) -> Node:
-    shown = override if len(override) <= 80 else override[:77] + "..."
-    where = f"--set {shown}"
-    key, equals, text = override.partition("=")
-    way = key.strip().split(".")
-    if not equals or not all(way):
-        form = "KEY=VALUE with a dotted path, such as training.epochs=20"
-        problems.append(f"{where}: must be {form}")
-        return root
-    try:
-        value = parse(text, lambda line: where, problems)
-        return _put(root, way, value or Node(None, where), where, "")
-    except UserError as error:
-        problems.extend(error.problems)
-        return root
-
-
-def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> Node:
-    if not way:
-        return value
-    first, rest = way[0], way[1:]
-    below = f"{path}.{first}" if path else first
-    children = {} if node.value is None else node.value
-    if isinstance(children, dict):
-        child = children.get(first)
-        if child is None:
-            default = _default_at(below)
-            child = Node({}, where) if default is None else parse(default, lambda line: where, [])
-            assert child is not None
-        return collection(children | {first: _put(child, rest, value, where, below)}, node.where)
-    if isinstance(children, tuple):
-        if not (first.isascii() and first.isdigit() and int(first) < len(children)):
-            entries = f"0 to {len(children) - 1}" if children else "none: it is empty"
-            raise UserError(f"{where}: {path}: has the entries {entries}; got {first!r}")
-        index = int(first)
-        changed = _put(children[index], rest, value, where, below)
-        return collection((*children[:index], changed, *children[index + 1 :]), node.where)
-    raise UserError(f"{where}: {below}: {path} is {show(node.value)}, so it has no {first!r}")
 
 
 def _default_at(path: str) -> str | None:
@@ -590,7 +419,9 @@ def _known_key(where: Location) -> str:
         return hint
     elsewhere = {path.rpartition(".")[2]: path for path in _paths()}
     found = nearest(key, elsewhere)
-    return f"; did you mean {elsewhere[found]!r}?" if found else f"; known are {_listed(siblings)}"
+    return (
+        f"; did you mean {elsewhere[found]!r}?" if found else f"; known are {', '.join(siblings)}"
+    )
 
 
 def _paths() -> Iterator[str]:
@@ -599,10 +430,6 @@ def _paths() -> Iterator[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from (f"{key}.{name}" for name in field.annotation.model_fields)
     yield "optimizers.0.lr"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def _nearest_file(path: Path) -> str:

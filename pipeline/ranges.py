@@ -81,10 +81,17 @@ class Choice:
 
     def to_plain(self) -> dict[str, Any]:
         """As it stands in the file."""
-        return {"choice": [list(one) if isinstance(one, tuple) else one for one in self.choice]}
+        return {"choice": plain(self.choice)}
 
 
 Range = FloatRange | IntRange | Choice
+
+
+def plain(value: Any) -> Any:
+    """A configuration or a part of it as dicts, lists and scalars, in the form of the file."""
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value.to_plain() if hasattr(value, "to_plain") else value
 
 
 @dataclass(frozen=True)

@@ -129,11 +129,13 @@ class Number(Rule):
     def convert(self, value: Any) -> int | float | None:
         if value is None and self.optional:
             return None
-        kind = numbers.Integral if self.integer else numbers.Real
+        kind = numbers.Integral if self.integer else numbers.Real  # NumPy's scalars as well
         if isinstance(value, bool) or not isinstance(value, kind):
             raise self.refuse(value, _hint(value))
+        number: int | float
         try:
-            number = int(value) if self.integer else float(value)
+            number = int(value) if isinstance(value, numbers.Integral) else float(value)
+            number = number if self.integer else float(number)
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):

@@ -144,7 +144,8 @@ class _Builder:
         self._open: list[tuple[str | None, _Frame]] = []
 
     def take(self, event: yaml.Event) -> None:
-        where = self._where(event.start_mark.line + 1)
+        mark = event.start_mark
+        where = self._where(mark.line + 1 if mark is not None else 1)
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -183,7 +184,7 @@ class _Builder:
         else:
             self.root = node
 
-    def _check_tag(self, event: yaml.NodeEvent, where: str) -> None:
+    def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, where: str) -> None:
         tag: str | None = event.tag
         if tag is not None and tag not in _STRING_TAGS:
             shown = tag.replace("tag:yaml.org,2002:", "!!")
