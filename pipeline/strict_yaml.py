@@ -41,6 +41,7 @@ class Node:
     text: str = ""  # of a scalar, as written: keys are text, whatever they look like
     size: int = 1
     depth: int = 0
+    merges: bool = False  # the key <<, not in quotes
 
     def plain(self) -> Any:
         """The value as dicts, lists and scalars."""
@@ -111,9 +112,12 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
         said = " ".join(filter(None, (error.context, error.problem)))
         hint = "; indent with blanks, not with tabs" if "'\\t'" in said else ""
         raise UserError(f"{where(line)}: not YAML: {said}{hint}") from None
+    except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\\U00110000"
+        found = "an escape of a character that does not exist"
+        raise UserError(f"{where(builder.line)}: not YAML: {found}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        found = f"the character U+{ord(error.character):04X}"
+        found = f"the character U+{error.character:04X}"
         raise UserError(f"{where(line)}: not YAML: {found} is not allowed in it") from None
     return builder.root
 
@@ -137,6 +141,7 @@ class _Builder:
 
     def __init__(self, where: Callable[[int], str], problems: list[str]) -> None:
         self.root: Node | None = None
+        self.line = 1  # where the last event ended
         self._where = where
         self._problems = problems
         self._documents = 0
@@ -146,6 +151,7 @@ class _Builder:
     def take(self, event: yaml.Event) -> None:
         mark = event.start_mark
         where = self._where(mark.line + 1 if mark is not None else 1)
+        self.line = event.end_mark.line + 1 if event.end_mark is not None else self.line
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -166,8 +172,9 @@ class _Builder:
             self._check_tag(event, where)
             plain = event.implicit[0] and event.tag is None
             plain = plain or event.tag not in (None, *_STRING_TAGS)
-            value = resolve(event.value) if plain else event.value
-            self._add(Node(value, where, event.value), event.anchor)
+            text = _characters(event.value, where)
+            value = resolve(text) if plain else text
+            self._add(Node(value, where, text, merges=plain and text == "<<"), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise UserError(f"{where}: *{event.anchor} has no anchor &{event.anchor} before it")
@@ -246,7 +253,7 @@ class _Mapping(_Frame):
             self._key = node
             return
         key, self._key = self._key, None
-        if key.text == "<<" and key.value == "<<":
+        if key.merges:
             self._merge(node, key.where)
         elif key.text in self._own:
             line = self._own[key.text].where.rpartition(":")[2]
@@ -271,6 +278,16 @@ class _Mapping(_Frame):
 
     def close(self) -> Node:
         return collection(self._merged | self._own, self._where)
+
+
+def _characters(text: str, where: str) -> str:
+    """The text with escaped surrogate pairs, as JSON writes them, joined."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not YAML: half of an escaped surrogate pair") from None
 
 
 def _check_depth(depth: int, where: str) -> None:
