@@ -58,9 +58,7 @@ DEFAULT_EXPERIMENT = "optimizer-search"
 # no `/`, `:`, `?` or `@`, no control characters, nothing that is another path (`.`, `..`).
 _MODEL_NAME = r"^(?![. ])[^/:?@\x00-\x1f\x7f]*[^/:?@\x00-\x20\x7f]$"
 _LONGEST_MODEL_NAME = 250
-_MODEL_NAME_TEXT = (
-    "a name without '/', ':', '?' or '@', without a dot at its start and blanks at its ends"
-)
+_MODEL_NAME_TEXT = "a name without '/', ':', '?', '@', a dot at its start or blanks at its ends"
 
 _count = Number(low=1, integer=True)
 _part = Number(low=0, high=1, open_low=True, open_high=True)

@@ -82,7 +82,7 @@ def argument(name: str, key: str) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_a_value_is_accepted_where_torch_accepts_it(name: str, data: st.DataObject) -> None:
     keys = data.draw(st.sets(st.sampled_from(list(OPTIMIZERS[name])), max_size=3))
@@ -144,7 +144,7 @@ def test_arguments_that_are_refused(key: str) -> None:
         (
             "SGD",
             {"nesterov": {"choice": [False, True]}, "momentum": {"low": 0, "high": 0.9}},
-            ["nesterov: `momentum > 0` and `dampening = 0` must hold for `nesterov: true`, but got"],
+            ["nesterov: `momentum > 0` and `dampening = 0` must hold for `nesterov: true`"],
         ),
         (
             "SGD",
