@@ -3,28 +3,35 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import UserError, did_you_mean, nearest
 from pipeline.json_schema import tidy
 from pipeline.optimizer_entry import Optimizer, OptimizerRule
 from pipeline.overrides import apply_override, split_overrides
-from pipeline.ranges import Choice, FloatRange, IntRange, Leaf, Range, plain
+from pipeline.ranges import Choice, FloatRange, IntRange, Range, plain
 from pipeline.rules import (
-    Broken,
-    Either,
-    Flag,
     Items,
-    Label,
     Location,
     Number,
-    OneOf,
     Text,
     path_text,
     show,
+)
+from pipeline.sections import (
+    ACTIVATIONS,
+    DEFAULT_EXPERIMENT,
+    Data,
+    Model,
+    Registry,
+    Search,
+    Section,
+    Training,
+    Validation,
+    model_name,
 )
 from pipeline.strict_yaml import Node, block_text, decode, flow_text, parse
 
@@ -50,127 +57,8 @@ __all__ = [
     "split_overrides",
 ]
 
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
-
-DEFAULT_EXPERIMENT = "optimizer-search"
-
-# What MLflow takes as the name of a registered model, and what `models:/NAME@champion` can hold:
-# no `/`, `:`, `?` or `@`, no control characters, nothing that is another path (`.`, `..`).
-_MODEL_NAME = r"^(?![. ])[^/:?@\x00-\x1f\x7f]*[^/:?@\x00-\x20\x7f]$"
-_LONGEST_MODEL_NAME = 250
-_MODEL_NAME_TEXT = "a name without '/', ':', '?', '@', a dot at its start or blanks at its ends"
-
-_count = Number(low=1, integer=True)
-_part = Number(low=0, high=1, open_low=True, open_high=True)
-_path = Text("a path, a URL or sklearn:NAME")
-
-
-class _Section(BaseModel):
-    """A mapping of the file. Fields under `model` and `training` are typed as in a trial's
-    configuration; in one that is still to be searched, each may hold a range instead."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def to_plain(self) -> dict[str, Any]:
-        """As dicts, lists and scalars, in the form of the file, every default written out."""
-        return {key: plain(getattr(self, key)) for key in type(self).model_fields}
-
-
-class Data(_Section):
-    """The table and its label column."""
-
-    source: Annotated[
-        str,
-        _path,
-        Field(
-            description="Path or URL of a .csv, .csv.gz, .tsv or .parquet file,"
-            " or sklearn:breast_cancer, sklearn:iris, sklearn:wine, sklearn:digits."
-        ),
-    ]
-    sha256: Annotated[
-        str | None,
-        Text("64 hexadecimal digits", r"^[0-9a-fA-F]{64}$", optional=True, lower=True),
-        Field(description="Digest of the file, checked before it is parsed; null: no check."),
-    ] = None
-    target: Annotated[str, Text(), Field(description="The label column; two labels or more.")]
-    positive: Annotated[
-        str | int | float | bool | None,
-        Label(),
-        Field(description="Two labels: the one that counts as 1; null: the greater."),
-    ] = None
-    drop: Annotated[
-        tuple[str, ...],
-        Items(Text("a column name"), what="a list of column names", unique=True),
-        Field(description="Columns to leave out."),
-    ] = ()
-    test: Annotated[
-        float | str,
-        Either(Text("a path or URL"), _part),
-        Field(description="Fraction of the rows to hold out, stratified; or a file of test rows."),
-    ] = 0.25
-
-    @model_validator(mode="after")
-    def _check_names(self) -> Self:
-        parts: list[tuple[Location, str]] = []
-        if self.target in self.drop:
-            where = ("drop", self.drop.index(self.target))
-            parts.append((where, f"must leave the target in; got {show(self.target)}"))
-        if self.test == self.source:
-            parts.append((("test",), f"must be another file than data.source; got {self.test!r}"))
-        if parts:
-            raise Broken(*parts).for_pydantic()
-        return self
-
-
-class Validation(_Section):
-    """How a trial is estimated: `folds` stratified folds, `repeats` times over."""
-
-    folds: Annotated[
-        int, _count, Field(description="Stratified folds; 1: one hold-out of `fraction`.")
-    ] = 5
-    repeats: Annotated[int, _count, Field(description="How often to split anew.")] = 1
-    fraction: Annotated[
-        float, _part, Field(description="Fraction that validates, when folds is 1.")
-    ] = 0.2
-
-
-class Model(_Section):
-    """The network: fully connected layers."""
-
-    hidden: Annotated[
-        tuple[int, ...],
-        Leaf(Items(Leaf(_count), what="a list of layer widths")),
-        Field(description="Widths of the hidden layers; [] is logistic regression."),
-    ] = (64, 32)
-    activation: Annotated[
-        str, Leaf(OneOf(ACTIVATIONS)), Field(description="After each hidden layer.")
-    ] = "relu"
-    dropout: Annotated[
-        float,
-        Leaf(Number(low=0, high=1, open_high=True)),
-        Field(description="Probability of dropping a hidden unit."),
-    ] = 0.0
-    batch_norm: Annotated[
-        bool, Leaf(Flag()), Field(description="Batch normalisation before each activation.")
-    ] = False
-
-
-class Training(_Section):
-    """The loop over epochs."""
-
-    epochs: Annotated[int, Leaf(_count), Field(description="Epochs at most.")] = 100
-    batch_size: Annotated[int, Leaf(_count), Field(description="Rows per step.")] = 64
-    patience: Annotated[
-        int | None,
-        Leaf(Number(low=1, integer=True, optional=True)),
-        Field(description="Epochs without a lower validation loss; null: run them all."),
-    ] = 20
-    device: Annotated[
-        str,
-        Leaf(OneOf(("auto", "cpu", "cuda"), r"^cuda:[0-9]{1,3}$", "cuda:N")),
-        Field(description="auto: the first GPU where there is one, else the CPU."),
-    ] = "auto"
-
+# A file that is something else altogether has thousands.
+MOST_PROBLEMS = 100
 
 DEFAULT_OPTIMIZERS = tuple(
     Optimizer(name, {"lr": FloatRange(low, high, log=True)})
@@ -184,42 +72,7 @@ DEFAULT_OPTIMIZERS = tuple(
 )
 
 
-class Search(_Section):
-    """How the ranges are searched."""
-
-    trials: Annotated[
-        int,
-        _count,
-        Field(description="The whole budget: a resumed search runs only what is missing."),
-    ] = 40
-    objective: Annotated[
-        Literal["val_accuracy", "val_loss"],
-        OneOf(("val_accuracy", "val_loss")),
-        Field(description="What the best trial is best in."),
-    ] = "val_accuracy"
-    sampler: Annotated[
-        Literal["tpe", "random", "qmc", "gp"],
-        OneOf(("tpe", "random", "qmc", "gp")),
-        Field(description="Optuna's sampler."),
-    ] = "tpe"
-    pruner: Annotated[
-        Literal["none", "median", "halving"],
-        OneOf(("none", "median", "halving")),
-        Field(description="Which trials are stopped early."),
-    ] = "none"
-
-
-class Registry(_Section):
-    """Where the best model is registered."""
-
-    name: Annotated[
-        str,
-        Text(_MODEL_NAME_TEXT, _MODEL_NAME, longest=_LONGEST_MODEL_NAME),
-        Field(description="Registered model; default: the experiment's name."),
-    ] = DEFAULT_EXPERIMENT
-
-
-class Config(_Section):
+class Config(Section):
     """A configuration that keeps every rule: of a search, or, without ranges, of one trial."""
 
     experiment: Annotated[
@@ -265,8 +118,11 @@ class Config(_Section):
 
         `values`: dotted path, as in `ranges()`, to value, for every range outside of `optimizers`
         and of the entry; the index in `optimizers.2.lr` is the one that the entry has here.
-        Raises `ValueError` when the paths are others, `UserError` when a value breaks its rule.
+        Raises `ValueError` when the entry or the paths are others, `UserError` when a value breaks
+        its rule.
         """
+        if not 0 <= entry < len(self.optimizers):
+            raise ValueError(f"an entry from 0 to {len(self.optimizers) - 1} needed, got {entry}")
         own = f"optimizers.{entry}."
         needed = {
             path
@@ -311,12 +167,6 @@ def _leaves(value: Any, path: str, into_lists: bool) -> Iterator[tuple[str, Any]
         return
     for key, child in children:
         yield from _leaves(child, f"{path}.{key}" if path else str(key), into_lists)
-
-
-def model_name(experiment: str) -> str:
-    """The experiment's name as one that a registered model can have."""
-    name = "".join("-" if c in "/:?@" or ord(c) < 32 or ord(c) == 127 else c for c in experiment)
-    return name.lstrip(". ")[:_LONGEST_MODEL_NAME].rstrip() or DEFAULT_EXPERIMENT
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -381,7 +231,9 @@ def _check(mapping: dict[str, Any], root: Node | None, problems: list[str]) -> C
             place = f"{root.nearest(details['loc']).where}: " if root is not None else ""
             problems.append(f"{place}{path_text(details['loc'])}{_sentence(details)}")
     if config is None or problems:
-        raise UserError(sorted(problems, key=_line))
+        more = len(problems) - MOST_PROBLEMS
+        rest = [f"and {more} problems more"] if more > 0 else []
+        raise UserError(sorted(problems, key=_line)[:MOST_PROBLEMS] + rest)
     return config
 
 

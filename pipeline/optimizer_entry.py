@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import UserError, nearest
 from pipeline.optimizer_table import OPTIMIZERS, check_arguments, check_name
 from pipeline.ranges import plain
 from pipeline.rules import Broken, Location, Rule, gather, path_text
@@ -48,8 +48,9 @@ class OptimizerRule(Rule):
         arguments = dict(value)
         parts: list[tuple[Location, str]] = []
         if "name" not in arguments:
-            hint = did_you_mean("name", [str(key) for key in arguments])
-            raise Broken(((), f"must have a `name`, such as {{name: SGD, lr: 0.1}}{hint}"))
+            if meant := nearest("name", arguments):
+                raise Broken(((meant,), "unknown key; did you mean 'name'?"))
+            raise Broken(((), "must have a `name`, such as {name: SGD, lr: 0.1}"))
         name = gather(check_name, arguments.pop("name"), "name", parts)
         if parts:
             raise Broken(*parts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.errors import UserError
 from pipeline.rules import show
-from pipeline.strict_yaml import Node, collection, parse
+from pipeline.strict_yaml import LARGEST_DEPTH, Node, collection, parse
 
 
 def split_overrides(text: str) -> list[str]:
@@ -41,7 +41,7 @@ def apply_override(
     where = f"--set {shown}"
     key, equals, text = override.partition("=")
     way = key.strip().split(".")
-    if not equals or not all(way):
+    if not equals or not all(way) or len(way) > LARGEST_DEPTH:
         form = "KEY=VALUE with a dotted path, such as training.epochs=20"
         problems.append(f"{where}: must be {form}")
         return root
@@ -76,9 +76,9 @@ def _put(
             children | {first: _put(child, rest, value, where, below, default_at)}, node.where
         )
     if isinstance(children, tuple):
-        if not (first.isascii() and first.isdigit() and int(first) < len(children)):
+        if first not in map(str, range(len(children))):
             entries = f"0 to {len(children) - 1}" if children else "none: it is empty"
-            raise UserError(f"{where}: {path}: has the entries {entries}; got {first!r}")
+            raise UserError(f"{where}: {path}: has the entries {entries}; got {show(first)}")
         index = int(first)
         changed = _put(children[index], rest, value, where, below, default_at)
         return collection((*children[:index], changed, *children[index + 1 :]), node.where)

@@ -20,11 +20,11 @@ from pipeline.config import (
     json_schema,
     load,
     loads,
-    model_name,
     schema_text,
 )
 from pipeline.errors import UserError
 from pipeline.optimizer_table import OPTIMIZERS
+from pipeline.sections import model_name
 from pipeline.strict_yaml import block_text
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -192,7 +192,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("optimizers: {name: SGD}", 2, "optimizers", "must be a list of at least one optimizer; got"),
     ("optimizers:\n  - SGD", 3, "optimizers.0", "such as {name: SGD, lr: 0.1}; got 'SGD'"),
     ("optimizers:\n  - lr: 1", 3, "optimizers.0", "must have a `name`"),
-    ("optimizers:\n  - nmae: SGD", 3, "optimizers.0", "did you mean"),
+    ("optimizers:\n  - nmae: SGD", 3, "optimizers.0.nmae", "unknown key; did you mean 'name'?"),
     ("optimizers:\n  - name: adam", 3, "optimizers.0.name", "did you mean 'Adam'?"),
     ("optimizers:\n  - name: LBFGS", 3, "optimizers.0.name", "(a closure)"),
     ("optimizers:\n  - name: [SGD]", 3, "optimizers.0.name", "must be the name of an optimizer"),
@@ -267,6 +267,13 @@ def test_all_problems_at_once_in_the_order_of_the_file() -> None:
         "x.yaml:7: optimizers.0.lr.low",
         "x.yaml:7: optimizers.0.lr.high",
     ]
+
+
+def test_a_thousand_problems_are_cut_short() -> None:
+    problems = problems_of(DATA + "".join(f"k{i}: 1\n" for i in range(1000)))
+    assert len(problems) == 101
+    assert problems[0].startswith("x.yaml:2: k0: ")
+    assert problems[-1] == "and 900 problems more"
 
 
 @pytest.mark.parametrize(
@@ -537,6 +544,9 @@ def test_a_trial_needs_a_value_for_each_of_its_ranges() -> None:
     for values in ({}, {"optimizers.0.lr": 0.1}, {"optimizers.1.lr": 0.1, "model.dropout": 0.1}):
         with pytest.raises(ValueError, match=r"optimizers\.1\.lr"):
             config.at(1, values)
+    for entry in (-1, 4):
+        with pytest.raises(ValueError, match="from 0 to 3 needed"):
+            config.at(entry, {})
     with pytest.raises(UserError, match=r"optimizers\.0\.lr: must be a number >= 0; got -1"):
         config.at(1, {"optimizers.1.lr": -1})
 

@@ -87,6 +87,8 @@ def test_an_empty_section_can_be_filled() -> None:
         ("training={epochs: -1}", "training.epochs", "must be an integer >= 1; got -1"),
         ("seed=[", "", "not YAML"),
         ("seed={a: 1, a: 2}", "a", "a key must be given once; it stands there already"),
+        (".".join("a" * 1000) + "=1", "", "must be KEY=VALUE with a dotted path"),
+        ("optimizers." + "9" * 5000 + ".lr=1", "", "has the entries 0 to 1; got '999"),
         ("seed", "", "must be KEY=VALUE with a dotted path"),
         ("=3", "", "must be KEY=VALUE with a dotted path"),
         ("training..epochs=3", "", "must be KEY=VALUE with a dotted path"),
@@ -96,7 +98,8 @@ def test_an_empty_section_can_be_filled() -> None:
 def test_a_wrong_override_is_named(override: str, path: str, substance: str) -> None:
     with pytest.raises(UserError) as error:
         with_set(override)
-    place = f"--set {override}: {path}: " if path else f"--set {override}: "
+    shown = override if len(override) <= 80 else override[:77] + "..."
+    place = f"--set {shown}: {path}: " if path else f"--set {shown}: "
     assert error.value.problems[0].startswith(place)
     assert substance in error.value.problems[0]
 
