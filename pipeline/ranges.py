@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from pipeline.errors import UserError, did_you_mean
@@ -31,11 +31,11 @@ class FloatRange:
             return (self.low,)
         if self.step is None:
             return None
-        # In decimals, as Optuna does, so that 0.1 to 0.3 by 0.1 has its last value.
-        count = int((_decimal(self.high) - _decimal(self.low)) // _decimal(self.step)) + 1
+        # In the decimals that are written, as Optuna does, so that 0.1 to 0.3 by 0.1 has its last value.
+        count = int((_exact(self.high) - _exact(self.low)) // _exact(self.step)) + 1
         if count > LARGEST_GRID:
             return None
-        return tuple(float(_decimal(self.low) + k * _decimal(self.step)) for k in range(count))
+        return tuple(float(_exact(self.low) + k * _exact(self.step)) for k in range(count))
 
     def to_plain(self) -> dict[str, Any]:
         """As it stands in the file."""
@@ -220,5 +220,5 @@ def _plain_range(found: FloatRange | IntRange, default_step: int | None) -> dict
     return plain
 
 
-def _decimal(value: float) -> Decimal:
-    return Decimal(str(value))
+def _exact(value: float) -> Fraction:
+    return Fraction(str(value))

@@ -8,7 +8,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pipeline.errors import UserError
 from pipeline.ranges import Choice, FloatRange, IntRange
 
-floats = st.sampled_from([-1.0, 0.0, 1e-5, 0.1, 0.3, 0.7, 1.0, 2.5]) | st.floats(-3, 3)
+# As people write them: Optuna loses the end of a range in decimals of more than 28 digits.
+floats = st.sampled_from([0.0, 1e-5, 1e-12]) | st.integers(-300, 300).map(lambda v: v / 100)
 steps = st.none() | st.sampled_from([0.0, -0.1, 0.1, 0.25, 1.0])
 
 
@@ -55,6 +56,7 @@ def test_grids() -> None:
     assert FloatRange(0.1, 0.3, step=0.1).grid() == (0.1, 0.2, 0.3)
     assert FloatRange(0.1, 0.35, step=0.1).grid() == (0.1, 0.2, 0.3)
     assert FloatRange(0.1, 0.3).grid() is None
+    assert FloatRange(-1.0, -1e-227, step=0.5).grid() == (-1.0, -0.5)
     assert FloatRange(0.2, 0.2, log=True).grid() == (0.2,)
     assert FloatRange(0.0, 1.0, step=1e-9).grid() is None
     assert IntRange(1, 8, step=3).grid() == (1, 4, 7)
