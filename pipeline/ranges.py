@@ -31,7 +31,7 @@ class FloatRange:
             return (self.low,)
         if self.step is None:
             return None
-        # In the decimals that are written, as Optuna does, so that 0.1 to 0.3 by 0.1 has its last value.
+        # In decimals as written, as Optuna counts, so that 0.1 to 0.3 by 0.1 has its last value.
         count = int((_exact(self.high) - _exact(self.low)) // _exact(self.step)) + 1
         if count > LARGEST_GRID:
             return None
