@@ -1,7 +1,6 @@
 """Columns of a table as one float tensor: the part of preprocessing that is in the graph."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -185,10 +184,7 @@ class Encoder(torch.nn.Module):
             An encoder of S members, on the device of `raw`. A column without spread has scale 1.
         """
         table = raw.detach().cpu().numpy()
-        largest = _largest(table, schema.numeric)
-        fitted = [
-            _fit_member(table, schema, largest, np.asarray(rows.cpu())) for rows in training_rows
-        ]
+        fitted = [_fit_member(table, schema, np.asarray(rows.cpu())) for rows in training_rows]
         mean, scale, known = (
             torch.from_numpy(np.stack(part)).to(raw.device) for part in zip(*fitted, strict=True)
         )
@@ -227,52 +223,45 @@ class Encoder(torch.nn.Module):
         return Encoder(self.schema, self.mean[index], self.scale[index], self.known[index])
 
 
-def _largest(table: np.ndarray, numeric: Sequence[int]) -> np.ndarray:
-    """float64 [Fn]: the largest finite absolute value of each column, 1 where there is none."""
-    found = np.zeros(len(numeric))
-    for block in _blocks(table, numeric, None):
-        found = np.maximum(found, np.nan_to_num(np.abs(block), nan=0.0).max(axis=0, initial=0.0))
-    return np.where(found > 0, found, 1.0)
-
-
 def _fit_member(
-    table: np.ndarray, schema: Schema, largest: np.ndarray, rows: np.ndarray
+    table: np.ndarray, schema: Schema, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One member's mean [Fn], scale [Fn] and known categories [C].
 
-    Two passes over blocks of rows in NumPy: the sums do not depend on the number of threads.
-    Values are divided by the largest, so that no square overflows.
+    Passes over blocks of rows in NumPy: the sums do not depend on the number of threads.
     """
     width = len(schema.numeric)
-    count, total = np.zeros(width), np.zeros(width)
+    count = np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     for block in _blocks(table, schema.numeric, rows):
         count += np.isfinite(block).sum(axis=0)
-        total += np.nansum(block / largest, axis=0)
         low = np.fmin(low, np.fmin.reduce(block, axis=0, initial=np.inf))
         high = np.fmax(high, np.fmax.reduce(block, axis=0, initial=-np.inf))
-    mean = total / np.maximum(count, 1)
-    squares = np.zeros(width)
+    # Dividing by a power of two is exact, and no sum or square of what is left overflows.
+    largest = np.where(count > 0, np.maximum(np.abs(low), np.abs(high)), 1.0)
+    unit = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1.0))[1] - 1)
+    total, squares = np.zeros(width), np.zeros(width)
     for block in _blocks(table, schema.numeric, rows):
-        squares += np.nansum((block / largest - mean) ** 2, axis=0)
-    scale = np.sqrt(squares / np.maximum(count, 1)) * largest
+        total += np.nansum(block / unit, axis=0)
+    mean = total / np.maximum(count, 1)
+    for block in _blocks(table, schema.numeric, rows):
+        squares += np.nansum((block / unit - mean) ** 2, axis=0)
+    scale = np.sqrt(squares / np.maximum(count, 1)) * unit
     scale = np.where((low == high) | (scale == 0), 1.0, scale)
     scale = np.where(count == 0, np.inf, scale)
+    mean = np.where(low == high, low, mean * unit)
     known = [
         np.bincount(codes[codes >= 0].astype(np.int64), minlength=len(column.categories)) > 0
         for position, column in enumerate(schema.columns)
         if column.kind == "category"
         for codes in [table[rows, position]]
     ]
-    mean = np.where(low == high, low, mean * largest)
     return mean, scale, np.concatenate([np.zeros(0, dtype=bool), *known])
 
 
-def _blocks(table: np.ndarray, numeric: Sequence[int], rows: np.ndarray | None) -> Any:
+def _blocks(table: np.ndarray, numeric: Sequence[int], rows: np.ndarray) -> Iterator[np.ndarray]:
     """Copies [at most 65,536, Fn] of the rows' numeric columns, NaN for what is not finite."""
-    total = len(table) if rows is None else len(rows)
-    for start in range(0, total, _ROWS_AT_ONCE):
-        block = slice(start, start + _ROWS_AT_ONCE)
-        found = table[block if rows is None else rows[block]][:, list(numeric)]
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        found = table[rows[start : start + _ROWS_AT_ONCE]][:, list(numeric)]
         found[~np.isfinite(found)] = np.nan
         yield found

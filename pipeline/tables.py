@@ -54,6 +54,7 @@ class Source:
         """
         table = self.shipped if self.path is None else _parse(self.name, self.path, text)
         assert table is not None
+        pa.default_memory_pool().release_unused()  # what parsing held, a quarter of the table
         names = table.column_names
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:

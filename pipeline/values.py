@@ -222,7 +222,7 @@ def _zone_seconds(part: Any) -> np.ndarray:
     digits = pc.replace_substring(pc.fill_null(zone, "+0000"), ":", "")
     number = _float64(pc.cast(digits, pa.float64()))
     seconds: np.ndarray = np.abs(number) // 100 * 3600 + np.abs(number) % 100 * 60
-    return np.copysign(seconds, number)
+    return np.where(number < 0, -seconds, seconds)
 
 
 def _trimmed_lower(column: Any) -> Any:
