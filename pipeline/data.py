@@ -84,7 +84,7 @@ def prepare(config: "Config", root: Path = Path("prepared")) -> Parts:
     """
     pinned = config.data.sha256
     if pinned is not None and tables.is_url(config.data.source) and _test_path(config) is None:
-        found = _existing(root / fingerprint(config, pinned.lower(), None))
+        found = _existing(root / fingerprint(config, pinned.strip().lower(), None))
         if found is not None:
             return _checked(found, config)
     with ExitStack() as stack:
@@ -108,7 +108,8 @@ def prepare(config: "Config", root: Path = Path("prepared")) -> Parts:
 def open_parts(config: "Config", root: Path = Path("prepared")) -> Parts:
     """The parts that `prepare` wrote for this configuration and the source as it is now.
 
-    A source or test file behind a URL is not fetched again: its newest parts serve.
+    A source or test file behind a URL is not fetched again: its newest parts serve. The prepared
+    test rows are not opened: only their file's size is looked at, and `load_test` does the rest.
 
     Raises:
         UserError: there are none, or they were altered.
@@ -116,17 +117,14 @@ def open_parts(config: "Config", root: Path = Path("prepared")) -> Parts:
     found: Parts | None = None
     path = _test_path(config)
     if tables.is_url(config.data.source) or (path is not None and tables.is_url(path)):
-        for manifest in sorted(root.glob(f"*/{_MANIFEST}"), key=lambda file: -file.stat().st_mtime):
-            if _settings(config) == _read_manifest(manifest.parent).get("settings"):
-                found = _existing(manifest.parent)
-            if found is not None:
-                break
+        found = _newest(config, root)
     else:
         with ExitStack() as stack:
             source = stack.enter_context(tables.opened(config.data.source, config.data.sha256))
             test = None if path is None else stack.enter_context(tables.opened(path))
             digest = test.digest if test else None
-            found = _existing(root / fingerprint(config, source.digest, digest))
+            directory = root / fingerprint(config, source.digest, digest)
+        found = _existing(directory, open_test=False)
     if found is None:
         raise UserError(
             f"{config.data.source}: there are no prepared parts of this table with these data "
@@ -135,13 +133,33 @@ def open_parts(config: "Config", root: Path = Path("prepared")) -> Parts:
     return _checked(found, config)
 
 
+def _newest(config: "Config", root: Path) -> Parts | None:
+    manifests = [file for file in root.glob(f"[!.]*/{_MANIFEST}") if file.is_file()]
+    for manifest in sorted(manifests, key=lambda file: file.stat().st_mtime, reverse=True):
+        if _read_manifest(manifest.parent).get("settings") == _settings(config):
+            found = _existing(manifest.parent, open_test=False)
+            if found and config.data.sha256 in (None, found.digests["source"]):
+                return found
+    return None
+
+
 def load_training(parts: Parts) -> Rows:
     """The training rows. The table is mapped from the file, not held in memory."""
     return _load(parts.training_path, parts.schema, parts.rows["train"])
 
 
 def load_test(parts: Parts) -> Rows:
-    """The test rows; nothing else opens their file once it is written."""
+    """The test rows; nothing but this and `prepare` opens their file.
+
+    Raises:
+        UserError: the file is gone or was altered since it was prepared.
+    """
+    try:
+        intact = tables.file_digest(parts.test_path) == parts.digests["test"]
+    except OSError:
+        intact = False
+    if not intact:
+        raise UserError(f"{parts.test_path}: gone or altered since it was prepared; run prepare")
     return _load(parts.test_path, parts.schema, parts.rows["test"])
 
 
@@ -280,6 +298,7 @@ def _write(
             "files": {
                 name: tables.file_digest(temporary / name) for name in (_TRAIN, _TEST, _SCHEMA)
             },
+            "bytes": {name: (temporary / name).stat().st_size for name in (_TRAIN, _TEST)},
             "counts": counts,
         }
         _write_json(temporary / _MANIFEST, manifest)
@@ -345,12 +364,18 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _existing(directory: Path) -> Parts | None:
-    """The parts in a folder, or None unless every file is there with the digest it was given."""
+def _existing(directory: Path, open_test: bool = True) -> Parts | None:
+    """The parts in a folder, or None unless every file is there with the digest it was given.
+
+    Without `open_test` the size of the test rows' file has to do.
+    """
     manifest = _read_manifest(directory)
     try:
         for name, digest in manifest["files"].items():
-            if tables.file_digest(directory / name) != digest:
+            path = directory / name
+            if path.stat().st_size != manifest["bytes"].get(name, path.stat().st_size):
+                return None
+            if (open_test or name != _TEST) and tables.file_digest(path) != digest:
                 return None
         schema = Schema.from_dict(json.loads((directory / _SCHEMA).read_text(encoding="utf-8")))
         counts = {part: tuple(found) for part, found in manifest["counts"].items()}

@@ -83,7 +83,7 @@ def booleans(column: Any) -> np.ndarray:
     if not pa.types.is_string(column.type):
         found = numbers(column)
         return np.where((found == 0) | (found == 1), found, np.nan)
-    words = pa.array([word for pair in BOOLEAN_WORDS for word in pair] + ["0", "1"])
+    words = pa.array([word for pair in BOOLEAN_WORDS for word in pair] + ["0", "1", "0.0", "1.0"])
     position = pc.index_in(_trimmed_lower(column), value_set=words)
     return _float64(pc.cast(pc.bit_wise_and(position, 1), pa.float64()))
 

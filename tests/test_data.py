@@ -1,9 +1,12 @@
+import functools
+import http.server
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -206,12 +209,56 @@ def test_a_killed_process_leaves_no_parts(tmp_path: Path) -> None:
 
 
 def test_only_load_test_opens_the_test_rows(tmp_path: Path) -> None:
-    config = configure(write_csv(tmp_path / "t.csv"))
-    parts = prepare(config, tmp_path / "prepared")
+    config, root = configure(write_csv(tmp_path / "t.csv")), tmp_path / "prepared"
+    parts = prepare(config, root)
+    opened: list[str] = []
+    watching = True  # an audit hook cannot be removed
+
+    def watch(event: str, args: Any) -> None:
+        if watching and event == "open":
+            opened.append(str(args[0]))
+
+    sys.addaudithook(watch)
+    train = load_training(open_parts(config, root))
+    assert len(train.y) == 30
+    watching = False
+    assert [name for name in opened if "train.arrow" in name]
+    assert not [name for name in opened if "test.arrow" in name]
+    content = parts.test_path.read_bytes()
+    parts.test_path.write_bytes(content[:-1] + b"!")  # what pyarrow opens, the hook does not see
+    assert load_training(open_parts(config, root)).y.tolist() == train.y.tolist()
+    with pytest.raises(UserError, match=r"test\.arrow: gone or altered"):
+        load_test(parts)
     parts.test_path.unlink()
     assert len(load_training(parts).y) == 30
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match=r"test\.arrow: gone or altered"):
         load_test(parts)
+
+
+def test_a_source_behind_a_url_is_not_fetched_to_train(tmp_path: Path) -> None:
+    root = tmp_path / "prepared"
+    write_csv(tmp_path / "t.csv")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{served.server_port}/t.csv"
+        first = prepare(configure(url), root)
+        assert prepare(configure(url), root).reused
+        served.shutdown()
+    assert open_parts(configure(url), root) == replace(first, reused=True)
+    with pytest.raises(UserError, match="run prepare first"):
+        open_parts(configure(url, seed=1), root)
+    with pytest.raises(UserError, match="cannot be fetched"):
+        prepare(configure(url), root)
+    digest = first.digests["source"]
+    assert prepare(configure(url, sha256=digest), root).reused
+    with pytest.raises(UserError, match="run prepare first"):
+        open_parts(configure(url, sha256="0" * 64), root)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_test_rows_from_a_file_of_their_own(tmp_path: Path) -> None:
