@@ -1,0 +1,47 @@
+"""How numbers and untrusted text are written for people; the same in plots, page and console."""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """`0.6893` as `68.9 %`; None as an en dash."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` significant digits and no trailing zeros; None as an en dash."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 trial`, `1,508 trials`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `0.4 s`, `38 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def listing(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters, the end replaced by an ellipsis."""
+    return text if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """Text with control and formatting characters (escape codes, line breaks, direction marks)
+    replaced by their escapes, so that data cannot act on a terminal or break a line."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )

@@ -1,0 +1,109 @@
+"""Stand-ins for this project's own records, made up so that tests know what is in them.
+
+They have the attributes of `trials.Trial` and `training.Fit` that evaluation, plots, report and
+console read; a search that made them would take longer and hold fewer odd cases.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
+
+
+@dataclass(frozen=True)
+class StandInFit:
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class StandInTrial:
+    number: int
+    optimizer: str = "Adam"
+    lr: float = 0.01
+    state: Literal["COMPLETE", "PRUNED", "FAIL"] = "COMPLETE"
+    reason: str | None = None
+    loss: float | None = 0.6
+    accuracy: float | None = 0.7
+    accuracy_std: float | None = 0.02
+    best_epoch: float | None = 5.0
+    seconds: float = 1.0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    fits: Sequence[StandInFit] = ()
+
+
+def failed(number: int, optimizer: str = "SGD", lr: float = 1.0) -> StandInTrial:
+    return StandInTrial(
+        number, optimizer, lr, "FAIL", "loss not finite in epoch 3", None, None, None, None
+    )
+
+
+def search(
+    optimizers: Sequence[str] = ("SGD", "Adagrad", "RMSprop", "Adam"),
+    trials: int = 40,
+    epochs: int = 60,
+    seed: int = 0,
+) -> list[StandInTrial]:
+    """A made-up search whose accuracy has a hump over the learning rate, other per optimizer."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for number in range(trials):
+        which = int(draw.integers(len(optimizers)))
+        name = optimizers[which]
+        center = -1.0 - 0.4 * which
+        power = draw.uniform(center - 2, center + 1.5)
+        lr = float(10**power)
+        if power > center + 1.1:
+            found.append(failed(number, name, lr))
+            continue
+        quality = math.exp(-((power - center) ** 2) / 2.5)
+        top = 0.61 + 0.075 * quality + 0.004 * which
+        length = int(epochs * draw.uniform(0.5, 1.0))
+        time = np.arange(1, length + 1) / (10 + 30 * (1 - quality))
+        noise = draw.normal(0, 0.004, length)
+        val_loss = 0.69 - 0.1 * quality * (1 - np.exp(-time)) + 0.02 * time + noise
+        best_epoch = int(val_loss.argmin()) + 1
+        folds = top + draw.normal(0, 0.012, 5)
+        accuracy = float(folds.mean())
+        pruned = number % 11 == 7
+        found.append(
+            StandInTrial(
+                number,
+                name,
+                lr,
+                state="PRUNED" if pruned else "COMPLETE",
+                reason="median of earlier trials" if pruned else None,
+                loss=float(val_loss.min()),
+                accuracy=accuracy,
+                accuracy_std=float(folds.std(ddof=1)),
+                best_epoch=float(best_epoch),
+                params={f"optimizers.{which}.lr": lr},
+                curves={
+                    "train_loss": 0.69 - 0.14 * quality * (1 - np.exp(-time)) + noise / 3,
+                    "val_loss": val_loss,
+                    "val_accuracy": np.clip(
+                        top - 0.15 * np.exp(-time) + draw.normal(0, 0.006, length), 0, 1
+                    ),
+                },
+                fits=tuple(StandInFit(float(a), float(val_loss.min())) for a in folds),
+            )
+        )
+    return found
+
+
+def predictions(
+    labels: int = 2, rows: int = 500, seed: int = 0, sharpness: float = 1.0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Probabilities [rows, labels] and labels drawn from them (calibrated when sharpness is 1)."""
+    draw = np.random.default_rng(seed)
+    logits = draw.normal(0, 1.3, (rows, labels)) - 0.25 * np.arange(labels)
+    truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    y = np.array([draw.choice(labels, p=row) for row in truth], dtype=np.int64)
+    said = np.exp(logits * sharpness)
+    return (said / said.sum(1, keepdims=True)).astype(np.float32), y
