@@ -153,7 +153,9 @@ def _checked(
             f"`0 <= y < {probabilities.shape[1]}` must hold, but got {y.min()} to {y.max()}"
         )
     sums = probabilities.sum(axis=1, keepdims=True)
-    if not (np.isfinite(sums).all() and (probabilities >= 0).all() and (abs(sums - 1) < 1e-3).all()):
+    if not (
+        np.isfinite(sums).all() and (probabilities >= 0).all() and (abs(sums - 1) < 1e-3).all()
+    ):
         raise ValueError("probabilities must be finite, >= 0 and sum to 1 in each row")
     return probabilities / sums, y
 
