@@ -356,45 +356,31 @@ def _scatter(
     y: Callable[[TrialResult], float | None],
     alpha: float = 0.85,
 ) -> None:
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for trial in trials:
-        color, marker = optimizer_style(trial.optimizer)
         height = y(trial)
-        look: dict[str, Any] = {"linestyle": "none", "zorder": 5, "clip_on": False}
         if trial.state == "FAIL" or height is None:
-            axes.plot(
-                [x(trial)],
-                [0.025],
-                transform=axes.get_xaxis_transform(),
-                marker="x" if trial.state == "FAIL" else marker,
-                markersize=6,
-                color=color,
-                markerfacecolor="none",
-                markeredgewidth=1.5,
-                **look,
-            )
-        elif trial.state == "PRUNED":
-            axes.plot(
-                [x(trial)],
-                [height],
-                marker=marker,
-                markersize=6,
-                markerfacecolor=PAPER,
-                markeredgecolor=color,
-                markeredgewidth=1.2,
-                **(look | {"clip_on": True}),
-            )
+            # At the bottom edge: a height in the axes' own units.
+            state, height = ("failed" if trial.state == "FAIL" else "unscored"), 0.025
         else:
-            axes.plot(
-                [x(trial)],
-                [height],
-                marker=marker,
-                markersize=7,
-                markerfacecolor=color,
-                markeredgecolor=PAPER,
-                markeredgewidth=0.7,
-                alpha=alpha,
-                **(look | {"clip_on": True}),
-            )
+            state = "pruned" if trial.state == "PRUNED" else "complete"
+        groups.setdefault((trial.optimizer, state), []).append((x(trial), height))
+    looks: dict[str, dict[str, Any]] = {
+        "complete": {"markersize": 7, "markeredgecolor": PAPER, "markeredgewidth": 0.7},
+        "pruned": {"markersize": 6, "markerfacecolor": PAPER, "markeredgewidth": 1.2},
+        "unscored": {"markersize": 6, "markerfacecolor": PAPER, "markeredgewidth": 1.2},
+        "failed": {"markersize": 6, "markeredgewidth": 1.5},
+    }
+    for (optimizer, state), points in groups.items():
+        color, marker = optimizer_style(optimizer)
+        look: dict[str, Any] = {"color": color, "marker": marker} | looks[state]
+        if state == "complete":
+            look["alpha"] = alpha
+        if state == "failed":
+            look["marker"] = "x"
+        if state in ("failed", "unscored"):
+            look |= {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(*zip(*points, strict=True), linestyle="none", zorder=5, **look)
 
 
 def _ring(axes: Axes, x: float, y: float) -> None:
@@ -660,7 +646,7 @@ class _Line:
         area: float,
         point: tuple[float, float] | None,
     ) -> None:
-        keep = np.unique(np.linspace(0, len(x) - 1, 400).round().astype(int))
+        keep = np.unique(np.linspace(0, len(x) - 1, 300).round().astype(int))
         self.label, self.area = label, area
         self.x, self.y = 100 * x[keep], 100 * y[keep]
         self.point = (100 * point[0], 100 * point[1]) if point else None

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.report import Facts
+
 NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
 
 
@@ -104,6 +106,56 @@ def predictions(
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 1.3, (rows, labels)) - 0.25 * np.arange(labels)
     truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    y = np.array([draw.choice(labels, p=row) for row in truth], dtype=np.int64)
+    y = (draw.random((rows, 1)) > truth.cumsum(1)[:, :-1]).sum(1)
     said = np.exp(logits * sharpness)
     return (said / said.sum(1, keepdims=True)).astype(np.float32), y
+
+
+def study_facts(**changed: Any) -> Facts:
+    """Facts of a made-up run on a table of two labels."""
+    usual: dict[str, Any] = {
+        "experiment": "water-potability",
+        "source": "data/water_potability.csv",
+        "target": "Potability",
+        "labels": (0, 1),
+        "rows": {"train": 1508, "test": 503},
+        "columns": {"ph": "number", "Hardness": "number"},
+        "left_out": {"id": "a distinct string in every row"},
+        "folds": 5,
+        "repeats": 1,
+        "fraction": 0.2,
+        "trials": 40,
+        "epochs": "100",
+        "objective": "val_accuracy",
+        "optimizers": ("SGD", "Adagrad", "RMSprop", "Adam"),
+        "settings": {"seed": "0", "training.epochs": "100"},
+        "command": "mlflow run . -P config=configs/water.yaml",
+        "fingerprint": "a1b2c3d4e5f6",
+        "digest": "ab" * 32,
+        "tracking_uri": "sqlite:///mlflow.db",
+        "model_uri": "models:/water-potability@champion",
+        "versions": {"torch": "2.13.0"},
+    }
+    return Facts(**(usual | changed))
+
+
+def nasty_facts(**changed: Any) -> Facts:
+    """Facts in which every text of data or configuration tries to be markup."""
+    return study_facts(
+        experiment=NASTY,
+        source=NASTY,
+        target=NASTY,
+        labels=(NASTY, "</style>" + NASTY),
+        columns={NASTY: "number"},
+        left_out={NASTY: NASTY},
+        optimizers=(NASTY,),
+        settings={NASTY: NASTY},
+        epochs=NASTY,
+        command=NASTY,
+        fingerprint=NASTY,
+        digest=NASTY,
+        tracking_uri=NASTY,
+        model_uri=NASTY,
+        versions={NASTY: NASTY},
+        **changed,
+    )

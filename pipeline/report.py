@@ -1,0 +1,294 @@
+"""What a run has to say, in words and in a table, as plain text.
+
+`page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from pipeline import formats, plots
+from pipeline.evaluation import (
+    Comparison,
+    Evaluation,
+    Objective,
+    OptimizerSummary,
+    TrialResult,
+    best_trial,
+    compare,
+    completed,
+    summarize,
+)
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.data import Parts
+
+REPORTED_PACKAGES = ("torch", "mlflow", "optuna", "scikit-learn", "torchmetrics", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was asked, of which table, and how to do it again. All texts as they came."""
+
+    experiment: str
+    source: str
+    target: str
+    labels: Sequence[Any]  # by class id; two labels: the second is the positive one
+    rows: Mapping[str, int]  # "train" and "test"
+    columns: Mapping[str, str]  # columns used -> kind
+    left_out: Mapping[str, str]  # columns left out -> why
+    folds: int
+    repeats: int
+    fraction: float  # of the rows that a single hold-out (folds = 1) validates on
+    trials: int  # the budget
+    epochs: str
+    objective: Objective
+    optimizers: Sequence[str]
+    settings: Mapping[str, str] = field(default_factory=dict)  # every leaf by its dotted path
+    command: str = ""
+    fingerprint: str = ""  # of the prepared rows
+    digest: str = ""  # SHA-256 of the source
+    tracking_uri: str = ""
+    model_uri: str = ""  # empty: nothing is registered
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        config: "Config",
+        parts: "Parts",
+        *,
+        command: str = "",
+        tracking_uri: str = "",
+        model_uri: str = "",
+    ) -> "Facts":
+        """The facts of a run of `config` on the prepared `parts`."""
+        return cls(
+            experiment=config.experiment,
+            source=config.data.source,
+            target=config.data.target,
+            labels=tuple(parts.schema.labels),
+            rows=dict(parts.rows),
+            columns={column.name: column.kind for column in parts.schema.columns},
+            left_out=dict(parts.left_out),
+            folds=config.validation.folds,
+            repeats=config.validation.repeats,
+            fraction=config.validation.fraction,
+            trials=config.search.trials,
+            epochs=config.flat().get("training.epochs", str(config.training.epochs)),
+            objective=config.search.objective,
+            optimizers=tuple(dict.fromkeys(entry.name for entry in config.optimizers)),
+            settings=config.flat(),
+            command=command,
+            fingerprint=parts.directory.name,
+            digest=parts.digests.get("source", ""),
+            tracking_uri=tracking_uri,
+            model_uri=model_uri,
+            versions=versions(),
+        )
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide results."""
+    return {name: metadata.version(name) for name in REPORTED_PACKAGES}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page and the descriptions are made of.
+
+    `evaluation` is None until the test rows have been scored.
+    """
+
+    facts: Facts
+    trials: Sequence[TrialResult]
+    evaluation: Evaluation | None = None
+
+    @cached_property
+    def best(self) -> TrialResult | None:
+        return best_trial(self.trials, self.facts.objective)
+
+    @cached_property
+    def summaries(self) -> list[OptimizerSummary]:
+        return summarize(self.trials, self.facts.objective)
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        facts = self.facts
+        rows = round(facts.rows.get("train", 0) * facts.fraction) if facts.folds == 1 else None
+        return compare(
+            self.trials,
+            facts.objective,
+            folds=facts.folds,
+            repeats=facts.repeats,
+            fraction=facts.fraction,
+            validation_rows=rows,
+        )
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The figures of the search, and of the evaluation when there is one, by file name."""
+        figures = plots.search_figures(self.trials, self.facts.objective)
+        if self.evaluation is not None:
+            figures |= plots.evaluation_figures(self.evaluation, self.facts.labels)
+        return figures
+
+
+# The answer in words -----------------------------------------------------------------------------
+
+
+def verdict(report: Report) -> list[str]:
+    """The answer in at most three plain sentences: the best, against the others, on test rows."""
+    best = report.best
+    if best is None:
+        return [_nothing_completed(report)]
+    sentences = [_best_sentence(report, best), _noise_sentence(report, best)]
+    if report.evaluation is not None:
+        scores = report.evaluation.scores
+        sentences.append(
+            f"On {formats.count(scores.n, 'test row')}, which the search never saw, the model is "
+            f"right for {formats.percent(scores.accuracy)} (95 % interval "
+            f"{formats.percent(scores.accuracy_low)} to {formats.percent(scores.accuracy_high)}); "
+            f"always answering the most frequent label would be right for "
+            f"{formats.percent(scores.baseline)}."
+        )
+    return sentences
+
+
+def _nothing_completed(report: Report) -> str:
+    if not report.trials:
+        return "No trial has run yet."
+    reasons = Counter(t.reason or "no reason recorded" for t in report.trials if t.state == "FAIL")
+    common = f": {reasons.most_common(1)[0][0]}" if reasons else ""
+    return (
+        f"No trial completed: {reasons.total()} of {formats.count(len(report.trials), 'trial')} "
+        f"failed{common}."
+    )
+
+
+def _best_sentence(report: Report, best: TrialResult) -> str:
+    facts = report.facts
+    members = facts.folds * facts.repeats
+    kind = "cross-validated" if facts.folds > 1 else "validation"
+    spread = ""
+    if best.accuracy_std is not None and members > 1:
+        over = formats.count(members, "fold" if facts.folds > 1 else "split")
+        spread = f" (± {100 * best.accuracy_std:.1f}, standard deviation over {over})"
+    lead = f"{best.optimizer} with learning rate {formats.number(best.lr)} did best"
+    score = f"{formats.percent(best.accuracy)} {kind} accuracy{spread}"
+    if facts.objective == "val_loss":
+        score = f"{kind} loss {formats.number(best.loss)}, {score}"
+    done = len(completed(report.trials))
+    return f"{lead}: {score}, the best of {formats.count(done, 'completed trial')}."
+
+
+def _noise_sentence(report: Report, best: TrialResult) -> str:
+    unknown = [item.other for item in report.comparisons if item.basis == "none"]
+    near = [i.other for i in report.comparisons if i.within_noise and i.basis != "none"]
+    behind = [item for item in report.comparisons if not item.within_noise]
+    if not report.comparisons:
+        tried = {trial.optimizer for trial in report.trials}
+        if len(tried) == 1:
+            return (
+                "It is the only optimizer that was tried, so there is nothing to compare it with."
+            )
+        return "No trial of another optimizer completed, so there is nothing to compare it with."
+    parts = []
+    if near:
+        those = formats.listing(near)
+        verb, noun = ("is", "trial") if len(near) == 1 else ("are", "trials")
+        parts.append(f"the best {noun} of {those} {verb} within the noise of it")
+        if not behind and not unknown:
+            return f"{_upper(parts[0])}: this search does not tell which of them is better."
+    if behind:
+        ahead = formats.listing(
+            [f"{item.other} by {_difference(item, report.facts.objective)}" for item in behind]
+        )
+        parts.append(f"it is ahead of {ahead}, more than the noise explains")
+    if unknown:
+        parts.append(
+            f"how it differs from {formats.listing(unknown)} cannot be told from noise with a "
+            "single split"
+        )
+    return _upper("; ".join(parts)) + "."
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _difference(item: Comparison, objective: Objective) -> str:
+    if item.low is None or item.high is None:
+        return ""
+    if objective == "val_loss":
+        return f"{item.difference:.3f} nats (95 %: {item.low:.3f} to {item.high:.3f})"
+    low, high = 100 * item.low, 100 * item.high
+    return f"{100 * item.difference:.1f} points (95 %: {low:.1f} to {high:.1f})"
+
+
+def _against_best(report: Report, summary: OptimizerSummary) -> str:
+    """How the optimizer stands to the best one."""
+    if report.best is None or summary.best is None:
+        return "–"
+    if summary.best == report.best.number:
+        return "best"
+    item = next(item for item in report.comparisons if item.other == summary.optimizer)
+    behind = (
+        f"−{item.difference:.3f}"
+        if report.facts.objective == "val_loss"
+        else f"−{100 * item.difference:.1f} points"
+    )
+    if item.basis == "none":
+        return behind
+    return f"{behind}, within noise" if item.within_noise else f"{behind}, clear"
+
+
+def optimizer_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table per optimizer, as plain text."""
+    loss = report.facts.objective == "val_loss"
+    score = "loss" if loss else "accuracy"
+    head = ["Optimizer", f"Best {score}", "Best learning rate", "Against the best"]
+    head += [f"Median {score}", "Trials", "Completed", "Failed", "Pruned", "Time"]
+    rows = []
+    for item in report.summaries:
+        spread = f" ± {100 * item.accuracy_std:.1f}" if item.accuracy_std else ""
+        best = formats.number(item.loss) if loss else formats.percent(item.accuracy) + spread
+        middle = formats.number(item.median_loss) if loss else formats.percent(item.median_accuracy)
+        counts = [str(n) for n in (item.trials, item.complete, item.failed, item.pruned)]
+        row = [item.optimizer, best, formats.number(item.lr), _against_best(report, item), middle]
+        rows.append([*row, *counts, formats.duration(item.seconds)])
+    return head, rows
+
+
+def loading_code(model_uri: str) -> str:
+    """Python that loads the registered model and scores rows with it."""
+    return (
+        "import mlflow, pandas as pd\n\n"
+        f"model = mlflow.pyfunc.load_model({model_uri!r})\n"
+        'model.predict(pd.read_csv("rows.csv"))'
+    )
+
+
+def ui_command(tracking_uri: str) -> str:
+    """The shell command that opens MLflow's pages on that store."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return tracking_uri
+    store = f" --backend-store-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
+    return f"mlflow ui{store}"
+
+
+def validation_words(facts: Facts) -> str:
+    """How trials were validated, without a full stop."""
+    if facts.folds > 1:
+        again = f", repeated {facts.repeats} times" if facts.repeats > 1 else ""
+        return f"{facts.folds} folds{again}"
+    share = formats.percent(facts.fraction, 0)
+    again = f", {facts.repeats} times" if facts.repeats > 1 else ""
+    return f"one hold-out of {share} of the rows{again}"
