@@ -1,5 +1,7 @@
 """How numbers and untrusted text are written for people; the same in plots, page and console."""
 
+import re
+
 
 def percent(share: float | None, digits: int = 1) -> str:
     """`0.6893` as `68.9 %`; None as an en dash."""
@@ -36,6 +38,11 @@ def listing(words: list[str]) -> str:
 def shorten(text: str, width: int) -> str:
     """At most `width` characters, the end replaced by an ellipsis."""
     return text if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
+
+
+def without_password(text: str) -> str:
+    """Text in which the passwords of URLs (`scheme://user:password@host`) are hidden."""
+    return re.sub(r"(\w://[^\s/@:]*):[^\s/@]*@", r"\1:***@", text)
 
 
 def printable(text: str) -> str:

@@ -69,10 +69,11 @@ class Facts:
         tracking_uri: str = "",
         model_uri: str = "",
     ) -> "Facts":
-        """The facts of a run of `config` on the prepared `parts`."""
+        """The facts of a run of `config` on the prepared `parts`; passwords in URLs are hidden."""
+        hidden = formats.without_password
         return cls(
             experiment=config.experiment,
-            source=config.data.source,
+            source=hidden(config.data.source),
             target=config.data.target,
             labels=tuple(parts.schema.labels),
             rows=dict(parts.rows),
@@ -85,11 +86,11 @@ class Facts:
             epochs=config.flat().get("training.epochs", str(config.training.epochs)),
             objective=config.search.objective,
             optimizers=tuple(dict.fromkeys(entry.name for entry in config.optimizers)),
-            settings=config.flat(),
-            command=command,
+            settings={name: hidden(value) for name, value in config.flat().items()},
+            command=hidden(command),
             fingerprint=parts.directory.name,
             digest=parts.digests.get("source", ""),
-            tracking_uri=tracking_uri,
+            tracking_uri=hidden(tracking_uri),
             model_uri=model_uri,
             versions=versions(),
         )
@@ -247,7 +248,7 @@ def _against_best(report: Report, summary: OptimizerSummary) -> str:
     )
     if item.basis == "none":
         return behind
-    return f"{behind}, within noise" if item.within_noise else f"{behind}, clear"
+    return f"{behind}, within noise" if item.within_noise else f"{behind}, beyond noise"
 
 
 def optimizer_rows(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -69,7 +69,7 @@ def test_rows_per_optimizer():
     table = [dict(zip(head, row, strict=True)) for row in rows]
     assert [row["Optimizer"] for row in table] == ["Adam", "SGD", "Adagrad", "Rprop"]
     assert [row["Against the best"] for row in table] == [
-        "best", "−0.4 points, within noise", "−10.0 points, clear", "–",
+        "best", "−0.4 points, within noise", "−10.0 points, beyond noise", "–",
     ]  # fmt: skip
     assert table[0]["Best accuracy"] == "71.0 % ± 1.6"
     assert (table[3]["Failed"], table[3]["Best accuracy"]) == ("1", "–")
@@ -89,12 +89,12 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
     # The attributes that are read of config.Config and data.Parts.
     config = SimpleNamespace(
         experiment="e",
-        data=SimpleNamespace(source="t.csv", target="y"),
+        data=SimpleNamespace(source="https://me:secret@host/t.csv", target="y"),
         validation=SimpleNamespace(folds=5, repeats=2, fraction=0.2),
         training=SimpleNamespace(epochs=30),
         search=SimpleNamespace(trials=8, objective="val_loss"),
         optimizers=[SimpleNamespace(name="SGD"), SimpleNamespace(name="SGD")],
-        flat=lambda: {"seed": "0", "training.epochs": "30"},
+        flat=lambda: {"data.source": "https://me:secret@host/t.csv", "training.epochs": "30"},
     )
     parts = SimpleNamespace(
         schema=SimpleNamespace(
@@ -106,8 +106,10 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
         digests={"source": "00", "train": "11", "test": "22"},
     )
     facts = Facts.of(
-        config, parts, command="python -m pipeline run", model_uri="models:/e@champion"
+        config, parts, command="run https://me:secret@host/t.csv", model_uri="models:/e@champion"
     )
+    assert facts.source == "https://me:***@host/t.csv"
+    assert "secret" not in str(facts)
     assert facts.fingerprint == "abc123"
     assert facts.optimizers == ("SGD",)
     assert facts.columns == {"a": "number"}
