@@ -1,0 +1,602 @@
+"""The MLflow flavor: a model folder that maps raw table rows to predictions.
+
+A model is a folder:
+
+- `model.pt2`: an exported program, raw [rows, columns] float64 -> probabilities [rows, labels]
+  float32. A graph and tensors; nothing in it needs an unrestricted pickle.
+- `schema.json`: what each raw column means, and the labels (see `to_raw`).
+- `code/tabular_model_HASH.py`: a copy of this file, which is why it imports nothing of the project.
+  The hash of its content is in its name, so that models written by two versions of this file load
+  side by side in one process.
+- `MLmodel`, requirements, environments and an input example, as MLflow wants them.
+
+`mlflow.pyfunc.load_model` gives the `TabularModel` behind MLflow's interface,
+`mlflow.pytorch.load_model` the bare module, and `load` the `TabularModel` without running any code
+that came with the folder.
+
+    mlflow.models.Model.log(
+        artifact_path=None, name="model", flavor=inference, run_id=run_id,
+        program=program, schema=schema, input_example=frame.head(3),
+        requirements=default_requirements(), validate_serving_input=False,
+    )
+"""
+
+import datetime
+import decimal
+import functools
+import hashlib
+import json
+import math
+import numbers
+import platform
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+SCHEMA_VERSION = 1
+PROGRAM_FILE = "model.pt2"
+SCHEMA_FILE = "schema.json"
+BATCH_ROWS = 16_384  # rows per pass through the module: bounds the memory of a large ensemble
+DEFAULT_THRESHOLD = 0.5
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class ModelError(Exception):
+    """The folder is no model of this kind: a file is missing, damaged or of an unknown version."""
+
+
+class InputError(ValueError):
+    """The rows or the parameters do not fit the model; `problems` has a sentence for each fault."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+# --------------------------------------------------------------------------------------------------
+# Rows of a table -> one float array
+
+
+def to_raw(frame: pd.DataFrame, schema: Mapping[str, Any]) -> Floats:
+    """Raw values [rows, columns] float64 of a frame, columns in the schema's order.
+
+    A number stands as it is (infinite -> NaN), a boolean is 0 or 1, a date is days since 1970-01-01
+    UTC with their fraction (without a time zone it is read as UTC), a category is its position in
+    the column's `categories` (-1 when it is none of them). Missing is NaN: None, NaN, NaT, pd.NA,
+    and blank text where text is not what the column holds.
+
+    Columns are found by name; others are ignored. Numbers and booleans may be written as text,
+    dates as ISO 8601 text; in a category column numbers and booleans stand for their text.
+
+    Raises InputError that names every missing, repeated or unreadable column.
+    """
+    columns = schema["columns"]
+    names = [column["name"] for column in columns]
+    if list(frame.columns) != names:
+        frame = _select(frame, names)
+    plain = [
+        position
+        for position, (column, dtype) in enumerate(zip(columns, frame.dtypes.array, strict=True))
+        if column["kind"] == "number" and isinstance(dtype, np.dtype) and dtype.kind in "biuf"
+    ]
+    if len(plain) == len(columns):
+        raw = np.array(frame.to_numpy(np.float64), order="C")
+    else:
+        raw = np.empty((len(frame), len(columns)))
+        if plain:
+            raw[:, plain] = frame.iloc[:, plain].to_numpy(np.float64)
+        problems: list[str] = []
+        for position in sorted(set(range(len(columns))).difference(plain)):
+            try:
+                raw[:, position] = _column(frame.iloc[:, position], columns[position])
+            except InputError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise InputError(problems)
+    raw[np.isinf(raw)] = np.nan
+    return raw
+
+
+def _select(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    present = list(frame.columns)
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise InputError(
+            [f"columns missing: {_listed(missing)}; the rows have: {_listed(present) or 'none'}"]
+        )
+    if not frame.columns.is_unique:
+        repeated = [name for name in names if present.count(name) > 1]
+        if repeated:
+            raise InputError([f"columns given more than once: {_listed(repeated)}"])
+    return frame[list(names)]
+
+
+def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
+    """One column's raw values [rows]; InputError names the column and the first misfit."""
+    kind, dtype = column["kind"], series.dtype
+    if kind in ("number", "boolean") and _is_numeric(dtype):
+        values: Floats = series.to_numpy(np.float64, na_value=np.nan)
+        wrong = ~np.isin(values, (0.0, 1.0)) & ~np.isnan(values)
+        if kind == "boolean" and wrong.any():
+            raise _misfit(column, series, wrong)
+        return values
+    if kind == "date" and dtype.kind == "M":
+        return _days(series)
+    try:
+        codes, uniques = series.factorize()  # missing values get the code -1
+    except TypeError:  # lists, dicts and other values that have no hash
+        wrong = np.array([getattr(value, "__hash__", None) is None for value in series])
+        raise _misfit(column, series, wrong) from None
+    values, wrong = _READERS[kind](np.asarray(uniques, dtype=object), column)
+    if wrong.any():
+        raise _misfit(column, series, np.append(wrong, False)[codes])
+    result: Floats = np.append(values, np.nan)[codes]
+    return result
+
+
+def _is_numeric(dtype: Any) -> bool:
+    """Numbers and booleans of numpy, pandas and Arrow; not complex ones, not categories."""
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "biuf"
+    return bool(pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)) and not (
+        isinstance(dtype, pd.CategoricalDtype)
+    )
+
+
+def _days(instants: pd.Series) -> Floats:
+    """Days since 1970-01-01 UTC of a datetime series; whole days and rest apart, for precision."""
+    utc = pd.to_datetime(instants, utc=True).dt.tz_localize(None).to_numpy()
+    whole = utc.astype("datetime64[D]")
+    rest = (utc - whole) / np.timedelta64(1, "D")
+    missing = np.isnat(utc)
+    return np.where(missing, np.nan, whole.astype(np.int64) + np.where(missing, 0.0, rest))
+
+
+# Each reader takes a column's distinct, present values [distinct] and gives their raw values and
+# which of them do not fit.
+
+
+def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    number_like = (numbers.Real, decimal.Decimal, np.bool_, str)
+    fits = np.array([isinstance(value, number_like) for value in values], dtype=bool)
+    result = np.full(len(values), np.nan)
+    result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
+    wrong = ~fits
+    for position in np.flatnonzero(np.isnan(result) & fits):
+        wrong[position] = not _blank(values[position])
+    return result, wrong
+
+
+def _booleans(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    words = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+    result = np.array([words.get(str(value).strip().lower(), np.nan) for value in values])
+    wrong = [math.isnan(x) and not _blank(v) for x, v in zip(result, values, strict=True)]
+    return result, np.array(wrong, dtype=bool)
+
+
+def _dates(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    date_like = (datetime.date, np.datetime64, str)
+    fits = np.array([isinstance(value, date_like) for value in values], dtype=bool)
+    result = np.full(len(values), np.nan)
+    instants = pd.Series(values[fits], dtype=object)
+    result[fits] = _days(pd.to_datetime(instants, utc=True, errors="coerce", format="ISO8601"))
+    wrong = ~fits
+    for position in np.flatnonzero(np.isnan(result) & fits):
+        wrong[position] = not _blank(values[position])
+    return result, wrong
+
+
+def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    known = pd.Index(column["categories"], dtype=object)
+    result = known.get_indexer(pd.Index(values, dtype=object)).astype(np.float64)
+    wrong = np.zeros(len(values), dtype=bool)
+    for position in np.flatnonzero(result < 0):
+        value = values[position]
+        if isinstance(value, str):
+            continue
+        if not isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)):
+            wrong[position] = True
+            continue
+        # A reader of tables may have made 3.0 of "3" and True of "true".
+        forms = [str(value), str(value).lower(), str(value).removesuffix(".0")]
+        result[position] = max(known.get_indexer(pd.Index(forms, dtype=object)))
+    return result, wrong
+
+
+_READERS: dict[str, Callable[[npt.NDArray[Any], Mapping[str, Any]], tuple[Floats, Mask]]] = {
+    "number": _numbers,
+    "boolean": _booleans,
+    "date": _dates,
+    "category": _categories,
+}
+_EXPECTED = {
+    "number": "a number",
+    "boolean": "true or false (or 1 or 0)",
+    "date": "a date (a datetime, or ISO 8601 text such as 2024-05-31)",
+    "category": "text",
+}
+
+
+def _blank(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() in ("", "nan")
+
+
+def _misfit(column: Mapping[str, Any], series: pd.Series, wrong: Mask) -> InputError:
+    """What was expected of the column, and the first value that did not fit."""
+    position = int(wrong.argmax())
+    value, more = series.iloc[position], int(wrong.sum()) - 1
+    others = f", and in {more} more row{'s' * (more > 1)}" if more else ""
+    return InputError(
+        [
+            f"column {column['name']!r}: expected {_EXPECTED[column['kind']]}; "
+            f"got {_short(value)} ({type(value).__name__}) in row {series.index[position]}{others}"
+        ]
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value) if isinstance(value, np.generic) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _listed(names: Sequence[Any], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(repr(name) for name in names[:limit]) + more
+
+
+# --------------------------------------------------------------------------------------------------
+# Predicting
+
+
+class TabularModel:
+    """Predictions for rows of a table.
+
+    `module` maps raw [rows, columns] float64 to probabilities [rows, labels]; `schema` is the
+    dictionary of schema.json.
+    """
+
+    def __init__(self, module: Callable[[torch.Tensor], torch.Tensor], schema: Mapping[str, Any]):
+        self.module = module
+        self.schema = schema
+        self._labels = pd.Series(schema["labels"]).array
+
+    def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """A frame with one row for each given row, under the same index.
+
+        `rows` is a DataFrame with a column for each one of the schema, in any order; or a
+        dictionary of columns (or of one row's values), or a list of dictionaries.
+
+        Two labels: `prediction` and `probability`, that of `labels[1]`, float32 in [0, 1]; the
+        prediction is `labels[1]` where the probability is above `params["threshold"]` (in [0, 1],
+        default 0.5). More labels: the likeliest one and `probability_LABEL` for each, in the
+        schema's order.
+
+        Raises InputError for rows or parameters that do not fit.
+        """
+        frame = _as_frame(rows, [column["name"] for column in self.schema["columns"]])
+        binary = len(self._labels) == 2
+        threshold = _threshold(params, binary)
+        probabilities = self.probabilities(frame)
+        if binary:
+            ids = (probabilities[:, 1].astype(np.float64) > threshold).astype(np.intp)
+            columns = {"probability": probabilities[:, 1]}
+        else:
+            ids = probabilities.argmax(axis=1)
+            columns = {
+                name: probabilities[:, position]
+                for position, name in enumerate(_probability_names(self.schema["labels"]))
+            }
+        return pd.DataFrame({"prediction": self._labels.take(ids), **columns}, index=frame.index)
+
+    def probabilities(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Probabilities [rows, labels] float32 of a frame's rows."""
+        raw = torch.from_numpy(to_raw(frame, self.schema))
+        if len(raw) == 0:
+            return np.empty((0, len(self._labels)), dtype=np.float32)
+        with torch.inference_mode():
+            parts = [self.module(part) for part in torch.split(raw, BATCH_ROWS)]
+            return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+
+def _as_frame(rows: Any, names: Sequence[str]) -> pd.DataFrame:
+    if isinstance(rows, pd.DataFrame):
+        # MLflow makes one row of lists out of a dictionary whose columns are all text.
+        if len(rows) == 1 and len(rows.columns) and isinstance(rows.iat[0, 0], list):
+            return _as_frame({name: rows[name].iat[0] for name in rows.columns}, names)
+        return rows
+    try:
+        if isinstance(rows, Mapping):
+            one_row = all(np.ndim(value) == 0 for value in rows.values())
+            return pd.DataFrame([rows] if one_row else dict(rows))
+        if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
+            return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(names))
+    except (TypeError, ValueError) as error:
+        raise InputError([f"the rows do not make a table: {error}"]) from error
+    raise InputError(
+        [
+            "rows must be a pandas DataFrame, a dictionary of columns or a list of dictionaries; "
+            f"got {type(rows).__name__}"
+        ]
+    )
+
+
+def _threshold(params: Mapping[str, Any] | None, binary: bool) -> float:
+    given = dict(params or {})
+    value = given.pop("threshold", None) if binary else None
+    if given:
+        known = "threshold" if binary else "none, for a model with more than two labels"
+        raise InputError([f"unknown parameters: {_listed(sorted(given))}; known: {known}"])
+    if value is None:
+        return DEFAULT_THRESHOLD
+    numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not numeric or not 0 <= float(value) <= 1:
+        raise InputError([f"threshold must be a number from 0 to 1; got {_short(value)}"])
+    return float(value)
+
+
+def _probability_names(labels: Sequence[Any]) -> list[str]:
+    return ["probability"] if len(labels) == 2 else [f"probability_{label}" for label in labels]
+
+
+# --------------------------------------------------------------------------------------------------
+# Loading
+
+
+def load(path: str | Path) -> TabularModel:
+    """The model of a local folder. No code of the folder runs and nothing is unpickled freely.
+
+    Raises ModelError when a file is missing, damaged or of a version that this code does not know.
+    """
+    folder = Path(path)
+    schema = _read_schema(folder / SCHEMA_FILE)
+    file = folder / PROGRAM_FILE
+    if not file.is_file():
+        raise ModelError(f"{folder}: no {PROGRAM_FILE}; not the folder of a model, or damaged")
+    try:
+        _check_archive(file)
+        module = torch.export.load(file).module()
+        with torch.inference_mode():
+            blank = torch.full((1, len(schema["columns"])), float("nan"), dtype=torch.float64)
+            shape = tuple(module(blank).shape)
+    except ModelError:
+        raise
+    except Exception as error:
+        # torch has no one class of error for an archive that it cannot read
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file}: damaged, or made for another schema: {reason}") from error
+    if shape != (1, len(schema["labels"])):
+        raise ModelError(
+            f"{file}: the program gives {shape[-1]} probabilities, "
+            f"but {SCHEMA_FILE} has {len(schema['labels'])} labels"
+        )
+    return TabularModel(module, schema)
+
+
+def _load_pyfunc(path: str) -> "_Served":
+    """What `mlflow.pyfunc.load_model` calls, with the model's folder."""
+    return _Served(load(path))
+
+
+class _Served:
+    """A TabularModel for MLflow: bad input becomes MLflow's error for it, HTTP status 400."""
+
+    def __init__(self, model: TabularModel) -> None:
+        self._model = model
+
+    def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._model.predict(rows, params)
+        except InputError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def get_raw_model(self) -> TabularModel:
+        return self._model
+
+
+def _read_schema(file: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{file}: missing; not the folder of a model, or damaged") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+    _check_schema(schema, str(file))
+    return dict(schema)
+
+
+def _check_schema(schema: Any, source: str) -> None:
+    if not isinstance(schema, dict) or "version" not in schema:
+        raise ModelError(f"{source}: not a schema: it has no version")
+    if schema["version"] != SCHEMA_VERSION:
+        raise ModelError(
+            f"{source}: schema version {schema['version']!r} is unknown; this code reads version "
+            f"{SCHEMA_VERSION}; load the model with the release of this project that wrote it"
+        )
+    columns, labels = schema.get("columns"), schema.get("labels")
+    sound = (
+        isinstance(columns, list)
+        and all(
+            isinstance(column, dict)
+            and isinstance(column.get("name"), str)
+            and column.get("kind") in _READERS
+            and (column["kind"] != "category" or isinstance(column.get("categories"), list))
+            for column in columns
+        )
+        and len({column["name"] for column in columns}) == len(columns) > 0
+        and isinstance(labels, list)
+        and len(labels) > 1
+    )
+    if not sound:
+        raise ModelError(f"{source}: damaged: its columns or labels are not those of a schema")
+
+
+_RECORDS = re.compile(
+    r"models/[^/]+\.json|data/(weights|constants)/[^/]+_config\.json|data/weights/weight_\d+"
+    r"|data/constants/tensor_\d+|data/sample_inputs/[^/]+\.pt|(\.data/|data/)?[a-z_]+"
+)
+
+
+def _check_archive(file: Path) -> None:
+    """A .pt2 archive may hold pickles, which torch.export.load would run: let none in.
+
+    Nor does torch compare checksums. Weights and constants must be stored as plain bytes. The
+    example inputs that torch adds itself must be readable by torch's restricted reader (tensors in
+    tuples and dictionaries).
+    """
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise ModelError(f"{file}: damaged: the record {damaged!r} fails its checksum")
+        for entry in archive.namelist():
+            record = entry.partition("/")[2]
+            unsafe = not _RECORDS.fullmatch(record)
+            if record.endswith("_config.json"):
+                stored = json.loads(archive.read(entry))["config"].values()
+                unsafe = any(item["use_pickle"] is not False for item in stored)
+            elif record.startswith("data/sample_inputs/"):
+                with archive.open(entry) as stream:
+                    torch.load(stream, weights_only=True)
+            if unsafe:
+                raise ModelError(
+                    f"{file}: the record {record!r} is none of a graph with plain tensors"
+                )
+
+
+# --------------------------------------------------------------------------------------------------
+# Saving
+
+
+def save_model(
+    path: str | Path,
+    mlflow_model: Any = None,
+    *,
+    program: torch.export.ExportedProgram,
+    schema: Mapping[str, Any],
+    input_example: pd.DataFrame,
+    requirements: Sequence[str],
+    validate_serving_input: bool = False,
+) -> None:
+    """Write a model folder at `path`, which must be empty or not exist.
+
+    program: raw [rows, columns] float64 -> probabilities [rows, labels], rows a dynamic dimension.
+    schema: the dictionary of schema.json, version 1.
+    input_example: a few raw rows, shown in MLflow's UI and usable as a request to the server.
+    requirements: pip requirements of the model, see `default_requirements`.
+    validate_serving_input: read by `mlflow.models.Model.log`, not here. There its default is True:
+        it loads the model again and predicts the example, which costs more than all the rest.
+
+    Raises ModelError for a schema that `load` would not read, FileExistsError for a folder in use.
+    """
+    from mlflow import pyfunc
+    from mlflow.models import Model
+    from mlflow.models.utils import _save_example
+
+    folder = Path(path)
+    schema = dict(schema)
+    _check_schema(schema, "schema")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty")
+
+    torch.export.save(program, folder / PROGRAM_FILE)
+    (folder / SCHEMA_FILE).write_text(json.dumps(schema, indent=1), encoding="utf-8")
+    module, source = _own_source()
+    (folder / "code").mkdir()
+    (folder / "code" / f"{module}.py").write_bytes(source)
+    for name, text in _environments(tuple(requirements)).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+    model = Model() if mlflow_model is None else mlflow_model
+    # As objects, because a float column cannot hold None, and NaN and NaT are not JSON.
+    example = input_example[[column["name"] for column in schema["columns"]]].astype(object)
+    _save_example(model, example.where(example.notna(), None), str(folder))
+    model.signature = signature(schema)
+    model.add_flavor("pytorch", model_data=".", pytorch_version=str(torch.__version__), code=None)
+    pyfunc.add_to_model(
+        model,
+        loader_module=module,
+        code="code",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+    )
+    model.model_size_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    model.save(str(folder / "MLmodel"))
+
+
+def signature(schema: Mapping[str, Any]) -> Any:
+    """The model's `mlflow.models.ModelSignature`: every column required, of type Any.
+
+    MLflow checks the types before the model sees the rows, and none of its precise types admits
+    what a raw table holds: `double` refuses int64, nullable integers and a column of Nones,
+    `boolean` refuses missing values, 0 and 1, `string` refuses pandas' categories, and `datetime`
+    refuses time zones and some text. Any leaves that to `to_raw`. The price: MLflow's check costs
+    1.5 microseconds per value (`get_raw_model().predict` skips it), and its server takes JSON and
+    Parquet but no CSV.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    labels = schema["labels"]
+    label_type = {bool: "boolean", int: "long", float: "double", str: "string"}
+    types = {label_type[type(label)] for label in labels}
+    params = [ParamSpec("threshold", "double", DEFAULT_THRESHOLD)] if len(labels) == 2 else None
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), column["name"]) for column in schema["columns"]]),
+        outputs=Schema(
+            [ColSpec(types.pop() if len(types) == 1 else AnyType(), "prediction")]
+            + [ColSpec("float", name) for name in _probability_names(labels)]
+        ),
+        params=ParamSchema(params) if params else None,
+    )
+
+
+def default_requirements() -> list[str]:
+    """What a model needs to load, at the versions installed here (without a build's +local)."""
+    from importlib.metadata import version
+
+    return [
+        f"{name}=={version(name).partition('+')[0]}"
+        for name in ("mlflow", "numpy", "pandas", "torch")
+    ]
+
+
+@functools.cache
+def _own_source() -> tuple[str, bytes]:
+    """This file under the name that it is shipped with."""
+    source = Path(__file__).read_bytes()
+    return f"tabular_model_{hashlib.sha256(source).hexdigest()[:12]}", source
+
+
+@functools.cache
+def _environments(requirements: tuple[str, ...]) -> dict[str, str]:
+    """The files from which MLflow makes an environment. Written here because MLflow's own helpers
+    would import the model to guess what is already given."""
+    import yaml
+
+    python = platform.python_version()
+    conda = {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": list(requirements)}],
+    }
+    env = {
+        "python": python,
+        "build_dependencies": [],
+        "dependencies": ["-r requirements.txt"],
+    }
+    return {
+        "requirements.txt": "".join(f"{line}\n" for line in requirements),
+        "conda.yaml": yaml.safe_dump(conda, sort_keys=False),
+        "python_env.yaml": yaml.safe_dump(env, sort_keys=False),
+    }
