@@ -1,34 +1,19 @@
-"""The MLflow flavor: a model folder that maps raw table rows to predictions.
+"""A model as it is used: raw rows of a table in, labels and probabilities out.
 
-A model is a folder:
+A copy of this file is shipped in every model's folder (see flavor.py), which is why it imports
+nothing of the project. The folder holds `model.pt2`, an exported program that maps raw values
+[rows, columns] float64 to probabilities [rows, labels] float32, and `schema.json`, which says what
+the raw columns mean.
 
-- `model.pt2`: an exported program, raw [rows, columns] float64 -> probabilities [rows, labels]
-  float32. A graph and tensors; nothing in it needs an unrestricted pickle.
-- `schema.json`: what each raw column means, and the labels (see `to_raw`).
-- `code/tabular_model_HASH.py`: a copy of this file, which is why it imports nothing of the project.
-  The hash of its content is in its name, so that models written by two versions of this file load
-  side by side in one process.
-- `MLmodel`, requirements, environments and an input example, as MLflow wants them.
-
-`mlflow.pyfunc.load_model` gives the `TabularModel` behind MLflow's interface,
-`mlflow.pytorch.load_model` the bare module, and `load` the `TabularModel` without running any code
-that came with the folder.
-
-    mlflow.models.Model.log(
-        artifact_path=None, name="model", flavor=inference, run_id=run_id,
-        program=program, schema=schema, input_example=frame.head(3),
-        requirements=default_requirements(), validate_serving_input=False,
-    )
+`load` reads a folder without running code that came with it; `mlflow.pyfunc.load_model` runs the
+folder's copy of this file, and gives the same predictions.
 """
 
 import datetime
 import decimal
-import functools
-import hashlib
 import json
 import math
 import numbers
-import platform
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -69,10 +54,10 @@ class InputError(ValueError):
 def to_raw(frame: pd.DataFrame, schema: Mapping[str, Any]) -> Floats:
     """Raw values [rows, columns] float64 of a frame, columns in the schema's order.
 
-    A number stands as it is (infinite -> NaN), a boolean is 0 or 1, a date is days since 1970-01-01
-    UTC with their fraction (without a time zone it is read as UTC), a category is its position in
-    the column's `categories` (-1 when it is none of them). Missing is NaN: None, NaN, NaT, pd.NA,
-    and blank text where text is not what the column holds.
+    A number stands as it is (infinite -> NaN; times of day and durations in seconds), a boolean is
+    0 or 1, a date is days since 1970-01-01 UTC with their fraction (without a time zone it is read
+    as UTC), a category is its position in the column's `categories` (-1 when it is none of them).
+    Missing is NaN: None, NaN, NaT, pd.NA and empty text.
 
     Columns are found by name; others are ignored. Numbers and booleans may be written as text,
     dates as ISO 8601 text; in a category column numbers and booleans stand for their text.
@@ -153,12 +138,10 @@ def _is_numeric(dtype: Any) -> bool:
 
 
 def _days(instants: pd.Series) -> Floats:
-    """Days since 1970-01-01 UTC of a datetime series; whole days and rest apart, for precision."""
+    """Days since 1970-01-01 UTC of a datetime series, NaN where missing."""
     utc = pd.to_datetime(instants, utc=True).dt.tz_localize(None).to_numpy()
-    whole = utc.astype("datetime64[D]")
-    rest = (utc - whole) / np.timedelta64(1, "D")
-    missing = np.isnat(utc)
-    return np.where(missing, np.nan, whole.astype(np.int64) + np.where(missing, 0.0, rest))
+    days: Floats = (utc - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+    return days
 
 
 # Each reader takes a column's distinct, present values [distinct] and gives their raw values and
@@ -170,15 +153,34 @@ def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Float
     fits = np.array([isinstance(value, number_like) for value in values], dtype=bool)
     result = np.full(len(values), np.nan)
     result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
-    wrong = ~fits
-    for position in np.flatnonzero(np.isnan(result) & fits):
-        wrong[position] = not _blank(values[position])
+    wrong = np.zeros(len(values), dtype=bool)
+    for position in np.flatnonzero(np.isnan(result)):
+        value = values[position]
+        if (seconds := _seconds(value)) is not None:
+            result[position] = seconds
+        else:
+            wrong[position] = not _blank(value)
     return result, wrong
 
 
+def _seconds(value: Any) -> float | None:
+    """A duration, or the time since midnight of a time of day such as 9:30 or 23:59:59.5."""
+    if isinstance(value, (datetime.timedelta, np.timedelta64)):
+        return float(pd.Timedelta(value).total_seconds())
+    if not isinstance(value, (datetime.time, str)):
+        return None
+    if part := re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", str(value).strip()):
+        return int(part[1]) * 3600 + int(part[2]) * 60 + float(part[3] or 0)
+    return None
+
+
 def _booleans(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
-    words = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
-    result = np.array([words.get(str(value).strip().lower(), np.nan) for value in values])
+    words = (
+        ("0", "false", "no", "n", "f", "off", "0.0"),
+        ("1", "true", "yes", "y", "t", "on", "1.0"),
+    )
+    meaning = {word: float(position) for position in (0, 1) for word in words[position]}
+    result = np.array([meaning.get(str(value).strip().lower(), np.nan) for value in values])
     wrong = [math.isnan(x) and not _blank(v) for x, v in zip(result, values, strict=True)]
     return result, np.array(wrong, dtype=bool)
 
@@ -202,6 +204,7 @@ def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Fl
     for position in np.flatnonzero(result < 0):
         value = values[position]
         if isinstance(value, str):
+            result[position] = -1.0 if value else np.nan
             continue
         if not isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)):
             wrong[position] = True
@@ -220,7 +223,7 @@ _READERS: dict[str, Callable[[npt.NDArray[Any], Mapping[str, Any]], tuple[Floats
 }
 _EXPECTED = {
     "number": "a number",
-    "boolean": "true or false (or 1 or 0)",
+    "boolean": "true or false (or yes, no, 1, 0)",
     "date": "a date (a datetime, or ISO 8601 text such as 2024-05-31)",
     "category": "text",
 }
@@ -293,7 +296,7 @@ class TabularModel:
             ids = probabilities.argmax(axis=1)
             columns = {
                 name: probabilities[:, position]
-                for position, name in enumerate(_probability_names(self.schema["labels"]))
+                for position, name in enumerate(probability_names(self.schema["labels"]))
             }
         return pd.DataFrame({"prediction": self._labels.take(ids), **columns}, index=frame.index)
 
@@ -343,7 +346,8 @@ def _threshold(params: Mapping[str, Any] | None, binary: bool) -> float:
     return float(value)
 
 
-def _probability_names(labels: Sequence[Any]) -> list[str]:
+def probability_names(labels: Sequence[Any]) -> list[str]:
+    """The columns of a prediction that hold probabilities, in order."""
     return ["probability"] if len(labels) == 2 else [f"probability_{label}" for label in labels]
 
 
@@ -411,11 +415,12 @@ def _read_schema(file: Path) -> dict[str, Any]:
         raise ModelError(f"{file}: missing; not the folder of a model, or damaged") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read: {error}") from error
-    _check_schema(schema, str(file))
+    check_schema(schema, str(file))
     return dict(schema)
 
 
-def _check_schema(schema: Any, source: str) -> None:
+def check_schema(schema: Any, source: str) -> None:
+    """ModelError unless `schema` is what schema.json holds; `source` names it in the message."""
     if not isinstance(schema, dict) or "version" not in schema:
         raise ModelError(f"{source}: not a schema: it has no version")
     if schema["version"] != SCHEMA_VERSION:
@@ -470,133 +475,3 @@ def _check_archive(file: Path) -> None:
                 raise ModelError(
                     f"{file}: the record {record!r} is none of a graph with plain tensors"
                 )
-
-
-# --------------------------------------------------------------------------------------------------
-# Saving
-
-
-def save_model(
-    path: str | Path,
-    mlflow_model: Any = None,
-    *,
-    program: torch.export.ExportedProgram,
-    schema: Mapping[str, Any],
-    input_example: pd.DataFrame,
-    requirements: Sequence[str],
-    validate_serving_input: bool = False,
-) -> None:
-    """Write a model folder at `path`, which must be empty or not exist.
-
-    program: raw [rows, columns] float64 -> probabilities [rows, labels], rows a dynamic dimension.
-    schema: the dictionary of schema.json, version 1.
-    input_example: a few raw rows, shown in MLflow's UI and usable as a request to the server.
-    requirements: pip requirements of the model, see `default_requirements`.
-    validate_serving_input: read by `mlflow.models.Model.log`, not here. There its default is True:
-        it loads the model again and predicts the example, which costs more than all the rest.
-
-    Raises ModelError for a schema that `load` would not read, FileExistsError for a folder in use.
-    """
-    from mlflow import pyfunc
-    from mlflow.models import Model
-    from mlflow.models.utils import _save_example
-
-    folder = Path(path)
-    schema = dict(schema)
-    _check_schema(schema, "schema")
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty")
-
-    torch.export.save(program, folder / PROGRAM_FILE)
-    (folder / SCHEMA_FILE).write_text(json.dumps(schema, indent=1), encoding="utf-8")
-    module, source = _own_source()
-    (folder / "code").mkdir()
-    (folder / "code" / f"{module}.py").write_bytes(source)
-    for name, text in _environments(tuple(requirements)).items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-    model = Model() if mlflow_model is None else mlflow_model
-    # As objects, because a float column cannot hold None, and NaN and NaT are not JSON.
-    example = input_example[[column["name"] for column in schema["columns"]]].astype(object)
-    _save_example(model, example.where(example.notna(), None), str(folder))
-    model.signature = signature(schema)
-    model.add_flavor("pytorch", model_data=".", pytorch_version=str(torch.__version__), code=None)
-    pyfunc.add_to_model(
-        model,
-        loader_module=module,
-        code="code",
-        conda_env="conda.yaml",
-        python_env="python_env.yaml",
-    )
-    model.model_size_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    model.save(str(folder / "MLmodel"))
-
-
-def signature(schema: Mapping[str, Any]) -> Any:
-    """The model's `mlflow.models.ModelSignature`: every column required, of type Any.
-
-    MLflow checks the types before the model sees the rows, and none of its precise types admits
-    what a raw table holds: `double` refuses int64, nullable integers and a column of Nones,
-    `boolean` refuses missing values, 0 and 1, `string` refuses pandas' categories, and `datetime`
-    refuses time zones and some text. Any leaves that to `to_raw`. The price: MLflow's check costs
-    1.5 microseconds per value (`get_raw_model().predict` skips it), and its server takes JSON and
-    Parquet but no CSV.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import AnyType
-
-    labels = schema["labels"]
-    label_type = {bool: "boolean", int: "long", float: "double", str: "string"}
-    types = {label_type[type(label)] for label in labels}
-    params = [ParamSpec("threshold", "double", DEFAULT_THRESHOLD)] if len(labels) == 2 else None
-    return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), column["name"]) for column in schema["columns"]]),
-        outputs=Schema(
-            [ColSpec(types.pop() if len(types) == 1 else AnyType(), "prediction")]
-            + [ColSpec("float", name) for name in _probability_names(labels)]
-        ),
-        params=ParamSchema(params) if params else None,
-    )
-
-
-def default_requirements() -> list[str]:
-    """What a model needs to load, at the versions installed here (without a build's +local)."""
-    from importlib.metadata import version
-
-    return [
-        f"{name}=={version(name).partition('+')[0]}"
-        for name in ("mlflow", "numpy", "pandas", "torch")
-    ]
-
-
-@functools.cache
-def _own_source() -> tuple[str, bytes]:
-    """This file under the name that it is shipped with."""
-    source = Path(__file__).read_bytes()
-    return f"tabular_model_{hashlib.sha256(source).hexdigest()[:12]}", source
-
-
-@functools.cache
-def _environments(requirements: tuple[str, ...]) -> dict[str, str]:
-    """The files from which MLflow makes an environment. Written here because MLflow's own helpers
-    would import the model to guess what is already given."""
-    import yaml
-
-    python = platform.python_version()
-    conda = {
-        "name": "mlflow-env",
-        "channels": ["conda-forge"],
-        "dependencies": [f"python={python}", "pip", {"pip": list(requirements)}],
-    }
-    env = {
-        "python": python,
-        "build_dependencies": [],
-        "dependencies": ["-r requirements.txt"],
-    }
-    return {
-        "requirements.txt": "".join(f"{line}\n" for line in requirements),
-        "conda.yaml": yaml.safe_dump(conda, sort_keys=False),
-        "python_env.yaml": yaml.safe_dump(env, sort_keys=False),
-    }

@@ -1,6 +1,7 @@
 """A small model over every kind of column, for the tests of the flavor."""
 
 import datetime
+import functools
 from typing import Any
 
 import pandas as pd
@@ -45,6 +46,12 @@ def make_program(features: int, labels: int, seed: int = 0) -> torch.export.Expo
         (torch.zeros(3, features, dtype=torch.float64),),
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
+
+
+@functools.cache
+def shared_program(features: int = 5, labels: int = 2) -> torch.export.ExportedProgram:
+    """Of seed 0, exported once for all tests."""
+    return make_program(features, labels)
 
 
 def make_rows() -> pd.DataFrame:

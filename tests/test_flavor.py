@@ -1,10 +1,10 @@
 """The flavor inside MLflow: a real store, both loaders, the scoring server, another process."""
 
 import asyncio
-import importlib.util
 import io
 import json
 import os
+import platform
 import subprocess
 import sys
 import zipfile
@@ -21,9 +21,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import scoring_server
-from small_model import NAMES, RAW, SmallModel, make_program, make_rows, make_schema
+from mlflow.utils.environment import _PythonEnv
+from small_model import NAMES, RAW, SmallModel, make_rows, make_schema, shared_program
 
-from pipeline import inference
+from pipeline import flavor, inference
 
 SCHEMA = make_schema(["no", "yes"])
 
@@ -43,13 +44,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def log(schema: dict[str, Any] = SCHEMA, run_id: str | None = None, **others: Any) -> ModelInfo:
     return Model.log(
         artifact_path=None,
-        flavor=inference,
+        flavor=flavor,
         name="model",
         run_id=run_id,
-        program=make_program(len(schema["columns"]), len(schema["labels"])),
+        program=shared_program(len(schema["columns"]), len(schema["labels"])),
         schema=schema,
         input_example=make_rows(),
-        requirements=inference.default_requirements(),
+        requirements=flavor.default_requirements(),
         **{"validate_serving_input": False, **others},
     )
 
@@ -85,7 +86,9 @@ def test_pytorch(logged: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     module = mlflow.pytorch.load_model(logged.model_uri)
     assert isinstance(module, torch.nn.Module)
+    again = log()  # written from the first one's archive
     raw = torch.tensor(RAW, dtype=torch.float64)
+    assert torch.equal(module(raw), mlflow.pytorch.load_model(again.model_uri)(raw))
     for rows in (raw, raw[:1], raw[:0]):
         torch.testing.assert_close(module(rows), SmallModel(5, 2)(rows))
 
@@ -110,11 +113,11 @@ def test_example_and_signature_are_kept(served: Any, logged: ModelInfo) -> None:
     assert [spec.name for spec in logged.signature.params] == ["threshold"]
     assert list(served.input_example.columns) == NAMES
     raw = inference.to_raw(served.input_example, SCHEMA)
-    np.testing.assert_allclose(raw, RAW, rtol=1e-15)
+    np.testing.assert_allclose(raw, RAW, rtol=1e-15)  # its infinity is None now
 
 
 def test_signatures_of_other_labels() -> None:
-    several = inference.signature(make_schema([3, 5, 9]))
+    several = flavor.signature(make_schema([3, 5, 9]))
     assert several.outputs.input_names() == [
         "prediction",
         "probability_3",
@@ -123,7 +126,7 @@ def test_signatures_of_other_labels() -> None:
     ]
     assert several.params is None
     for labels, name in (([0, 1], "long"), ([False, True], "boolean"), ([0.5, 1.0], "double")):
-        outputs = inference.signature(make_schema(labels)).outputs
+        outputs = flavor.signature(make_schema(labels)).outputs
         assert outputs.to_dict()[0]["type"] == name
 
 
@@ -178,8 +181,8 @@ def test_a_dictionary_of_text_columns(store: Path) -> None:
     schema = make_schema([0, 1], [{"name": "a", "kind": "category", "categories": ["u", "v"]}])
     path = store / "text"
     frame = pd.DataFrame({"a": ["u", "v", "w"]})
-    inference.save_model(
-        path, program=make_program(1, 2), schema=schema, input_example=frame, requirements=[]
+    flavor.save_model(
+        path, program=shared_program(1, 2), schema=schema, input_example=frame, requirements=[]
     )
     model = mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
     assert_same(model.predict({"a": ["u", "v", "w"]}), model.predict(frame))
@@ -326,6 +329,86 @@ def test_bad_requests(server: Server, request_body: Any, message: str) -> None:
 # the folder on its own ---------------------------------------------------------------------------
 
 
+def save(path: Path, program: torch.export.ExportedProgram) -> None:
+    flavor.save_model(
+        path,
+        program=program,
+        schema=SCHEMA,
+        input_example=make_rows(),
+        requirements=["mlflow", "torch==2.0"],
+    )
+
+
+def test_files(tmp_path: Path) -> None:
+    save(tmp_path, shared_program())
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "MLmodel",
+        "model.pt2",
+        "schema.json",
+        "code",
+        "requirements.txt",
+        "conda.yaml",
+        "python_env.yaml",
+        "input_example.json",
+        "serving_input_example.json",
+    }
+    (code,) = (tmp_path / "code").iterdir()
+    assert code.read_bytes() == Path(inference.__file__).read_bytes()
+    for env in (
+        _PythonEnv.from_yaml(tmp_path / "python_env.yaml"),
+        _PythonEnv.from_conda_yaml(tmp_path / "conda.yaml"),
+    ):
+        assert env.python == platform.python_version()
+    assert env.dependencies == ["mlflow", "torch==2.0"]
+
+
+def test_a_folder_in_use_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(FileExistsError, match="not empty"):
+        save(tmp_path, shared_program())
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_schema_that_could_not_be_read_back(tmp_path: Path) -> None:
+    with pytest.raises(inference.ModelError, match="schema version 7 is unknown"):
+        flavor.save_model(
+            tmp_path / "model",
+            program=shared_program(),
+            schema={**SCHEMA, "version": 7},
+            input_example=make_rows(),
+            requirements=[],
+        )
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("layout", ["plain", "transposed", "view", "empty"])
+def test_weights_swapped_into_one_graph(tmp_path: Path, layout: str) -> None:
+    """The second folder and those after it are written from the first one's archive, where the
+    first one's weights lie plainly in memory."""
+
+    class WithBuffers(SmallModel):
+        def __init__(self, seed: int) -> None:
+            super().__init__(5, 2, seed)
+            self.register_buffer("none", torch.empty(0))
+            self.register_buffer("nothing", torch.empty(0, dtype=torch.int64))
+
+    make = WithBuffers if layout == "empty" else lambda seed: SmallModel(5, 2, seed)
+    example = (torch.zeros(3, 5, dtype=torch.float64),)
+    rows = ({0: torch.export.Dim("rows")},)
+    program = torch.export.export(make(0), example, dynamic_shapes=rows)
+    for seed in (0, 1, 2):
+        other = make(seed)
+        weight = other.weight.detach()
+        if layout == "transposed":
+            weight = weight.T.contiguous().T
+        elif layout == "view":
+            weight = torch.cat([weight, weight])[len(weight) :]
+        program.state_dict["weight"] = torch.nn.Parameter(weight)
+        save(tmp_path / str(seed), program)
+        expected = inference.TabularModel(other, SCHEMA).predict(make_rows())
+        assert_same(inference.load(tmp_path / str(seed)).predict(make_rows()), expected)
+
+
 def test_nothing_needs_a_pickle(logged: ModelInfo) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
     for file in folder.rglob("*"):
@@ -378,23 +461,16 @@ print(mlflow.pyfunc.load_model(folder).predict(rows).to_json(orient="split", dou
 def test_two_versions_side_by_side(
     logged: ModelInfo, served: Any, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """A model that was written by another version of inference.py, in the same process."""
-    other = tmp_path / "other.py"
-    source = Path(inference.__file__).read_text(encoding="utf-8")
-    other.write_text(source.replace('"prediction": self', '"verdict": self'), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("other", other)
-    assert spec is not None
-    assert spec.loader is not None
-    version = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(version)
-    folder = tmp_path / "model"
-    version.save_model(
-        folder,
-        program=make_program(5, 2),
-        schema=SCHEMA,
-        input_example=make_rows(),
-        requirements=inference.default_requirements(),
-    )
+    """A model that was shipped with another version of inference.py, in the same process."""
+    folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(tmp_path)))
+    (old,) = (folder / "code").glob("*.py")
+    source = old.read_bytes().replace(b'"prediction": self', b'"verdict": self')
+    assert source != old.read_bytes()
+    (folder / "code" / f"{flavor.loader_module(source)}.py").write_bytes(source)
+    manifest = folder / "MLmodel"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace(old.stem, flavor.loader_module(source)), encoding="utf-8")
+    old.unlink()
     newer = mlflow.pyfunc.load_model(str(folder))
     assert list(newer.predict(make_rows()).columns) == ["verdict", "probability"]
     assert_same(served.predict(make_rows()), expected)

@@ -1,0 +1,242 @@
+"""The MLflow flavor: writes the folder of a model, to be logged by `mlflow.models.Model.log`.
+
+- `model.pt2`: an exported program, raw [rows, columns] float64 -> probabilities [rows, labels]
+  float32. A graph and tensors; nothing in it needs an unrestricted pickle.
+- `schema.json`: what each raw column means, and the labels (see `inference.to_raw`).
+- `code/tabular_model_HASH.py`: a copy of inference.py. The hash of its content is in its name, so
+  that models written by two versions of it load side by side in one process.
+- `MLmodel`, requirements, environments and an input example, as MLflow wants them.
+
+`mlflow.pyfunc.load_model` gives `inference.TabularModel` behind MLflow's interface, and
+`mlflow.pytorch.load_model` the bare module.
+
+    mlflow.models.Model.log(
+        artifact_path=None, flavor=flavor, name="model", run_id=run_id,
+        program=program, schema=schema, input_example=frame.head(3),
+        requirements=flavor.default_requirements(), validate_serving_input=False,
+    )
+
+It is quick for a run that has no metrics yet: MLflow reads those that there are, one by one.
+"""
+
+import functools
+import hashlib
+import json
+import platform
+import weakref
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
+
+from pipeline import inference
+
+
+def save_model(
+    path: str | Path,
+    mlflow_model: Any = None,
+    *,
+    program: torch.export.ExportedProgram,
+    schema: Mapping[str, Any],
+    input_example: pd.DataFrame,
+    requirements: Sequence[str],
+    validate_serving_input: bool = False,
+) -> None:
+    """Write a model folder at `path`, which must be empty or not exist.
+
+    program: raw [rows, columns] float64 -> probabilities [rows, labels], rows a dynamic dimension.
+    schema: the dictionary of schema.json, version 1.
+    input_example: a few raw rows, shown in MLflow's UI and usable as a request to the server.
+    requirements: pip requirements of the model, see `default_requirements`.
+    validate_serving_input: read by `mlflow.models.Model.log`, not here. There its default is True:
+        it loads the model again and predicts the example, which costs more than all the rest.
+
+    Raises ModelError for a schema that `load` would not read, FileExistsError for a folder in use.
+    """
+    folder = Path(path)
+    schema = dict(schema)
+    inference.check_schema(schema, "schema")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty")
+
+    _save_program(program, folder / inference.PROGRAM_FILE)
+    (folder / inference.SCHEMA_FILE).write_text(json.dumps(schema, indent=1), encoding="utf-8")
+    source = _loader_source()
+    module = loader_module(source)
+    (folder / "code").mkdir()
+    (folder / "code" / f"{module}.py").write_bytes(source)
+    for name, text in _environments(tuple(requirements)).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+    model = Model() if mlflow_model is None else mlflow_model
+    model.saved_input_example_info = _save_example(input_example, schema, folder)
+    model.signature = signature(schema)
+    model.add_flavor("pytorch", model_data=".", pytorch_version=str(torch.__version__), code=None)
+    pyfunc.add_to_model(
+        model,
+        loader_module=module,
+        code="code",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+    )
+    model.model_size_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    model.save(str(folder / "MLmodel"))
+
+
+class _Template(NamedTuple):
+    """The archive of a saved program."""
+
+    records: dict[str, bytes]
+    weights: dict[str, str]  # record -> the weight that it holds
+    layout: dict[str, tuple[torch.Size, torch.dtype]]
+
+
+_templates: weakref.WeakKeyDictionary[torch.fx.GraphModule, _Template] = weakref.WeakKeyDictionary()
+
+
+def _save_program(program: torch.export.ExportedProgram, file: Path) -> None:
+    """As torch.export.save, which takes most of its time for the graph: done once for each graph.
+
+    Of another program with the same graph only the weights are written anew.
+    """
+    state = program.state_dict
+    layout = {name: (value.shape, value.dtype) for name, value in state.items()}
+    template = _templates.get(program.graph_module)
+    if template is None or template.layout != layout:
+        torch.export.save(program, file)
+        records = _records(file)
+        weights = _weights(records, state)
+        if weights is not None:
+            _templates[program.graph_module] = _Template(records, weights, layout)
+        return
+    with zipfile.ZipFile(file, "w") as archive:
+        for record, content in template.records.items():
+            name = template.weights.get(record)
+            archive.writestr(
+                zipfile.ZipInfo(record), content if name is None else _bytes(state[name])
+            )
+
+
+def _records(file: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _weights(
+    records: Mapping[str, bytes], state: Mapping[str, torch.Tensor]
+) -> dict[str, str] | None:
+    """Which record holds which weight; None unless each holds one alone, stored row by row."""
+    suffix = "data/weights/model_weights_config.json"
+    config = next(record for record in records if record.endswith(suffix))
+    folder = config.removesuffix("model_weights_config.json")
+    weights: dict[str, str] = {}
+    for name, item in json.loads(records[config])["config"].items():
+        weight, record = state[name], folder + item["path_name"]
+        if weight.numel() == 0:
+            continue
+        plain = weight.is_contiguous() and weight.storage_offset() == 0
+        if not plain or record in weights or records[record] != _bytes(weight):
+            return None
+        weights[record] = name
+    return weights
+
+
+def _bytes(weight: torch.Tensor) -> bytes:
+    return weight.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _save_example(example: pd.DataFrame, schema: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the input example as MLflow does, and give what it notes about it in MLmodel."""
+    frame = example[[column["name"] for column in schema["columns"]]].astype(object)
+    frame = frame.where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None)  # none is JSON
+    split = {"columns": list(frame.columns), "data": frame.to_numpy().tolist()}
+    for name, content in (
+        ("input_example.json", split),
+        ("serving_input_example.json", {"dataframe_split": split}),
+    ):
+        (folder / name).write_text(json.dumps(content, default=str, indent=1), encoding="utf-8")
+    return {
+        "artifact_path": "input_example.json",
+        "serving_input_path": "serving_input_example.json",
+        "type": "dataframe",
+        "pandas_orient": "split",
+    }
+
+
+def signature(schema: Mapping[str, Any]) -> Any:
+    """The model's `mlflow.models.ModelSignature`: every column required, of type Any.
+
+    MLflow checks the types before the model sees the rows, and none of its precise types admits
+    what a raw table holds: `double` refuses int64, nullable integers and a column of Nones,
+    `boolean` refuses missing values, 0 and 1, `string` refuses pandas' categories, and `datetime`
+    refuses time zones and some text. Any leaves that to `to_raw`. The price: MLflow's check costs
+    1.5 microseconds per value (`get_raw_model().predict` skips it), and its server takes JSON and
+    Parquet but no CSV.
+    """
+    labels = schema["labels"]
+    label_type = {bool: "boolean", int: "long", float: "double", str: "string"}
+    types = {label_type[type(label)] for label in labels}
+    params = (
+        [ParamSpec("threshold", "double", inference.DEFAULT_THRESHOLD)]
+        if len(labels) == 2
+        else None
+    )
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), column["name"]) for column in schema["columns"]]),
+        outputs=Schema(
+            [ColSpec(types.pop() if len(types) == 1 else AnyType(), "prediction")]
+            + [ColSpec("float", name) for name in inference.probability_names(labels)]
+        ),
+        params=ParamSchema(params) if params else None,
+    )
+
+
+def default_requirements() -> list[str]:
+    """What a model needs to load, at the versions installed here (without a build's +local)."""
+    return [
+        f"{name}=={version(name).partition('+')[0]}"
+        for name in ("mlflow", "numpy", "pandas", "torch")
+    ]
+
+
+def loader_module(source: bytes) -> str:
+    """The name that a copy of inference.py has in a model's folder."""
+    return f"tabular_model_{hashlib.sha256(source).hexdigest()[:12]}"
+
+
+@functools.cache
+def _loader_source() -> bytes:
+    return Path(inference.__file__).read_bytes()
+
+
+@functools.cache
+def _environments(requirements: tuple[str, ...]) -> dict[str, str]:
+    """The files from which MLflow makes an environment. Written here because MLflow's own helpers
+    would import the model to guess what is already given."""
+    python = platform.python_version()
+    conda = {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": list(requirements)}],
+    }
+    env = {
+        "python": python,
+        "build_dependencies": [],
+        "dependencies": ["-r requirements.txt"],
+    }
+    return {
+        "requirements.txt": "".join(f"{line}\n" for line in requirements),
+        "conda.yaml": yaml.safe_dump(conda, sort_keys=False),
+        "python_env.yaml": yaml.safe_dump(env, sort_keys=False),
+    }
