@@ -111,6 +111,10 @@ def _save_program(program: torch.export.ExportedProgram, file: Path) -> None:
     Of another program with the same graph only the weights are written anew.
     """
     state = program.state_dict
+    parameters = set(program.graph_signature.parameters)
+    for name, value in state.items():
+        weight = _plain(value.detach())
+        state[name] = torch.nn.Parameter(weight, False) if name in parameters else weight
     layout = {name: (value.shape, value.dtype) for name, value in state.items()}
     template = _templates.get(program.graph_module)
     if template is None or template.layout != layout:
@@ -136,24 +140,33 @@ def _records(file: Path) -> dict[str, bytes]:
 def _weights(
     records: Mapping[str, bytes], state: Mapping[str, torch.Tensor]
 ) -> dict[str, str] | None:
-    """Which record holds which weight; None unless each holds one alone, stored row by row."""
+    """Which record holds which weight; None unless each holds one alone."""
     suffix = "data/weights/model_weights_config.json"
     config = next(record for record in records if record.endswith(suffix))
     folder = config.removesuffix("model_weights_config.json")
     weights: dict[str, str] = {}
     for name, item in json.loads(records[config])["config"].items():
-        weight, record = state[name], folder + item["path_name"]
-        if weight.numel() == 0:
+        record = folder + item["path_name"]
+        if state[name].numel() == 0:
             continue
-        plain = weight.is_contiguous() and weight.storage_offset() == 0
-        if not plain or record in weights or records[record] != _bytes(weight):
+        if record in weights or records[record] != _bytes(state[name]):
             return None
         weights[record] = name
     return weights
 
 
+def _plain(weight: torch.Tensor) -> torch.Tensor:
+    """The weight in memory of its own, row by row; torch cannot save some that are not.
+
+    An empty tensor made from a numpy array is one of these (torch 2.13: integer overflow).
+    """
+    if weight.is_contiguous() and 0 < weight.untyped_storage().nbytes() == weight.nbytes:
+        return weight
+    return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device).copy_(weight)
+
+
 def _bytes(weight: torch.Tensor) -> bytes:
-    return weight.detach().cpu().contiguous().numpy().tobytes()
+    return weight.cpu().numpy().tobytes()
 
 
 def _save_example(example: pd.DataFrame, schema: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -107,7 +107,10 @@ def _select(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
     """One column's raw values [rows]; InputError names the column and the first misfit."""
-    kind, dtype = column["kind"], series.dtype
+    kind = column["kind"]
+    if kind != "category":
+        series = series.infer_objects()  # a column of objects that are all floats, say, is float64
+    dtype = series.dtype
     if kind in ("number", "boolean") and _is_numeric(dtype):
         values: Floats = series.to_numpy(np.float64, na_value=np.nan)
         wrong = ~np.isin(values, (0.0, 1.0)) & ~np.isnan(values)
