@@ -108,8 +108,8 @@ def _select(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
     """One column's raw values [rows]; InputError names the column and the first misfit."""
     kind = column["kind"]
-    if kind != "category":
-        series = series.infer_objects()  # a column of objects that are all floats, say, is float64
+    if kind != "category" and series.dtype == object:
+        series = series.infer_objects()  # objects that are all floats become float64
     dtype = series.dtype
     if kind in ("number", "boolean") and _is_numeric(dtype):
         values: Floats = series.to_numpy(np.float64, na_value=np.nan)
@@ -201,6 +201,7 @@ def _dates(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats,
 
 
 def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    codes = {category: code for code, category in enumerate(column["categories"])}
     known = pd.Index(column["categories"], dtype=object)
     result = known.get_indexer(pd.Index(values, dtype=object)).astype(np.float64)
     wrong = np.zeros(len(values), dtype=bool)
@@ -213,8 +214,8 @@ def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Fl
             wrong[position] = True
             continue
         # A reader of tables may have made 3.0 of "3" and True of "true".
-        forms = [str(value), str(value).lower(), str(value).removesuffix(".0")]
-        result[position] = max(known.get_indexer(pd.Index(forms, dtype=object)))
+        forms = (str(value), str(value).lower(), str(value).removesuffix(".0"))
+        result[position] = max(codes.get(form, -1) for form in forms)
     return result, wrong
 
 
