@@ -1,4 +1,4 @@
-"""Errors that the user can mend: what must be, what was found, where, and the nearest right thing."""
+"""Errors that the user can mend: what must be, what was found, where, the nearest right thing."""
 
 import difflib
 from collections.abc import Iterable, Sequence
