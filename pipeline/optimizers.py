@@ -345,8 +345,8 @@ class StackedOptimizer:
             are updated together.
         parameters: [K, P], updated in place.
         gradients: [K, P], read at each step.
-        shapes: the shapes of one member's parameters in the order of P; two dimensions are a weight
-            (in, out). Classes without a stacked rule see it as (out, in), as `nn.Linear` has it.
+        shapes: the shapes of one member's parameters in the order of P, which classes without a
+            stacked rule see (Adafactor treats a matrix and a vector differently).
 
     Errors: ValueError for an argument that the class does not have.
     """
@@ -459,7 +459,7 @@ class SeparateGroup:
     def _views(self, row: Tensor) -> list[Tensor]:
         sizes = [torch.Size(shape).numel() for shape in self._shapes]
         parts = zip(torch.split(row.detach(), sizes), self._shapes, strict=True)
-        return [part.view(shape).T if len(shape) == 2 else part for part, shape in parts]
+        return [part.view(shape) for part, shape in parts]
 
 
 def _hyper(arguments: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Any]:

@@ -92,19 +92,16 @@ def gradient(parameters: Tensor, step: int) -> Tensor:
 
 
 def reference(spec: OptimizerSpec, start: Tensor, steps: int = STEPS) -> Tensor:
-    """One network's weights after a plain torch.optim loop, weights as nn.Linear has them."""
+    """One network's weights after a plain torch.optim loop."""
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.arguments.items()}
     parts = zip(start.split(SIZES), SHAPES, strict=True)
-    leaves = [
-        (part.view(shape).T.contiguous() if len(shape) == 2 else part.clone()).requires_grad_()
-        for part, shape in parts
-    ]
+    leaves = [part.view(shape).clone().requires_grad_() for part, shape in parts]
     optimizer = getattr(torch.optim, spec.name)(leaves, **arguments)
     for step in range(steps):
         for leaf in leaves:
             leaf.grad = gradient(leaf.detach(), step)
         optimizer.step()
-    return torch.cat([(x.T if x.ndim == 2 else x).detach().reshape(-1) for x in leaves])
+    return torch.cat([leaf.detach().view(-1) for leaf in leaves])
 
 
 def run(

@@ -1,0 +1,340 @@
+"""Many networks of one shape as one: a stack of K members, and the ensemble that is shipped.
+
+A *member* is one network, a *stack* is K members of one architecture. The parameters of a stack are
+one tensor [K, P], a row for each member; layers are views of it.
+
+While they train, activations are [K, units, rows]: the inner loops of the products then run over
+the rows of a batch, which takes half the time where layers are narrow.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+# Those of torch.nn.BatchNorm1d.
+MOMENTUM, EPSILON = 0.1, 1e-5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a network: linear layers with an activation between them.
+
+    inputs: encoded columns D.
+    hidden: the widths of the hidden layers; none is a linear model.
+    outputs: the logits, 1 for two labels, else one for each label (`outputs_for`).
+    activation: a key of `ACTIVATIONS`.
+    batch_norm: normalise each hidden layer before its activation.
+    """
+
+    inputs: int
+    hidden: tuple[int, ...]
+    outputs: int
+    activation: str = "relu"
+    batch_norm: bool = False
+
+    @staticmethod
+    def outputs_for(labels: int) -> int:
+        return 1 if labels == 2 else labels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.inputs, *self.hidden, self.outputs)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of one member's parameters in their order in P: for each layer a weight (out, in)
+        and a bias (out,); with batch norm then a scale (out,) and a shift (out,), but for the last.
+        """
+        shapes: list[tuple[int, ...]] = []
+        for layer, (before, after) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            shapes += [(after, before), (after,)]
+            if self.batch_norm and layer < len(self.hidden):
+                shapes += [(after,), (after,)]
+        return tuple(shapes)
+
+    @property
+    def size(self) -> int:
+        """P, the number of one member's parameters."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def statistics(self) -> tuple[int, ...]:
+        """Widths of a member's running statistics in their order in Q: mean, variance per layer."""
+        return tuple(width for width in self.hidden for _ in range(2)) if self.batch_norm else ()
+
+    def views(self, flat: Tensor) -> "list[Layer]":
+        """The layers of a [K, P] tensor, as views of it."""
+        parts = [
+            part.view(len(flat), *shape) if len(shape) == 2 else part.unsqueeze(2)
+            for part, shape in zip(
+                torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1),
+                self.shapes,
+                strict=True,
+            )
+        ]
+        layers = []
+        while parts:
+            normalised = self.batch_norm and len(parts) > 2
+            scale, shift = (parts[2], parts[3]) if normalised else (None, None)
+            layers.append(Layer(parts[0], parts[1], scale, shift))
+            parts = parts[4 if normalised else 2 :]
+        return layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """weight [K, out, in] and bias [K, out, 1]; batch norm's scale and shift [K, out, 1] if any."""
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        return [x for x in (self.weight, self.bias, self.scale, self.shift) if x is not None]
+
+
+def initial_parameters(
+    architecture: Architecture, count: int, generator: torch.Generator
+) -> Tensor:
+    """`count` rows of initial parameters [count, P], float64, on the generator's device.
+
+    Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are uniform in
+    +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0.
+    """
+    draws = torch.rand(
+        (count, architecture.size),
+        generator=generator,
+        dtype=torch.float64,
+        device=generator.device,
+    )
+    flat = draws.mul_(2).sub_(1)
+    for layer in architecture.views(flat):
+        bound = layer.weight.shape[2] ** -0.5
+        layer.weight.mul_(bound)
+        layer.bias.mul_(bound)
+        if layer.scale is not None and layer.shift is not None:
+            layer.scale.fill_(1)
+            layer.shift.fill_(0)
+    return flat
+
+
+class StackedMLP:
+    """K networks of one architecture, trained together.
+
+    Attributes:
+        parameters: [K, P]. The layers are views of it.
+        gradients: [K, P]. `backward` adds to it, `zero_gradients` clears it.
+        statistics: [K, Q], batch norm's running means and variances.
+        dropout: [K, 1, 1], each member's rate in [0, 1).
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        parameters: Tensor,
+        dropout: Tensor,
+        statistics: Tensor | None = None,
+    ) -> None:
+        if statistics is None:
+            # Running means start at 0, running variances at 1.
+            start = [(i % 2) * torch.ones(w) for i, w in enumerate(architecture.statistics)]
+            row = torch.cat(start) if start else torch.empty(0)
+            statistics = row.to(parameters).repeat(len(parameters), 1)
+        self.architecture = architecture
+        self.parameters = parameters
+        self.gradients = torch.zeros_like(parameters)
+        self.statistics = statistics
+        self.dropout = dropout.to(parameters).view(-1, 1, 1)
+        self._activation = ACTIVATIONS[architecture.activation]
+        self._has_dropout = bool((dropout > 0).any())
+        self._bind()
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def _bind(self) -> None:
+        self._layers = self.architecture.views(self.parameters)
+        self._leaves = [leaf.requires_grad_() for layer in self._layers for leaf in layer.tensors()]
+        layers = self.architecture.views(self.gradients)
+        self._leaf_gradients = [view for layer in layers for view in layer.tensors()]
+        widths = list(self.architecture.statistics)
+        parts = torch.split(self.statistics.unsqueeze(2), widths, dim=1)
+        self._running = list(zip(parts[::2], parts[1::2], strict=True))
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The widths of the layers that dropout needs uniform draws for, none without dropout."""
+        return self.architecture.hidden if self._has_dropout else ()
+
+    def __call__(
+        self, x: Tensor, *, training: bool = False, draws: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """Logits [K, outputs, B] of inputs [K, D, B].
+
+        Args:
+            training: normalise by the batch and update the running statistics, and drop units.
+            draws: when training, uniform draws in [0, 1) of shape [K, width, B], one for each of
+                `self.draws`; a unit whose draw is below its member's rate is dropped.
+        """
+        for i, layer in enumerate(self._layers):
+            x = torch.baddbmm(layer.bias, layer.weight, x)
+            if i == len(self._layers) - 1:
+                break
+            if layer.scale is not None and layer.shift is not None:
+                mean, variance = self._moments(x, i) if training else self._running[i]
+                x = (x - mean) * torch.rsqrt(variance + EPSILON) * layer.scale + layer.shift
+            x = self._activation(x)
+            if training and draws:
+                x = x * ((draws[i] >= self.dropout) / (1 - self.dropout))
+        return x
+
+    def _moments(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The batch's mean and biased variance [K, H, 1]; the running ones move towards them."""
+        variance, mean = torch.var_mean(x, dim=2, keepdim=True, correction=0)
+        with torch.no_grad():
+            rows = x.shape[2]
+            running_mean, running_variance = self._running[layer]
+            running_mean.lerp_(mean, MOMENTUM)
+            # The running variance is of the unbiased kind; one row alone has none.
+            running_variance.lerp_(variance * (rows / max(rows - 1, 1)), MOMENTUM)
+        return mean, variance
+
+    def zero_gradients(self) -> None:
+        self.gradients.zero_()
+
+    def backward(self, losses: Tensor) -> None:
+        """Add the gradients of the members' losses [K] to `gradients`.
+
+        No gradient crosses from one member to another, so those of the sum are each member's own.
+        """
+        gradients = torch.autograd.grad(losses.sum(), self._leaves)
+        for total, gradient in zip(self._leaf_gradients, gradients, strict=True):
+            total += gradient
+
+    def state(self, index: Tensor) -> Tensor:
+        """[k, P + Q]: the parameters and running statistics of the members at these positions."""
+        parts = (self.parameters.index_select(0, index), self.statistics.index_select(0, index))
+        return torch.cat(parts, dim=1)
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with the members of these positions [k]; the others leave."""
+        self.parameters = self.parameters.index_select(0, index)
+        self.gradients = self.gradients.index_select(0, index)
+        self.statistics = self.statistics.index_select(0, index)
+        self.dropout = self.dropout.index_select(0, index)
+        self._bind()
+
+
+def member_losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy [K, B] of logits [K, outputs, B] for label ids y [K, B] (int64).
+
+    One logit: that of label 1 against label 0. More: one for each label.
+    """
+    if logits.shape[1] == 1:
+        target = y.to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none")
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def predicted_labels(logits: Tensor) -> Tensor:
+    """Label ids [K, B] (int64) of logits [K, outputs, B]."""
+    return (logits.squeeze(1) > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
+class Ensemble(nn.Module):
+    """The mean of K members' probabilities, with the encoder of raw rows inside.
+
+    Args:
+        encoder: raw rows [B, F] float64 -> encoded [K, B, D], each member with its own statistics.
+        architecture: that of the members.
+        states: [K, P + Q], as `StackedMLP.state` gives them.
+
+    Batch norm is folded into the linear layers before it, so that an architecture with it and one
+    without are the same graph.
+    """
+
+    def __init__(self, encoder: nn.Module, architecture: Architecture, states: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.activation = architecture.activation
+        weights, biases = _folded(architecture, states)
+        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
+        self.biases = nn.ParameterList(nn.Parameter(b, requires_grad=False) for b in biases)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Probabilities [B, labels] float32 of raw rows [B, F] float64."""
+        x = self.encoder(raw)
+        activation = ACTIVATIONS[self.activation]
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, activation(x) if i > 0 else x, weight)
+        if x.shape[2] == 1:
+            positive = torch.sigmoid(x)
+            x = torch.cat((1 - positive, positive), dim=2)
+        else:
+            x = torch.softmax(x, dim=2)
+        return x.mean(dim=0)
+
+
+def _folded(architecture: Architecture, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights [K, in, out] and biases [K, 1, out] with batch norm's scaling taken in."""
+    parameters, statistics = states[:, : architecture.size], states[:, architecture.size :]
+    running = torch.split(statistics.unsqueeze(2), list(architecture.statistics), dim=1)
+    weights, biases = [], []
+    for i, layer in enumerate(architecture.views(parameters)):
+        weight, bias = layer.weight, layer.bias
+        if layer.scale is not None and layer.shift is not None:
+            factor = layer.scale * torch.rsqrt(running[2 * i + 1] + EPSILON)
+            weight, bias = weight * factor, (bias - running[2 * i]) * factor + layer.shift
+        weights.append(weight.float().mT.contiguous())
+        biases.append(bias.float().mT.contiguous())
+    return weights, biases
+
+
+def export(ensemble: Ensemble, columns: int) -> torch.export.ExportedProgram:
+    """The ensemble as a graph that takes any number of rows [B, columns], none included.
+
+    The example that is saved with the program is of zeros. It stays, because MLflow, where pickles
+    are disallowed, takes an archive with tensors as its example but none without an example.
+    """
+    example = torch.zeros((2, columns), dtype=torch.float64)
+    return torch.export.export(
+        ensemble.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("rows")},)
+    )
+
+
+class Exporter:
+    """One exported program for each architecture; another ensemble's weights are swapped in.
+
+    For the ensembles of one schema: what the encoder does is part of the graph, what it was fitted
+    to is swapped in. The program given is valid until the next call.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._programs: dict[object, torch.export.ExportedProgram] = {}
+
+    def program(self, ensemble: Ensemble) -> torch.export.ExportedProgram:
+        state = ensemble.state_dict()
+        shapes = tuple((name, tuple(value.shape), value.dtype) for name, value in state.items())
+        key = (ensemble.activation, shapes)
+        if key not in self._programs:
+            self._programs[key] = export(ensemble, self._columns)
+        program = self._programs[key]
+        for name, value in state.items():
+            program.state_dict[name] = value
+        return program
