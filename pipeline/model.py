@@ -329,7 +329,7 @@ class Exporter:
         self._programs: dict[object, torch.export.ExportedProgram] = {}
 
     def program(self, ensemble: Ensemble) -> torch.export.ExportedProgram:
-        state = ensemble.state_dict()
+        state = ensemble.state_dict(keep_vars=True)
         shapes = tuple((name, tuple(value.shape), value.dtype) for name, value in state.items())
         key = (ensemble.activation, shapes)
         if key not in self._programs:

@@ -121,7 +121,7 @@ class Fit:
     train_loss, val_loss, val_accuracy: [epochs run], finite. The training loss of an epoch is the
         mean of its batches' losses.
     best_epoch: the epoch of the lowest validation loss, from 1; 0 when no epoch was finite.
-    loss, accuracy: on the validation rows after that epoch; None when there is none.
+    loss, accuracy: on the validation rows after that epoch; NaN when there is none.
     state: failed when a loss, a gradient or a weight was not finite; dropped by `watch`.
     reason: why it failed, else None.
     weights: [P + Q], the member's parameters and running statistics after the best epoch, on the
@@ -132,8 +132,8 @@ class Fit:
     val_loss: Floats
     val_accuracy: Floats
     best_epoch: int
-    loss: float | None
-    accuracy: float | None
+    loss: float
+    accuracy: float
     state: FitState
     reason: str | None
     weights: Tensor
@@ -196,14 +196,17 @@ def validate(stack: "Stack") -> tuple[Tensor, Tensor]:
         hits.append(predicted_labels(logits) == y)
     # A right answer counts as a positive, so one call scores all members and any number of labels
     # (multiclass_accuracy would spread every answer over a column for each label first).
+    wanted = stack.wanted()
     accuracy = binary_accuracy(
         torch.cat(hits, dim=1).long(),
-        stack.wanted(),
+        wanted,
         multidim_average="samplewise",
         ignore_index=-1,
         validate_args=False,
-    )
-    return loss, accuracy
+    ).view(-1)
+    # It is rounded to float32; the number of right answers is not.
+    rows = (wanted > 0).sum(dim=1)
+    return loss, (accuracy * rows).round().double() / rows
 
 
 class Stack:
@@ -311,7 +314,7 @@ class Rows:
         self._held_x = self.x.index_select(0, at).view(*shape, -1).mT.contiguous()
         self._held_y = self.y.index_select(0, at).view(shape)
         counts = (~is_padding).sum(dim=1, keepdim=True)
-        self._weights = torch.where(is_padding, 0.0, 1.0 / counts).to(device, dtype)
+        self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
         self.wanted = torch.where(is_padding, -1, 1).to(device)
 
     def validation(self, split: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -402,17 +405,19 @@ class Record:
     ) -> None:
         """Enter an epoch: curves, failures, and the weights of those that were never better."""
         weights = stack.network.parameters.sum(dim=1)
-        columns = torch.stack((train_loss, val_loss, accuracy.to(val_loss), trace, weights))
+        columns = (train_loss, val_loss, accuracy, trace, weights)
         values = np.full((5, len(self.running)), np.nan)
         # The one point of an epoch at which the host waits for the device.
-        values[:, stack.members] = columns.double().cpu().numpy()
+        values[:, stack.members] = torch.stack([x.double() for x in columns]).cpu().numpy()
 
-        for row, what in enumerate(
-            ("the training loss", "the validation loss", None, "a gradient", "a weight")
+        for row, what in (
+            (0, "the training loss"),
+            (3, "a gradient"),
+            (4, "a weight"),
+            (1, "the validation loss"),
         ):
             for member in np.flatnonzero(self.running & ~np.isfinite(values[row])):
-                if what is not None:
-                    self._fail(int(member), f"{what} was not finite in epoch {epoch}")
+                self._fail(int(member), f"{what} was not finite in epoch {epoch}")
         self._curves.append(values[:3])
         self._ran[self.running] = epoch
 
@@ -451,8 +456,8 @@ class Record:
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             best_epoch=best,
-            loss=float(val_loss[best - 1]) if best else None,
-            accuracy=float(val_accuracy[best - 1]) if best else None,
+            loss=float(val_loss[best - 1]) if best else np.nan,
+            accuracy=float(val_accuracy[best - 1]) if best else np.nan,
             state=self._states[member],
             reason=self._reasons[member],
             weights=self._weights[member],
