@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.members import Fit, Floats
 from pipeline.optimizers import default_arguments
-from pipeline.training import Fit, Floats
 
 State = Literal["COMPLETE", "PRUNED", "FAIL"]
 CURVES = ("train_loss", "val_loss", "val_accuracy")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline import config
 from pipeline.model import (
     ACTIVATIONS,
     Architecture,
@@ -74,6 +75,10 @@ def network(architecture: Architecture, row: Tensor) -> nn.Sequential:
     module = nn.Sequential(*layers).double()
     nn.utils.vector_to_parameters(row, module.parameters())
     return module
+
+
+def test_the_activations_are_those_of_the_configuration() -> None:
+    assert tuple(ACTIVATIONS) == config.ACTIVATIONS
 
 
 def inputs(members: int, columns: int, rows: int = ROWS) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from pipeline.optimizers import (
-    RULES,
     OptimizerSpec,
     StackedOptimizer,
     arguments_of,
     group_key,
 )
+from pipeline.update_rules import RULES
 
 SHAPES = ((3, 4), (4,), (4, 2), (2,))
 SIZES = [12, 4, 8, 2]

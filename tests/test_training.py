@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import training
+from pipeline.batches import Random
 from pipeline.model import StackedMLP, initial_parameters
-from pipeline.training import Arrays, Fit, Member, Random, Settings, Stack, fit, train
+from pipeline.training import Arrays, Fit, Member, Settings, Stack, fit, train
 
 FLOAT64 = torch.float64
 

@@ -1,0 +1,165 @@
+"""The rows that a stack sees: encoded for each split, and drawn in batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pipeline.members import Floats, Settings
+from pipeline.model import Architecture
+
+
+class Part(Protocol):
+    """One split of the rows (`folds.Split`)."""
+
+    @property
+    def training(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def validation(self) -> npt.NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A study's rows.
+
+    x: [S, N, D], encoded by what was fitted on the training rows of each of the S splits.
+    y: [N] int64, label ids.
+    labels: how many labels there are.
+    """
+
+    x: Tensor
+    y: Tensor
+    splits: tuple[Part, ...]
+    labels: int
+
+    @staticmethod
+    def build(
+        encoder: nn.Module,
+        raw: Floats,
+        y: npt.NDArray[np.int64],
+        splits: Sequence[Part],
+        labels: int,
+    ) -> "Arrays":
+        """Encode the raw rows [N, F] once for each split."""
+        with torch.no_grad():
+            parts = [encoder(part) for part in torch.split(torch.from_numpy(raw), 2**13)]
+        return Arrays(torch.cat(parts, dim=1), torch.from_numpy(y), tuple(splits), labels)
+
+    def architecture(self, settings: Settings) -> Architecture:
+        return Architecture(
+            inputs=self.x.shape[2],
+            hidden=settings.hidden,
+            outputs=Architecture.outputs_for(self.labels),
+            activation=settings.activation,
+            batch_norm=settings.batch_norm,
+        )
+
+
+class Random:
+    """The generators of a stack. Nothing is drawn from any other, and none is drawn by a member.
+
+    One for each purpose, so that whether anybody needs dropout changes no batch. Weights and
+    batches are drawn on the CPU: they are the same on every device.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.weights = self._generator(seed, 0, torch.device("cpu"))
+        self.order = self._generator(seed, 1, torch.device("cpu"))
+        self.dropout = self._generator(seed, 2, device)
+
+    @staticmethod
+    def _generator(seed: int, purpose: int, device: torch.device) -> torch.Generator:
+        mixed = np.random.SeedSequence((seed, purpose)).generate_state(1, np.uint64)
+        return torch.Generator(device).manual_seed(int(mixed[0]))
+
+
+class Rows:
+    """A study's rows on the device, those of all splits one after the other [S * N]."""
+
+    def __init__(self, arrays: Arrays, device: torch.device, dtype: torch.dtype) -> None:
+        splits, rows, _ = arrays.x.shape
+        self.x = arrays.x.to(device, dtype).flatten(0, 1)
+        self.y = arrays.y.to(device).repeat(splits)
+        self.splits = splits
+        offset = torch.arange(splits).unsqueeze(1) * rows
+
+        self.training = [
+            torch.from_numpy(split.training) + start
+            for split, start in zip(arrays.splits, offset, strict=True)
+        ]
+        self.smallest = min(len(split.training) for split in arrays.splits)
+
+        validation, is_padding = _padded([split.validation for split in arrays.splits])
+        shape = validation.shape
+        at = (validation + offset).flatten().to(device)
+        self._held_x = self.x.index_select(0, at).view(*shape, -1).mT.contiguous()
+        self._held_y = self.y.index_select(0, at).view(shape)
+        counts = (~is_padding).sum(dim=1, keepdim=True)
+        self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
+        self.wanted = torch.where(is_padding, -1, 1).to(device)
+
+    def validation(self, split: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for start in range(0, self._held_y.shape[1], step):
+            chunk = slice(start, start + step)
+            yield (
+                self._held_x[:, :, chunk].index_select(0, split),
+                self._held_y[:, chunk].index_select(0, split),
+                self._weights[:, chunk].index_select(0, split),
+            )
+
+
+class Batches:
+    """One epoch's batches for the members of `split` [K], in an order drawn for each split.
+
+    An epoch is ceil(n / batch_size) batches of n // that many rows, n being the smallest training
+    part of all splits: no batch is tiny and all have one shape. Rows left over are others in the
+    next epoch. Iterating gives x [K, D, B], y [K, B] and dropout's draws.
+    """
+
+    def __init__(
+        self, rows: Rows, split: Tensor, random: Random, batch_size: int, widths: Sequence[int]
+    ) -> None:
+        self._rows, self._split, self._random, self._widths = rows, split, random, widths
+        self._count = -(-rows.smallest // batch_size)
+        size = rows.smallest // self._count
+        order = [
+            part[torch.randperm(len(part), generator=random.order)[: self._count * size]]
+            for part in rows.training
+        ]
+        at = torch.stack(order, dim=1).view(self._count, size, rows.splits)
+        self._at = at.mT.contiguous().to(rows.x.device)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+        splits, size = self._at.shape[1:]
+        for at in self._at:
+            x = self._rows.x.index_select(0, at.view(-1)).view(splits, size, -1).mT.contiguous()
+            y = self._rows.y.index_select(0, at.view(-1)).view(splits, size)
+            draws = [
+                torch.rand(
+                    (splits, width, size),
+                    generator=self._random.dropout,
+                    dtype=x.dtype,
+                    device=x.device,
+                )
+                for width in self._widths
+            ]
+            yield (
+                x.index_select(0, self._split),
+                y.index_select(0, self._split),
+                [draw.index_select(0, self._split) for draw in draws],
+            )
+
+
+def _padded(parts: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+    """Row numbers [S, longest] and which of them are padding: a part's first row again."""
+    longest = max(len(part) for part in parts)
+    rows = np.stack([np.pad(part, (0, longest - len(part)), mode="wrap") for part in parts])
+    lengths = np.array([[len(part)] for part in parts])
+    return torch.from_numpy(rows), torch.from_numpy(np.arange(longest) >= lengths)
