@@ -1,0 +1,119 @@
+"""The model registry: versions of the registered model, and the alias that people load."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import UserError
+from pipeline.tracking import Store, has_code
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model."""
+
+    name: str
+    version: int
+    run_id: str | None
+    model_id: str | None
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """What MLflow's loaders take."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def link(self) -> str:
+        """The version's page, relative to where MLflow's UI is served."""
+        return f"#/models/{self.name}/versions/{self.version}"
+
+
+def register(
+    store: Store,
+    model_id: str,
+    name: str,
+    *,
+    description: str,
+    tags: Mapping[str, object] | None = None,
+    model_description: str | None = None,
+    model_tags: Mapping[str, object] | None = None,
+    alias: str | None = "champion",
+    check: Callable[[str], object] | None = None,
+) -> Version:
+    """Make a logged model the next version of `name`, and then `alias` it.
+
+    The registered model is created when missing; one that exists keeps its description.
+    `check` is called with the version's URI before the alias moves: when it raises, the version
+    is removed, the alias stays where it was and the error goes on.
+    Raises UserError when MLflow doesn't take the name.
+    """
+    client = store.client
+    _ensure_model(client, name, model_description, model_tags or {})
+    model = client.get_logged_model(model_id)
+    created = client.create_model_version(
+        name,
+        f"models:/{model_id}",
+        model.source_run_id,
+        {key: str(value) for key, value in (tags or {}).items()},
+        description=description,
+        model_id=model_id,
+    )
+    version = _version(created)
+    try:
+        if check is not None:
+            check(version.uri)
+        # The model's own page shows the versions that were made of it.
+        made = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
+        made.append({"name": name, "version": str(version.version)})
+        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(made)})
+    except BaseException:
+        client.delete_model_version(name, str(version.version))
+        raise
+    if alias is not None:
+        client.set_registered_model_alias(name, alias, str(version.version))
+    return version
+
+
+def set_alias(store: Store, version: Version, alias: str = "champion") -> None:
+    """Point an alias to a version."""
+    store.client.set_registered_model_alias(version.name, alias, str(version.version))
+
+
+def find_version(store: Store, name: str, alias: str = "champion") -> Version | None:
+    """The version that an alias points to, or None."""
+    try:
+        return _version(store.client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if has_code(error, "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _ensure_model(
+    client: Any, name: str, description: str | None, tags: Mapping[str, object]
+) -> None:
+    texts = {key: str(value) for key, value in tags.items()}
+    try:
+        client.create_registered_model(name, texts, description)
+    except MlflowException as error:
+        if has_code(error, "INVALID_PARAMETER_VALUE"):
+            raise UserError(f"registry.name: {error.message}") from error
+        if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
+            raise
+        for key, value in texts.items():
+            client.set_registered_model_tag(name, key, value)
+
+
+def _version(entity: Any) -> Version:
+    prefix, _, model_id = entity.source.partition("models:/")
+    return Version(
+        entity.name,
+        int(entity.version),
+        entity.run_id or None,
+        model_id if not prefix and model_id else entity.model_id,
+        dict(entity.tags or {}),
+    )

@@ -1,0 +1,313 @@
+"""Trials in MLflow: one run each, with its curves, its scores and its model; and reading them back.
+
+The order of the calls makes them few: the model is there before the metrics, so that one batch
+holds the curves and the scores, and the scores name the model and the data set that they are of.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from mlflow.entities import LoggedModelOutput, Metric, Param
+from mlflow.models import Model
+
+from pipeline import interrupts
+from pipeline.lineage import DataSet
+from pipeline.tracking import PARAM_LENGTH, Run, Status, Store, cut, now_ms, outcome
+
+State = Literal["COMPLETE", "PRUNED", "FAIL"]
+
+CURVES = ("train_loss", "val_loss", "val_accuracy")
+MODEL_NAME = "model"
+
+_STATUS: Mapping[State, Status] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+class TrialRecord(Protocol):
+    """What is logged of a trial (trials.Trial is one)."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def entry(self) -> int: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def curves(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def loss(self) -> float | None: ...
+    @property
+    def accuracy(self) -> float | None: ...
+    @property
+    def accuracy_std(self) -> float | None: ...
+    @property
+    def best_epoch(self) -> float | None: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class Flavor(Protocol):
+    """What saves a model's folder (the module inference is one)."""
+
+    def save_model(self, path: str, mlflow_model: Model, **arguments: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a trial went: its run, and its model when it has one."""
+
+    run_id: str
+    model_id: str | None
+
+
+@dataclass(frozen=True)
+class TrialLog:
+    """Writes the trials of one train run; `total` of them are expected (for their names).
+
+    `data` is the data set that `loss` and `accuracy` were measured on.
+    """
+
+    store: Store
+    train: Run
+    total: int
+    flavor: Flavor
+    data: DataSet | None = None
+
+    def log_trial(self, trial: TrialRecord, model_args: Mapping[str, Any] | None) -> Logged:
+        """Write a whole trial. `model_args` go to the flavor's save_model; None: no model.
+
+        Only a COMPLETE trial has a model and scores. When writing fails the run ends as FAILED,
+        the trial counts as never run, and the error goes on.
+        """
+        complete = trial.state == "COMPLETE"
+        end = now_ms()
+        start = end - round(1000 * trial.seconds)
+        params = _params(trial)
+        run = self.store.create("trial", self._name(trial), self._tags(trial), start)
+        model_id = None
+        try:
+            if complete and model_args is not None:
+                model_id = self._log_model(run, trial, params, model_args)
+            metrics = _curves(trial, start, end)
+            if complete:
+                metrics += self._scores(trial, end, model_id)
+            # The client parts this into calls of 1,000 metrics and 100 parameters.
+            run.client.log_batch(
+                run.run_id, metrics, [Param(k, v) for k, v in params.items()], synchronous=True
+            )
+            run.client.set_terminated(run.run_id, _STATUS[trial.state], end)
+        except BaseException as error:
+            with interrupts.deferred():
+                reason = outcome(error)[1] or ""
+                run.tags({"pipeline.abandoned": "true", "trial.state": "FAIL"})
+                run.tags({"trial.reason": reason})
+                run.close("FAILED", reason)
+            raise
+        return Logged(run.run_id, model_id)
+
+    def _name(self, trial: TrialRecord) -> str:
+        digits = max(2, len(str(self.total - 1)))
+        return f"#{trial.number:0{digits}d} {trial.optimizer} lr={trial.lr:.2g}"
+
+    def _tags(self, trial: TrialRecord) -> dict[str, str]:
+        tags = {
+            "mlflow.parentRunId": self.train.run_id,
+            "trial.number": str(trial.number),
+            "trial.state": trial.state,
+            "trial.entry": str(trial.entry),
+            # `lr` is a parameter of every trial: this tells whether it was searched.
+            "trial.lr": "searched" if _lr_path(trial.entry) in trial.params else "fixed",
+        }
+        if trial.reason:
+            tags["trial.reason"] = trial.reason
+        return tags
+
+    def _scores(self, trial: TrialRecord, end: int, model_id: str | None) -> list[Metric]:
+        scores = {
+            "loss": trial.loss,
+            "accuracy": trial.accuracy,
+            "accuracy_std": trial.accuracy_std,
+            "best_epoch": trial.best_epoch,
+        }
+        # MLflow keeps the data set of a metric with the model, and only there.
+        data = self.data if model_id else None
+        return [
+            Metric(
+                key,
+                float(value),
+                end,
+                0,
+                model_id,
+                data.short_name if data else None,
+                data.short_digest if data else None,
+            )
+            for key, value in scores.items()
+            if value is not None and math.isfinite(value)
+        ]
+
+    def _log_model(
+        self,
+        run: Run,
+        trial: TrialRecord,
+        params: Mapping[str, str],
+        model_args: Mapping[str, Any],
+    ) -> str:
+        """What mlflow.models.Model.log does, without its globals and its trial prediction."""
+        client = run.client
+        model = client.create_logged_model(
+            run.experiment_id,
+            MODEL_NAME,
+            run.run_id,
+            {"trial.number": str(trial.number)},
+            dict(params),
+        )
+        model_id: str = model.model_id
+        try:
+            with tempfile.TemporaryDirectory(prefix="model-") as folder:
+                path = Path(folder, MODEL_NAME)
+                description = Model(
+                    artifact_path=model.artifact_location,
+                    run_id=run.run_id,
+                    model_uuid=model_id,
+                    model_id=model_id,
+                )
+                self.flavor.save_model(path=str(path), mlflow_model=description, **model_args)
+                client.log_model_artifacts(model_id, str(path))
+            client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+        except BaseException:
+            client.finalize_logged_model(model_id, "FAILED")
+            raise
+        client.finalize_logged_model(model_id, "READY")
+        return model_id
+
+
+@dataclass(frozen=True)
+class LoggedTrial:
+    """A trial as the store has it; the fields are those of trials.Trial."""
+
+    run_id: str
+    model_id: str | None
+    number: int
+    entry: int
+    params: dict[str, Any]
+    optimizer: str
+    lr: float
+    state: State
+    reason: str | None
+    loss: float | None
+    accuracy: float | None
+    accuracy_std: float | None
+    best_epoch: float | None
+    seconds: float
+
+
+def trials_of(store: Store, train_run_id: str) -> list[LoggedTrial]:
+    """All trials of a train run by number; those whose writing was cut short are left out."""
+    found: dict[int, LoggedTrial] = {}
+    for run in store.search(
+        f"tags.`mlflow.parentRunId` = '{train_run_id}'",
+        "tags.`pipeline.stage` = 'trial'",
+        order=["attributes.start_time ASC"],
+    ):
+        tags = run.data.tags
+        if "pipeline.abandoned" in tags or run.info.status == "RUNNING":
+            continue
+        trial = _read(run)
+        found.setdefault(trial.number, trial)
+    return [found[number] for number in sorted(found)]
+
+
+def curves_of(store: Store, run_id: str, names: Iterable[str] = CURVES) -> dict[str, np.ndarray]:
+    """A trial's metrics by epoch: float64 [epochs], NaN where an epoch's value was not finite."""
+    curves = {}
+    for name in names:
+        history = store.client.get_metric_history(run_id, name)
+        curve = np.full(max((point.step for point in history), default=0), np.nan)
+        for point in history:
+            curve[point.step - 1] = point.value
+        curves[name] = curve
+    return curves
+
+
+def encode_param(value: Any) -> str:
+    """A parameter as text that people read and `decode_param` turns back into the same value.
+
+    JSON, except that a string stands as it is unless it would read as something else.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str) and decode_param(value) == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def decode_param(text: str) -> Any:
+    """The value of a parameter that `encode_param` wrote; lists come back as tuples."""
+    try:
+        return _tuples(json.loads(text))
+    except ValueError:
+        return text
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _lr_path(entry: int) -> str:
+    return f"optimizers.{entry}.lr"
+
+
+def _params(trial: TrialRecord) -> dict[str, str]:
+    values = {"optimizer": trial.optimizer, "lr": trial.lr}
+    values |= {k: v for k, v in trial.params.items() if k != _lr_path(trial.entry)}
+    return {key: cut(encode_param(value), PARAM_LENGTH) for key, value in values.items()}
+
+
+def _curves(trial: TrialRecord, start: int, end: int) -> list[Metric]:
+    """Each epoch's values, their times spread evenly over the trial's; finite ones only."""
+    metrics = []
+    for name in CURVES:
+        curve = np.asarray(trial.curves.get(name, ()), dtype=np.float64)
+        for index in np.flatnonzero(np.isfinite(curve)).tolist():
+            time = start + round((end - start) * (index + 1) / len(curve))
+            metrics.append(Metric(name, float(curve[index]), time, index + 1))
+    return metrics
+
+
+def _read(run: Any) -> LoggedTrial:
+    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    entry = int(tags["trial.entry"])
+    values = {key: decode_param(text) for key, text in params.items()}
+    optimizer, lr = values.pop("optimizer"), float(values.pop("lr"))
+    if tags["trial.lr"] == "searched":
+        values[_lr_path(entry)] = lr
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return LoggedTrial(
+        run_id=run.info.run_id,
+        model_id=outputs[0].model_id if outputs else None,
+        number=int(tags["trial.number"]),
+        entry=entry,
+        params=values,
+        optimizer=optimizer,
+        lr=lr,
+        state=tags["trial.state"],
+        reason=tags.get("trial.reason"),
+        loss=metrics.get("loss"),
+        accuracy=metrics.get("accuracy"),
+        accuracy_std=metrics.get("accuracy_std"),
+        best_epoch=metrics.get("best_epoch"),
+        seconds=(run.info.end_time - run.info.start_time) / 1000,
+    )
