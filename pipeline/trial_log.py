@@ -1,22 +1,26 @@
 """Trials in MLflow: one run each, with its curves, its scores and its model; and reading them back.
 
-The order of the calls makes them few: the model is there before the metrics, so that one batch
-holds the curves and the scores, and the scores name the model and the data set that they are of.
+The model is there before the metrics, so that one batch holds the curves and the scores, and the
+scores name the model and the data set that they are of.
 """
 
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from mlflow.entities import LoggedModelOutput, Metric, Param
+from mlflow.entities import Metric
 from mlflow.models import Model
 
 from pipeline import interrupts
+from pipeline.completion import Completer, Completion
 from pipeline.lineage import DataSet
 from pipeline.tracking import PARAM_LENGTH, Run, Status, Store, cut, now_ms, outcome
 
@@ -86,6 +90,10 @@ class TrialLog:
     flavor: Flavor
     data: DataSet | None = None
 
+    @cached_property
+    def _completer(self) -> Completer:
+        return Completer(self.store.client)
+
     def log_trial(self, trial: TrialRecord, model_args: Mapping[str, Any] | None) -> Logged:
         """Write a whole trial. `model_args` go to the flavor's save_model; None: no model.
 
@@ -104,11 +112,18 @@ class TrialLog:
             metrics = _curves(trial, start, end)
             if complete:
                 metrics += self._scores(trial, end, model_id)
-            # The client parts this into calls of 1,000 metrics and 100 parameters.
-            run.client.log_batch(
-                run.run_id, metrics, [Param(k, v) for k, v in params.items()], synchronous=True
+            self._completer.complete(
+                Completion(
+                    run.run_id,
+                    run.experiment_id,
+                    params,
+                    metrics,
+                    _STATUS[trial.state],
+                    end,
+                    model_id,
+                    self.data.to_input("training") if self.data else None,
+                )
             )
-            run.client.set_terminated(run.run_id, _STATUS[trial.state], end)
         except BaseException as error:
             with interrupts.deferred():
                 reason = outcome(error)[1] or ""
@@ -175,23 +190,37 @@ class TrialLog:
             dict(params),
         )
         model_id: str = model.model_id
+        description = Model(
+            artifact_path=model.artifact_location,
+            run_id=run.run_id,
+            model_uuid=model_id,
+            model_id=model_id,
+        )
         try:
-            with tempfile.TemporaryDirectory(prefix="model-") as folder:
-                path = Path(folder, MODEL_NAME)
-                description = Model(
-                    artifact_path=model.artifact_location,
-                    run_id=run.run_id,
-                    model_uuid=model_id,
-                    model_id=model_id,
-                )
-                self.flavor.save_model(path=str(path), mlflow_model=description, **model_args)
-                client.log_model_artifacts(model_id, str(path))
-            client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+            with _model_folder(model.artifact_location) as (folder, is_final):
+                self.flavor.save_model(path=str(folder), mlflow_model=description, **model_args)
+                if not is_final:
+                    client.log_model_artifacts(model_id, str(folder))
         except BaseException:
             client.finalize_logged_model(model_id, "FAILED")
             raise
-        client.finalize_logged_model(model_id, "READY")
         return model_id
+
+
+@contextmanager
+def _model_folder(location: str) -> Iterator[tuple[Path, bool]]:
+    """Where to save a model, a folder that is not there yet; and whether that is its final place.
+
+    A store on this machine gets the files where they stay.
+    """
+    parts = urlsplit(location)
+    if parts.scheme in ("", "file") and not parts.netloc:
+        folder = Path(unquote(parts.path) if parts.scheme else location)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield folder, True
+        return
+    with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+        yield Path(temporary, MODEL_NAME), False
 
 
 @dataclass(frozen=True)

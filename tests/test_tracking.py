@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -25,6 +27,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from pipeline import interrupts, owner
+from pipeline.completion import Completer
 from pipeline.errors import UserError
 from pipeline.lineage import DataSet
 from pipeline.registry import find_version, register, set_alias
@@ -35,25 +38,60 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
 
 
+FOUR_AT_ONCE = """
+import os, sys
+from pipeline.tracking import Store
+
+def open_and_write():
+    os.read(start, 1)
+    store = Store.open("together")
+    with store.run("pipeline", "p") as run:
+        run.params({"a": 1})
+
+start, go = os.pipe()
+children = []
+for _ in range(4):
+    if not (child := os.fork()):
+        os.close(go)
+        open_and_write()
+        sys.exit(0)
+    children.append(child)
+os.close(go)  # all four start now
+sys.exit(any(os.waitpid(child, 0)[1] for child in children))
+"""
+
+
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to create its tables: once is enough."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        patch.chdir(path.parent)
-        Store.open("Default")
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-    return path
+def four_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[int, str, str]]:
+    """A database that four processes created at once, and their exit status and output."""
+    path = tmp_path_factory.mktemp("database") / "new folder" / "mlflow.db"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{path}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FOUR_AT_ONCE],
+        env=environment,
+        cwd=path.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    return path, (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def database(four_at_once: tuple[Path, tuple[int, str, str]]) -> Path:
+    """One for all tests, which have an experiment each: MLflow takes seconds to create one."""
+    return four_at_once[0]
 
 
 @pytest.fixture(autouse=True)
-def uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A store of its own for each test, named by the environment as users do."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def uri(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The store, named by the environment as users do."""
     for name in ENVIRONMENT:
         monkeypatch.setenv(name, "")
+    uri = f"sqlite:///{database}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
     yield uri
@@ -61,8 +99,22 @@ def uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def store(uri: str) -> Store:
-    return Store.open("water")
+def database_of_its_own(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """For what happens in Default."""
+    shutil.copy(database, tmp_path / "own.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/own.db")
+    return os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture
+def name() -> str:
+    """An experiment, or a registered model, that no other test knows."""
+    return f"water {uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(name: str) -> Store:
+    return Store.open(name)
 
 
 @pytest.fixture
@@ -125,8 +177,16 @@ DATA = DataSet.of_table(
 )
 
 
-@pytest.fixture
-def log(store: Store) -> Iterator[TrialLog]:
+@pytest.fixture(params=["rows", "calls"])
+def log(
+    store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TrialLog]:
+    """Both ways of completing a run are held to the same tests."""
+    if request.param == "calls":
+        monkeypatch.setattr(Completer, "engine", None)
+        monkeypatch.delattr(Completer, "complete_by_rows")
+    else:
+        monkeypatch.delattr(Completer, "complete_by_calls")
     with store.run("train", "train · 40 trials", fingerprint="f") as train:
         yield TrialLog(store, train, 40, FLAVOR, DATA)
 
@@ -140,50 +200,25 @@ def statuses(client: MlflowClient, experiment: str) -> dict[str, str]:
 # The store and the experiment
 
 
-OPENING = """
-import os, sys
-from pipeline.tracking import Store
-
-def open_and_write():
-    os.read(start, 1)
-    store = Store.open("together")
-    with store.run("pipeline", "p") as run:
-        run.params({"a": 1})
-
-start, go = os.pipe()
-children = []
-for _ in range(4):
-    if not (child := os.fork()):
-        os.close(go)
-        open_and_write()
-        sys.exit(0)
-    children.append(child)
-os.close(go)  # all four start now
-sys.exit(any(os.waitpid(child, 0)[1] for child in children))
-"""
-
-
 def test_four_processes_at_once_on_a_new_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    four_at_once: tuple[Path, tuple[int, str, str]], client: MlflowClient
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/new folder/new.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = subprocess.run([sys.executable, "-c", OPENING], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    client = MlflowClient(uri)
-    experiments = {e.name: e.experiment_id for e in client.search_experiments()}
-    assert experiments.keys() == {"Default", "together"}
-    assert len(client.search_runs([experiments["together"]])) == 4
+    _, (status, output, errors) = four_at_once
+    assert (status, output, errors) == (0, "", "")
+    assert [e.name for e in client.search_experiments()].count("together") == 1
+    assert statuses(client, "Default") == {}
+    found = client.get_experiment_by_name("together")
+    runs = client.search_runs([found.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
 
 
 def test_default_store_is_mlflows_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, database: Path
 ) -> None:
     """Also after another store was opened in this process."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (tmp_path / "elsewhere").mkdir()
-    shutil.copy(tmp_path / "mlflow.db", tmp_path / "elsewhere")
+    shutil.copy(database, tmp_path / "elsewhere" / "mlflow.db")
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert sqlite_path(Store.open("x").uri) == tmp_path / "elsewhere" / "mlflow.db"
     monkeypatch.chdir(tmp_path)
@@ -207,15 +242,15 @@ def test_sqlite_path(uri: str, path: str | None) -> None:
     assert sqlite_path(uri) == (None if path is None else Path(path))
 
 
-def test_experiment_is_created_once(store: Store, client: MlflowClient) -> None:
-    assert Store.open("water").experiment_id == store.experiment_id
-    assert client.get_experiment(store.experiment_id).name == "water"
+def test_experiment_is_created_once(store: Store, client: MlflowClient, name: str) -> None:
+    assert Store.open(name).experiment_id == store.experiment_id
+    assert client.get_experiment(store.experiment_id).name == name
 
 
-def test_deleted_experiment(store: Store, client: MlflowClient) -> None:
+def test_deleted_experiment(store: Store, client: MlflowClient, name: str) -> None:
     client.delete_experiment(store.experiment_id)
-    with pytest.raises(UserError, match=r"'water' was deleted in .* experiments restore --exp"):
-        Store.open("water")
+    with pytest.raises(UserError, match=rf"'{name}' was deleted in .* experiments restore --exp"):
+        Store.open(name)
 
 
 def test_experiment_name_that_mlflow_refuses() -> None:
@@ -297,7 +332,7 @@ def test_sigterm_closes_the_runs(store: Store, client: MlflowClient) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert error.value.code == 143
-    assert statuses(client, "water") == {"p": "KILLED"}
+    assert statuses(client, store.experiment) == {"p": "KILLED"}
 
 
 def test_a_signal_does_not_cut_closing_short() -> None:
@@ -392,10 +427,12 @@ def test_find_stage_and_pipeline(store: Store) -> None:
 
 
 def test_resume(store: Store, client: MlflowClient) -> None:
-    with contextlib.suppress(KeyboardInterrupt):
-        with store.run("train", "train", fingerprint="f") as first:
-            first.params({"search.trials": 8})
-            raise KeyboardInterrupt
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        store.run("train", "train", fingerprint="f") as first,
+    ):
+        first.params({"search.trials": 8})
+        raise KeyboardInterrupt
     with (
         store.run("pipeline", "new") as parent,
         store.run("train", "train", resume=first.run_id, parent=parent) as again,
@@ -410,32 +447,25 @@ def test_resume(store: Store, client: MlflowClient) -> None:
     assert stored.data.params["search.trials"] == "8"
 
 
-KILLED_MIDWAY = """
-import os, signal
-from pipeline.tracking import Store
-store = Store.open("water")
-with store.run("pipeline", "left") as run:
-    store.create("trial", "left trial", {"trial.number": "0", "trial.state": "COMPLETE",
-        "trial.entry": "0", "trial.lr": "fixed", "mlflow.parentRunId": run.run_id})
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_runs_of_a_process_that_is_gone_are_closed(store: Store, client: MlflowClient) -> None:
-    subprocess.run(
-        [sys.executable, "-c", KILLED_MIDWAY], env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert statuses(client, "water") == {"left": "RUNNING", "left trial": "RUNNING"}
+def test_runs_of_a_process_that_is_gone_are_closed(
+    store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code = "from pipeline import owner; print(owner.this_process())"
+    gone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    tags = {"pipeline.process": gone.strip()}
+    left = store.create("pipeline", "left", tags)
+    tags |= {"trial.number": "0", "trial.state": "COMPLETE", "mlflow.parentRunId": left.run_id}
+    store.create("trial", "left trial", tags)
     with store.run("pipeline", "alive") as alive:
-        opened = Store.open("water")
-        assert statuses(client, "water") == {
+        opened = Store.open(store.experiment)
+        assert statuses(client, store.experiment) == {
             "left": "KILLED",
             "left trial": "FAILED",
             "alive": "RUNNING",
         }
-        (left,) = opened.search("attributes.run_name = 'left'")
-        assert "ended without" in left.data.tags["pipeline.reason"]
-        assert trials_of(opened, left.info.run_id) == []
+    assert "ended without" in client.get_run(left.run_id).data.tags["pipeline.reason"]
+    assert trials_of(opened, left.run_id) == []
     assert client.get_run(alive.run_id).info.status == "FINISHED"
 
 
@@ -459,46 +489,28 @@ store = Store.open("water")
 assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys()
 with store.run("pipeline", "pipeline · water") as run, store.run("train", "t", parent=run) as train:
     train.params({"seed": 0})
-    if sys.argv[1] == "kill":
-        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-def launch(folder: Path, mode: str, **options: Any) -> None:
-    """Run a project with MLflow's own launcher."""
-    (folder / "job.py").write_text(JOB)
-    (folder / "MLproject").write_text(
-        "name: job\nentry_points:\n  main:\n    parameters: {config: {type: string, default: a}}\n"
-        f"    command: {sys.executable} job.py {mode} {{config}}\n"
-    )
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    mlflow.projects.run(str(folder), env_manager="local", **options)
-
-
 def test_mlflow_run_without_an_experiment_interrupted(
-    tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_of_its_own: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = MlflowClient(database_of_its_own)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "job.py").write_text(JOB)
+    (tmp_path / "MLproject").write_text(
+        "name: job\nentry_points:\n  main:\n    parameters: {config: {type: string, default: a}}\n"
+        f"    command: {sys.executable} job.py {{config}}\n"
+    )
+    mlflow.set_tracking_uri(database_of_its_own)
     with pytest.raises(mlflow.exceptions.ExecutionException):
-        launch(tmp_path, "kill")
+        mlflow.projects.run(str(tmp_path), env_manager="local")
     (outer,) = client.search_runs(["0"])
     assert outer.info.status == "FAILED"
+    assert outer.data.params == {"config": "a"}
     assert statuses(client, "water") == {"pipeline · water": "FAILED", "t": "KILLED"}
     assert "pipeline.stage" not in outer.data.tags
-
-
-def test_mlflow_run_with_an_experiment(
-    tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    launch(tmp_path, "finish", experiment_name="X")
-    assert client.get_experiment_by_name("water") is None
-    assert client.search_runs(["0"]) == []
-    assert statuses(client, "X") == {"pipeline · water": "FINISHED", "t": "FINISHED"}
-    experiment = client.get_experiment_by_name("X")
-    (run,) = client.search_runs([experiment.experiment_id], "tags.`pipeline.stage` = 'pipeline'")
-    assert run.data.params == {"config": "a"}
-    assert run.data.tags["mlflow.project.entryPoint"] == "main"
 
 
 def launched(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, experiment: str) -> str:
@@ -516,16 +528,19 @@ def launched(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, experiment: 
 def test_launchers_run_in_default_ends_alike_and_links(
     client: MlflowClient,
     monkeypatch: pytest.MonkeyPatch,
+    name: str,
     error: BaseException | None,
     status: str,
 ) -> None:
     outer_id = launched(client, monkeypatch, "0")
-    store = Store.open("water")
-    with contextlib.suppress(UserError, KeyboardInterrupt):
-        with store.run("prepare", "prepare · water") as run:
-            note = client.get_run(outer_id).data.tags["mlflow.note.content"]
-            if error:
-                raise error
+    store = Store.open(name)
+    with (
+        contextlib.suppress(UserError, KeyboardInterrupt),
+        store.run("prepare", "prepare · water") as run,
+    ):
+        note = client.get_run(outer_id).data.tags["mlflow.note.content"]
+        if error:
+            raise error
     outer, inner = client.get_run(outer_id), client.get_run(run.run_id)
     assert (outer.info.status, inner.info.status) == (status, status)
     assert f"[prepare · water](#/experiments/{store.experiment_id}/runs/{run.run_id})" in note
@@ -538,17 +553,17 @@ def test_launchers_run_in_default_ends_alike_and_links(
 
 @pytest.mark.parametrize("given_name", [None, "mine"])
 def test_launchers_run_elsewhere_is_taken_over(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, given_name: str | None
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, given_name: str | None, name: str
 ) -> None:
-    outer_id = launched(client, monkeypatch, client.create_experiment("X"))
+    outer_id = launched(client, monkeypatch, client.create_experiment(name))
     if given_name:
         client.set_tag(outer_id, "mlflow.runName", given_name)
     store = Store.open("water")
-    assert store.experiment == "X"
+    assert store.experiment == name
     with store.run("train", "train · 40 trials") as run:
         pass
     assert run.run_id == outer_id
-    assert statuses(client, "X") == {given_name or "train · 40 trials": "FINISHED"}
+    assert statuses(client, name) == {given_name or "train · 40 trials": "FINISHED"}
 
 
 def test_launchers_run_in_default_is_taken_over_when_default_is_configured(
@@ -562,7 +577,7 @@ def test_launchers_run_in_default_is_taken_over_when_default_is_configured(
 
 @pytest.mark.parametrize("end", ["missing", "finished", "deleted"])
 def test_launchers_run_must_be_running(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, end: str
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, end: str, name: str
 ) -> None:
     run_id = client.create_run("0").info.run_id if end != "missing" else "f" * 32
     if end == "finished":
@@ -571,7 +586,7 @@ def test_launchers_run_must_be_running(
         client.delete_run(run_id)
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     with pytest.raises(UserError, match="MLFLOW_RUN_ID"):
-        Store.open("water")
+        Store.open(name)
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
@@ -619,13 +634,38 @@ def test_model_of_a_trial(log: TrialLog, client: MlflowClient) -> None:
     assert scores["accuracy"].value == 0.7
     assert scores["accuracy"].dataset_name == DATA.name
     assert scores["accuracy"].dataset_digest == DATA.short_digest
-    (output,) = client.get_run(logged.run_id).outputs.model_outputs
+    run = client.get_run(logged.run_id)
+    (output,) = run.outputs.model_outputs
     assert output.model_id == logged.model_id
+    assert output.step == 0
+    assert model.last_updated_timestamp >= model.creation_timestamp
     for uri in (f"models:/{logged.model_id}", f"runs:/{logged.run_id}/model"):
         loaded = mlflow.pyfunc.load_model(uri)
         assert loaded.predict(pd.DataFrame({"x": [1, 2]})) == ["hello", "hello"]
     assert loaded.metadata.run_id == logged.run_id
     assert loaded.metadata.model_id == logged.model_id
+
+
+def test_data_set_of_each_trial(log: TrialLog, client: MlflowClient) -> None:
+    for number in range(3):
+        logged = log.log_trial(Trial(number=number), {"text": ""})
+        (found,) = client.get_run(logged.run_id).inputs.dataset_inputs
+        assert (found.dataset.name, found.dataset.digest) == (DATA.name, DATA.short_digest)
+        assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+    by_data = client.search_runs(
+        [log.store.experiment_id], f"datasets.digest = '{DATA.short_digest}'"
+    )
+    assert len(by_data) == 3
+
+
+def test_model_in_a_store_elsewhere(
+    log: TrialLog, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files go through MLflow when the store is not a folder of this machine."""
+    monkeypatch.setattr("pipeline.trial_log.urlsplit", lambda _: urlsplit("s3://bucket/x"))
+    logged = log.log_trial(Trial(), {"text": "hello"})
+    folder = Path(client.get_logged_model(logged.model_id).artifact_location)
+    assert sorted(p.name for p in folder.iterdir()) == ["MLmodel", "code", "text"]
 
 
 def test_pruned_and_failed_trials(log: TrialLog, client: MlflowClient) -> None:
@@ -725,66 +765,66 @@ def test_plain_strings_stay_plain() -> None:
     assert encode_param((64, 32)) == "[64, 32]"
 
 
-def test_nothing_is_printed(log: TrialLog, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed(
+    log: TrialLog, store: Store, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     logged = log.log_trial(Trial(), {"text": ""})
     assert logged.model_id
     for _ in range(2):
-        register(store, logged.model_id, "water", description="d")
+        register(store, logged.model_id, name, description="d")
     assert capfd.readouterr() == ("", "")
 
 
 # The registry
 
 
-def test_register(log: TrialLog, store: Store, client: MlflowClient) -> None:
+def test_register(log: TrialLog, store: Store, client: MlflowClient, name: str) -> None:
     models = [log.log_trial(Trial(number=i), {"text": f"model {i}"}) for i in range(2)]
     ids = [model.model_id or "" for model in models]
-    assert find_version(store, "water") is None
+    assert find_version(store, name) is None
     first = register(
         store,
         ids[0],
-        "water",
+        name,
         description="**first**",
         tags={"test_accuracy": 0.68},
         model_description="Is the water potable?",
         model_tags={"task": "classification"},
     )
     assert (first.version, first.model_id, first.run_id) == (1, ids[0], models[0].run_id)
-    assert first.uri == "models:/water/1"
-    model = client.get_registered_model("water")
+    assert first.uri == f"models:/{name}/1"
+    model = client.get_registered_model(name)
     assert model.description == "Is the water potable?"
     assert model.tags == {"task": "classification"}
-    version = client.get_model_version("water", "1")
+    version = client.get_model_version(name, "1")
     assert version.description == "**first**"
     assert version.tags == {"test_accuracy": "0.68"}
     assert version.status == "READY"
-    second = register(
-        store, ids[1], "water", description="second", model_description="no", alias=None
-    )
-    assert find_version(store, "water") == first
+    second = register(store, ids[1], name, description="second", model_description="no", alias=None)
+    assert find_version(store, name) == first
     set_alias(store, second)
-    champion = find_version(store, "water")
+    champion = find_version(store, name)
     assert champion == second
-    assert client.get_registered_model("water").description == "Is the water potable?"
-    loaded = mlflow.pyfunc.load_model("models:/water@champion")
+    assert client.get_registered_model(name).description == "Is the water potable?"
+    loaded = mlflow.pyfunc.load_model(f"models:/{name}@champion")
     assert loaded.predict(pd.DataFrame({"x": [1]})) == ["model 1"]
     tag = client.get_logged_model(ids[1]).tags["mlflow.modelVersions"]
-    assert tag == '[{"name": "water", "version": "2"}]'
+    assert tag == json.dumps([{"name": name, "version": "2"}])
 
 
 def test_alias_stays_when_a_version_does_not_load(
-    log: TrialLog, store: Store, client: MlflowClient
+    log: TrialLog, store: Store, client: MlflowClient, name: str
 ) -> None:
     models = [log.log_trial(Trial(number=i), {"text": f"model {i}"}) for i in range(2)]
     good, bad = (client.get_logged_model(model.model_id) for model in models)
-    register(store, good.model_id, "water", description="", check=mlflow.pyfunc.load_model)
+    register(store, good.model_id, name, description="", check=mlflow.pyfunc.load_model)
     Path(bad.artifact_location, "MLmodel").unlink()
     with pytest.raises(mlflow.MlflowException):
-        register(store, bad.model_id, "water", description="", check=mlflow.pyfunc.load_model)
-    champion = find_version(store, "water")
+        register(store, bad.model_id, name, description="", check=mlflow.pyfunc.load_model)
+    champion = find_version(store, name)
     assert champion
     assert champion.version == 1
-    assert [v.version for v in client.search_model_versions("name = 'water'")] in ([1], ["1"])
+    assert [v.version for v in client.search_model_versions(f"name = '{name}'")] in ([1], ["1"])
 
 
 def test_name_that_the_registry_refuses(log: TrialLog, store: Store) -> None:
