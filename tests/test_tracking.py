@@ -26,13 +26,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from pipeline import interrupts, owner
-from pipeline.completion import Completer
+from pipeline import interrupts
 from pipeline.errors import UserError
-from pipeline.lineage import DataSet
-from pipeline.registry import find_version, register, set_alias
-from pipeline.tracking import Run, Store, sqlite_path
-from pipeline.trial_log import TrialLog, curves_of, decode_param, encode_param, trials_of
+from pipeline.tracking import (
+    DataSet,
+    Run,
+    Store,
+    TrialLog,
+    completion,
+    curves_of,
+    find_version,
+    owner,
+    register,
+    set_alias,
+    trials_of,
+)
+from pipeline.tracking.completion import Completer
+from pipeline.tracking.connection import sqlite_path
+from pipeline.tracking.param_text import decode_param, encode_param
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
@@ -335,21 +346,6 @@ def test_sigterm_closes_the_runs(store: Store, client: MlflowClient) -> None:
     assert statuses(client, store.experiment) == {"p": "KILLED"}
 
 
-def test_a_signal_does_not_cut_closing_short() -> None:
-    steps = []
-
-    def close() -> None:
-        with interrupts.deferred():
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-            steps.append("closed")
-        steps.append("not reached")
-
-    with pytest.raises(KeyboardInterrupt):
-        close()
-    assert steps == ["closed"]
-
-
 def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> None:
     import matplotlib.figure
 
@@ -447,11 +443,8 @@ def test_resume(store: Store, client: MlflowClient) -> None:
     assert stored.data.params["search.trials"] == "8"
 
 
-def test_runs_of_a_process_that_is_gone_are_closed(
-    store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    code = "from pipeline import owner; print(owner.this_process())"
+def test_runs_of_a_process_that_is_gone_are_closed(store: Store, client: MlflowClient) -> None:
+    code = f"import runpy; print(runpy.run_path({owner.__file__!r})['this_process']())"
     gone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     tags = {"pipeline.process": gone.strip()}
     left = store.create("pipeline", "left", tags)
@@ -662,7 +655,7 @@ def test_model_in_a_store_elsewhere(
     log: TrialLog, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files go through MLflow when the store is not a folder of this machine."""
-    monkeypatch.setattr("pipeline.trial_log.urlsplit", lambda _: urlsplit("s3://bucket/x"))
+    monkeypatch.setattr("pipeline.tracking.trial_log.urlsplit", lambda _: urlsplit("s3://bucket/x"))
     logged = log.log_trial(Trial(), {"text": "hello"})
     folder = Path(client.get_logged_model(logged.model_id).artifact_location)
     assert sorted(p.name for p in folder.iterdir()) == ["MLmodel", "code", "text"]
@@ -743,7 +736,7 @@ def test_trials_are_read_back(log: TrialLog) -> None:
 def test_searches_past_one_page(
     log: TrialLog, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.tracking.PAGE", 2)
+    monkeypatch.setattr("pipeline.tracking.store.PAGE", 2)
     for number in range(5):
         log.log_trial(Trial(number=number, state="PRUNED", curves={}), None)
     assert [t.number for t in trials_of(store, log.train.run_id)] == [0, 1, 2, 3, 4]
@@ -831,3 +824,17 @@ def test_name_that_the_registry_refuses(log: TrialLog, store: Store) -> None:
     logged = log.log_trial(Trial(), {"text": ""})
     with pytest.raises(UserError, match=r"registry.name: .*cannot contain"):
         register(store, logged.model_id or "", "a/b", description="")
+
+
+def test_unknown_tables_get_mlflows_calls(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = completion._COLUMNS
+    assert Completer(client).engine is not None
+    for columns in (
+        {"SqlParam": known["SqlParam"] | {"new"}},
+        {"SqlParam": known["SqlParam"] - {"value"}},
+        {"SqlNew": frozenset({"key"})},
+    ):
+        monkeypatch.setattr(completion, "_COLUMNS", {**known, **columns})
+        assert Completer(client).engine is None

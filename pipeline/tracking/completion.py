@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.store.tracking.dbmodels import models as tables
 
-from pipeline.tracking import Status, now_ms
+from pipeline.tracking.runs import Status, now_ms
 
 Row = dict[str, Any]
 

@@ -8,7 +8,8 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking import Store, has_code
+from pipeline.tracking.runs import has_code
+from pipeline.tracking.store import Store
 
 
 @dataclass(frozen=True)

@@ -1,112 +1,34 @@
-"""Runs in MLflow: the store, the experiment, and the runs of the pipeline and its stages.
-
-With trial_log.py, registry.py, lineage.py, launcher.py and inference.py the only code that knows
-MLflow. Nothing here touches MLflow's active run.
-"""
+"""One experiment of a tracking store: opening it, its runs, and finding them again."""
 
 import logging
-import math
-import os
-import sqlite3
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
-from pipeline import interrupts, owner
+from pipeline import interrupts
 from pipeline.errors import UserError
-from pipeline.launcher import Launcher, take_run_id
-from pipeline.lineage import Context, DataSet
+from pipeline.tracking import owner
+from pipeline.tracking.connection import connect, quiet
+from pipeline.tracking.launcher import Launcher, take_run_id
+from pipeline.tracking.runs import (
+    TAG_LENGTH,
+    Run,
+    Stage,
+    Status,
+    cut,
+    first_line,
+    has_code,
+    outcome,
+)
 
-Stage = Literal["pipeline", "prepare", "train", "trial", "evaluate"]
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-PARAM_LENGTH = 6000  # MLflow's limits
-TAG_LENGTH = 8000
-PAGE = 1000
-
-# `mlflow run` logs the entry point's own parameters on its run under these names.
-_LAUNCHER_PARAMS = frozenset({"config", "set"})
-_INITIALISATION_SECONDS = 300.0
-_REASON_LENGTH = 500
+PAGE = 1000  # MLflow returns no more runs at once
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """An open run: what the stages write to. All paths are inside the run's artifacts."""
-
-    client: MlflowClient = field(repr=False)
-    run_id: str
-    experiment_id: str
-    stage: Stage
-    name: str
-
-    @property
-    def link(self) -> str:
-        """The run's page, relative to where MLflow's UI is served."""
-        return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """Log parameters as text, cut to MLflow's 6,000 characters.
-
-        A resumed run keeps the values that it has: MLflow's parameters never change.
-        """
-        if reserved := _LAUNCHER_PARAMS & values.keys():
-            raise ValueError(f"mlflow run logs these itself: {sorted(reserved)}")
-        known = self.client.get_run(self.run_id).data.params
-        params = [Param(k, cut(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in known]
-        self.client.log_batch(self.run_id, params=params, synchronous=True)
-
-    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log metrics; None and values that are not finite are left out."""
-        now = now_ms()
-        metrics = [
-            Metric(key, float(value), now, step)
-            for key, value in values.items()
-            if value is not None and math.isfinite(value)
-        ]
-        self.client.log_batch(self.run_id, metrics=metrics, synchronous=True)
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags, cut to MLflow's 8,000 characters."""
-        self.client.log_batch(self.run_id, tags=_run_tags(values), synchronous=True)
-
-    def describe(self, markdown: str) -> None:
-        """Set the description that the UI shows at the top of the run's page."""
-        self.tags({"mlflow.note.content": markdown})
-
-    def inputs(self, *data_sets: tuple[DataSet, Context]) -> None:
-        """Log the data sets that the run used, each with what it was used for."""
-        entities = [data_set.to_input(context) for data_set, context in data_sets]
-        self.client.log_inputs(self.run_id, entities)
-
-    def text(self, text: str, path: str) -> None:
-        """Write a text file."""
-        self.client.log_text(self.run_id, text, path)
-
-    def file(self, local: str | Path, folder: str | None = None) -> None:
-        """Copy a local file, under its own name."""
-        self.client.log_artifact(self.run_id, str(local), folder)
-
-    def figure(self, figure: Any, path: str) -> None:
-        """Write a Matplotlib figure (path ends in .png or .svg) or a Plotly one (.html)."""
-        self.client.log_figure(self.run_id, figure, path)
-
-    def close(self, status: Status, reason: str | None = None, end: int | None = None) -> None:
-        """End the run at `end` (milliseconds since the epoch; now), with a reason as a tag."""
-        if reason:
-            self.tags({"pipeline.reason": cut(reason, _REASON_LENGTH)})
-        self.client.set_terminated(self.run_id, status, end)
 
 
 class Store:
@@ -130,7 +52,7 @@ class Store:
         machine left RUNNING when it ended are closed. MLflow's own functions use this store from
         here on. Raises UserError when the store or the experiment can't be used.
         """
-        _quiet()
+        quiet()
         run_id = take_run_id()
         client = connect()
         launcher = Launcher.find(client, run_id) if run_id else None
@@ -167,29 +89,28 @@ class Store:
             all_tags["pipeline.fingerprint"] = fingerprint
         if parent is not None:
             all_tags["mlflow.parentRunId"] = parent.run_id
-        with interrupts.deferred():
-            if resume is not None:
-                run = self._reopen(resume, stage, name, all_tags)
-            elif launcher and launcher.experiment_id == self.experiment_id:
-                run = self._adopt(launcher, stage, name, all_tags)
-            else:
-                run = self.create(stage, name, all_tags)
-            linked = self._link(launcher, run) if launcher else None
-        status: Status
+        run: Run | None = None
+        linked: Run | None = None
         try:
+            with interrupts.deferred():
+                if resume is not None:
+                    run = self._reopen(resume, stage, name, all_tags)
+                elif launcher and launcher.experiment_id == self.experiment_id:
+                    run = self._adopt(launcher, stage, name, all_tags)
+                else:
+                    run = self.create(stage, name, all_tags)
+                linked = self._link(launcher, run) if launcher else None
             yield run
         except BaseException as error:
             status, reason = outcome(error)
             if launcher and status == "KILLED":
                 status = "FAILED"  # the only other status that the launcher will set
             try:
-                with interrupts.deferred():
-                    _close(status, reason, run, linked)
+                _close(status, reason, run, linked)
             except MlflowException as failure:
-                error.add_note(f"The run {run.run_id} could not be closed: {failure}")
+                error.add_note(f"A run could not be closed: {failure}")
             raise
-        with interrupts.deferred():
-            _close("FINISHED", None, run, linked)
+        _close("FINISHED", None, run, linked)
 
     def create(
         self, stage: Stage, name: str, tags: Mapping[str, str], start: int | None = None
@@ -303,93 +224,11 @@ class Store:
             _log.info("closed run %s: %s", run.run_id, reason)
 
 
-def connect() -> MlflowClient:
-    """A client of the store at MLFLOW_TRACKING_URI, or of MLflow's default.
-
-    A database is created under a lock between processes: MLflow's own creation of tables races.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        mlflow.set_tracking_uri(None)
-        uri = mlflow.get_tracking_uri()
-    try:
-        with _initialisation_lock(uri):
-            client = MlflowClient(uri)
-    except (MlflowException, OSError, sqlite3.Error) as error:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI: {uri} can't be used: {_first_line(error)}"
-        ) from error
-    # Fixed for the process, so that `models:/` means this store even after a change of folder.
-    mlflow.set_tracking_uri(uri)
-    return client
-
-
-@contextmanager
-def _initialisation_lock(uri: str) -> Iterator[None]:
-    """Hold an exclusive lock for the SQLite file of `uri`; do nothing for other stores.
-
-    The lock is a transaction on an empty SQLite file of its own: known to every platform, and gone
-    with its process. The file lies beside the database, where every process that shares it looks,
-    and stays: SQLite reports an error to those who wait for a file that is removed.
-    """
-    path = sqlite_path(uri)
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock")
-    connection = sqlite3.connect(lock, timeout=_INITIALISATION_SECONDS, isolation_level=None)
-    with closing(connection):
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite tracking URI; None for other stores and for databases in memory."""
-    prefix, separator, name = uri.partition(":///")
-    name = name.partition("?")[0]
-    if not separator or prefix.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
-        return None
-    return Path(name)
-
-
-def outcome(error: BaseException) -> tuple[Status, str | None]:
-    """The status of a run that ended with `error`, and a short reason."""
-    if isinstance(error, SystemExit) and error.code in (None, 0):
-        return "FINISHED", None
-    if interrupts.ended_by_signal(error):
-        return "KILLED", "interrupted"
-    text = _first_line(error)
-    return "FAILED", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-
-
-def cut(text: str, length: int) -> str:
-    """`text`, or its beginning with an ellipsis, in at most `length` characters."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch, as MLflow counts time."""
-    return int(time.time() * 1000)
-
-
-def has_code(error: MlflowException, *codes: str) -> bool:
-    """Whether MLflow's error has one of these codes (RESOURCE_ALREADY_EXISTS, ...)."""
-    return error.error_code in codes
-
-
 def _close(status: Status, reason: str | None, *runs: Run | None) -> None:
-    for run in runs:
-        if run is not None:
-            run.close(status, reason)
-
-
-def _run_tags(values: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, cut(value, TAG_LENGTH)) for key, value in values.items()]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    with interrupts.deferred():
+        for run in runs:
+            if run is not None:
+                run.close(status, reason)
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
@@ -399,7 +238,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
             return str(client.create_experiment(name))
         except MlflowException as error:
             if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
-                raise UserError(f"experiment: {_first_line(error)}") from error
+                raise UserError(f"experiment: {first_line(error)}") from error
             found = client.get_experiment_by_name(name)  # another process was faster
     if found.lifecycle_stage != "active":
         raise UserError(
@@ -408,11 +247,3 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
             "or choose another name"
         )
     return str(found.experiment_id)
-
-
-def _quiet() -> None:
-    """Silence MLflow's running commentary, unless the user asks for it."""
-    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -1,32 +1,31 @@
-"""Trials in MLflow: one run each, with its curves, its scores and its model; and reading them back.
+"""Writing trials to MLflow: one run each, with its curves, its scores and its model.
 
 The model is there before the metrics, so that one batch holds the curves and the scores, and the
 scores name the model and the data set that they are of.
 """
 
-import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline import interrupts
-from pipeline.completion import Completer, Completion
-from pipeline.lineage import DataSet
-from pipeline.tracking import PARAM_LENGTH, Run, Status, Store, cut, now_ms, outcome
+from pipeline.tracking.completion import Completer, Completion
+from pipeline.tracking.lineage import DataSet
+from pipeline.tracking.param_text import encode_param, lr_path
+from pipeline.tracking.runs import CURVES, PARAM_LENGTH, Run, State, Status, cut, now_ms, outcome
+from pipeline.tracking.store import Store
 
-State = Literal["COMPLETE", "PRUNED", "FAIL"]
-
-CURVES = ("train_loss", "val_loss", "val_accuracy")
 MODEL_NAME = "model"
 
 _STATUS: Mapping[State, Status] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -104,9 +103,11 @@ class TrialLog:
         end = now_ms()
         start = end - round(1000 * trial.seconds)
         params = _params(trial)
-        run = self.store.create("trial", self._name(trial), self._tags(trial), start)
+        run: Run | None = None
         model_id = None
         try:
+            with interrupts.deferred():
+                run = self.store.create("trial", self._name(trial), self._tags(trial), start)
             if complete and model_args is not None:
                 model_id = self._log_model(run, trial, params, model_args)
             metrics = _curves(trial, start, end)
@@ -125,11 +126,8 @@ class TrialLog:
                 )
             )
         except BaseException as error:
-            with interrupts.deferred():
-                reason = outcome(error)[1] or ""
-                run.tags({"pipeline.abandoned": "true", "trial.state": "FAIL"})
-                run.tags({"trial.reason": reason})
-                run.close("FAILED", reason)
+            if run is not None:
+                _abandon(run, error)
             raise
         return Logged(run.run_id, model_id)
 
@@ -144,7 +142,7 @@ class TrialLog:
             "trial.state": trial.state,
             "trial.entry": str(trial.entry),
             # `lr` is a parameter of every trial: this tells whether it was searched.
-            "trial.lr": "searched" if _lr_path(trial.entry) in trial.params else "fixed",
+            "trial.lr": "searched" if lr_path(trial.entry) in trial.params else "fixed",
         }
         if trial.reason:
             tags["trial.reason"] = trial.reason
@@ -207,6 +205,16 @@ class TrialLog:
         return model_id
 
 
+def _abandon(run: Run, error: BaseException) -> None:
+    reason = outcome(error)[1] or "ended"
+    try:
+        with interrupts.deferred():
+            run.tags({"pipeline.abandoned": "true", "trial.state": "FAIL", "trial.reason": reason})
+            run.close("FAILED", reason)
+    except MlflowException as failure:
+        error.add_note(f"The run {run.run_id} could not be closed: {failure}")
+
+
 @contextmanager
 def _model_folder(location: str) -> Iterator[tuple[Path, bool]]:
     """Where to save a model, a folder that is not there yet; and whether that is its final place.
@@ -223,85 +231,9 @@ def _model_folder(location: str) -> Iterator[tuple[Path, bool]]:
         yield Path(temporary, MODEL_NAME), False
 
 
-@dataclass(frozen=True)
-class LoggedTrial:
-    """A trial as the store has it; the fields are those of trials.Trial."""
-
-    run_id: str
-    model_id: str | None
-    number: int
-    entry: int
-    params: dict[str, Any]
-    optimizer: str
-    lr: float
-    state: State
-    reason: str | None
-    loss: float | None
-    accuracy: float | None
-    accuracy_std: float | None
-    best_epoch: float | None
-    seconds: float
-
-
-def trials_of(store: Store, train_run_id: str) -> list[LoggedTrial]:
-    """All trials of a train run by number; those whose writing was cut short are left out."""
-    found: dict[int, LoggedTrial] = {}
-    for run in store.search(
-        f"tags.`mlflow.parentRunId` = '{train_run_id}'",
-        "tags.`pipeline.stage` = 'trial'",
-        order=["attributes.start_time ASC"],
-    ):
-        tags = run.data.tags
-        if "pipeline.abandoned" in tags or run.info.status == "RUNNING":
-            continue
-        trial = _read(run)
-        found.setdefault(trial.number, trial)
-    return [found[number] for number in sorted(found)]
-
-
-def curves_of(store: Store, run_id: str, names: Iterable[str] = CURVES) -> dict[str, np.ndarray]:
-    """A trial's metrics by epoch: float64 [epochs], NaN where an epoch's value was not finite."""
-    curves = {}
-    for name in names:
-        history = store.client.get_metric_history(run_id, name)
-        curve = np.full(max((point.step for point in history), default=0), np.nan)
-        for point in history:
-            curve[point.step - 1] = point.value
-        curves[name] = curve
-    return curves
-
-
-def encode_param(value: Any) -> str:
-    """A parameter as text that people read and `decode_param` turns back into the same value.
-
-    JSON, except that a string stands as it is unless it would read as something else.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str) and decode_param(value) == value:
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def decode_param(text: str) -> Any:
-    """The value of a parameter that `encode_param` wrote; lists come back as tuples."""
-    try:
-        return _tuples(json.loads(text))
-    except ValueError:
-        return text
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _lr_path(entry: int) -> str:
-    return f"optimizers.{entry}.lr"
-
-
 def _params(trial: TrialRecord) -> dict[str, str]:
     values = {"optimizer": trial.optimizer, "lr": trial.lr}
-    values |= {k: v for k, v in trial.params.items() if k != _lr_path(trial.entry)}
+    values |= {k: v for k, v in trial.params.items() if k != lr_path(trial.entry)}
     return {key: cut(encode_param(value), PARAM_LENGTH) for key, value in values.items()}
 
 
@@ -314,29 +246,3 @@ def _curves(trial: TrialRecord, start: int, end: int) -> list[Metric]:
             time = start + round((end - start) * (index + 1) / len(curve))
             metrics.append(Metric(name, float(curve[index]), time, index + 1))
     return metrics
-
-
-def _read(run: Any) -> LoggedTrial:
-    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
-    entry = int(tags["trial.entry"])
-    values = {key: decode_param(text) for key, text in params.items()}
-    optimizer, lr = values.pop("optimizer"), float(values.pop("lr"))
-    if tags["trial.lr"] == "searched":
-        values[_lr_path(entry)] = lr
-    outputs = run.outputs.model_outputs if run.outputs else []
-    return LoggedTrial(
-        run_id=run.info.run_id,
-        model_id=outputs[0].model_id if outputs else None,
-        number=int(tags["trial.number"]),
-        entry=entry,
-        params=values,
-        optimizer=optimizer,
-        lr=lr,
-        state=tags["trial.state"],
-        reason=tags.get("trial.reason"),
-        loss=metrics.get("loss"),
-        accuracy=metrics.get("accuracy"),
-        accuracy_std=metrics.get("accuracy_std"),
-        best_epoch=metrics.get("best_epoch"),
-        seconds=(run.info.end_time - run.info.start_time) / 1000,
-    )

@@ -1,0 +1,27 @@
+"""Runs, trials, models and versions in MLflow.
+
+With inference.py the only code that imports MLflow. Nothing here uses MLflow's active run; the one
+global that is set is the address of the store, so that `models:/` means the store that was opened.
+"""
+
+from pipeline.tracking.history import LoggedTrial, curves_of, trials_of
+from pipeline.tracking.lineage import DataSet
+from pipeline.tracking.registry import Version, find_version, register, set_alias
+from pipeline.tracking.runs import Run
+from pipeline.tracking.store import Store
+from pipeline.tracking.trial_log import Logged, TrialLog
+
+__all__ = [
+    "DataSet",
+    "Logged",
+    "LoggedTrial",
+    "Run",
+    "Store",
+    "TrialLog",
+    "Version",
+    "curves_of",
+    "find_version",
+    "register",
+    "set_alias",
+    "trials_of",
+]

@@ -1,0 +1,73 @@
+"""Reaching the tracking store: its address, its creation, and how much MLflow says meanwhile."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import UserError
+from pipeline.tracking.runs import first_line
+
+_INITIALISATION_SECONDS = 300.0
+
+
+def connect() -> MlflowClient:
+    """A client of the store at MLFLOW_TRACKING_URI, or of MLflow's default.
+
+    A database is created under a lock between processes: MLflow's own creation of tables races.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        mlflow.set_tracking_uri(None)
+        uri = mlflow.get_tracking_uri()
+    try:
+        with _initialisation_lock(uri):
+            client = MlflowClient(uri)
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        raise UserError(f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}") from error
+    # Fixed for the process, so that `models:/` means this store even after a change of folder.
+    mlflow.set_tracking_uri(uri)
+    return client
+
+
+@contextmanager
+def _initialisation_lock(uri: str) -> Iterator[None]:
+    """Hold an exclusive lock for the SQLite file of `uri`; do nothing for other stores.
+
+    The lock is a transaction on an empty SQLite file of its own: known to every platform, and gone
+    with its process. The file lies beside the database, where every process that shares it looks,
+    and stays: SQLite reports an error to those who wait for a file that is removed.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock")
+    connection = sqlite3.connect(lock, timeout=_INITIALISATION_SECONDS, isolation_level=None)
+    with closing(connection):
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an SQLite tracking URI; None for other stores and for databases in memory."""
+    prefix, separator, name = uri.partition(":///")
+    name = name.partition("?")[0]
+    if not separator or prefix.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
+        return None
+    return Path(name)
+
+
+def quiet() -> None:
+    """Silence MLflow's running commentary, unless the user asks for it."""
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
