@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
-from test_model import Linear, network
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,6 +18,7 @@ from pipeline import training
 from pipeline.batches import Random
 from pipeline.model import StackedMLP, initial_parameters
 from pipeline.training import Arrays, Fit, Member, Settings, Stack, fit, train
+from tests.test_model import Linear, network
 
 FLOAT64 = torch.float64
 
