@@ -1,0 +1,679 @@
+"""The search: resuming, repeating, finite spaces, samplers and pruners on toy objectives."""
+
+import itertools
+import logging
+import math
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import qmc
+
+from pipeline.pruning import Halving, Median, Watch, halving_rungs, median_rungs
+from pipeline.search import Proposal, Search, Told, batch_size
+from pipeline.space import Axis, Space, Spread
+
+SAMPLERS = ["tpe", "random", "qmc", "gp"]
+PRUNERS = ["none", "median", "halving"]
+
+
+# Stand-in for pipeline.config, with its attributes; to be replaced by the real one.
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def grid(self) -> tuple[float, ...] | None:
+        if self.low == self.high:
+            return (self.low,)
+        if self.step is None:
+            return None
+        return tuple(
+            round(self.low + k * self.step, 9)
+            for k in range(math.floor((self.high - self.low) / self.step + 1e-9) + 1)
+        )
+
+
+@dataclass(frozen=True)
+class IntRange:
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    choice: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    optimizers: tuple[SimpleNamespace, ...]
+    shared: dict[str, Any]
+    search: SimpleNamespace
+    validation: SimpleNamespace
+    training: SimpleNamespace
+    seed: int
+
+    def ranges(self) -> dict[str, Any]:
+        own = {
+            f"optimizers.{entry}.{name}": leaf
+            for entry, optimizer in enumerate(self.optimizers)
+            for name, leaf in optimizer.arguments.items()
+        }
+        leaves = {**self.shared, **own}
+        return {
+            path: leaf
+            for path, leaf in leaves.items()
+            if isinstance(leaf, FloatRange | IntRange | Choice)
+        }
+
+    def at(self, entry: int, values: dict[str, Any]) -> Any:
+        known = self.ranges()
+        assert set(values) == {
+            path
+            for path in known
+            if not path.startswith("optimizers.") or path.startswith(f"optimizers.{entry}.")
+        }
+        return self.optimizers[entry].name, values
+
+
+LR = FloatRange(1e-4, 1.0, log=True)
+FOUR = (("SGD", {"lr": LR}), ("Adagrad", {"lr": LR}), ("RMSprop", {"lr": LR}), ("Adam", {"lr": LR}))
+RICH: dict[str, Any] = {
+    "optimizers": (
+        ("SGD", {"lr": LR, "momentum": FloatRange(0.0, 0.9)}),
+        ("Adam", {"lr": LR}),
+        ("Adam", {"lr": LR, "amsgrad": Choice((False, True))}),
+    ),
+    "shared": {
+        "model.hidden": Choice(((64,), (64, 32), None)),
+        "training.batch_size": IntRange(16, 128, step=16),
+        "model.dropout": FloatRange(0.0, 0.6, step=0.1),
+    },
+}
+
+
+def make(
+    optimizers: Any = FOUR,
+    shared: dict[str, Any] | None = None,
+    sampler: str = "tpe",
+    pruner: str = "none",
+    trials: int = 40,
+    objective: str = "val_accuracy",
+    seed: int = 0,
+    epochs: int = 30,
+) -> Config:
+    return Config(
+        tuple(SimpleNamespace(name=name, arguments=arguments) for name, arguments in optimizers),
+        shared or {},
+        SimpleNamespace(trials=trials, objective=objective, sampler=sampler, pruner=pruner),
+        SimpleNamespace(folds=5, repeats=1, fraction=0.2),
+        SimpleNamespace(epochs=epochs, batch_size=64, patience=None, device="cpu"),
+        seed,
+    )
+
+
+# End of the stand-in.
+
+
+def accuracy(proposal: Proposal) -> float:
+    """Each optimizer has its own best learning rate and its own height; other leaves tilt it."""
+    lr = proposal.params.get(f"optimizers.{proposal.entry}.lr", 0.01)
+    best = [-0.5, -1.5, -2.5, -3.0][proposal.entry]
+    top = [0.66, 0.64, 0.70, 0.68][proposal.entry]
+    tilt = 0.02 * proposal.params.get("model.dropout", 0.0)
+    return 0.5 + (top - 0.5) * math.exp(-(((math.log10(lr) - best) / 0.4) ** 2)) - tilt
+
+
+def outcome(proposal: Proposal) -> dict[str, Any]:
+    """Some fail, some are pruned, most are complete; by the number, so that it can be repeated."""
+    value = accuracy(proposal)
+    match proposal.number % 7:
+        case 3:
+            return {"state": "FAIL", "intermediate": {1: 0.5, 2: math.nan}}
+        case 5:
+            return {"state": "PRUNED", "intermediate": {1: 0.5, 2: value - 0.01}}
+        case _:
+            return {"state": "COMPLETE", "value": value, "intermediate": {1: 0.5, 30: value}}
+
+
+def run(search: Search) -> list[Told]:
+    while batch := search.ask():
+        for proposal in batch:
+            search.tell(proposal.number, **outcome(proposal))
+    return search.told
+
+
+def test_batch_size_fills_a_stack() -> None:
+    config = make()
+    assert batch_size(config) == 8
+    config.validation.folds = 1
+    assert batch_size(config) == 32
+    config.validation.repeats = 2
+    assert batch_size(config) == 16
+
+
+def small(sampler: str, seed: int = 0) -> Config:
+    """Some batches in which the sampler has something to go by; a GP takes its time for each."""
+    if sampler == "gp":
+        return make(FOUR[:2], sampler=sampler, trials=14, seed=seed)
+    return make(**RICH, sampler=sampler, trials=30, seed=seed)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_same_seed_gives_the_same_search_and_another_seed_another(sampler: str) -> None:
+    first = run(Search(small(sampler)))
+    assert run(Search(small(sampler))) == first
+    other = run(Search(small(sampler, seed=1)))
+    assert [told.params for told in other] != [told.params for told in first]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(sampler: str) -> None:
+    config = small(sampler)
+    whole = run(Search(config))
+    trials = len(whole)
+    for cut in range(0, trials, 8):
+        assert run(Search(config, whole[:cut])) == whole, cut
+    # Inside a batch any of its trials may be there, read back in any order.
+    start = trials // 8 * 8 - (0 if sampler == "gp" else 8)
+    numbers = range(start, min(start + 8, trials))
+    for kept in [numbers[:1], numbers[-1:], (numbers[1], numbers[3], numbers[4]), numbers[:-1]]:
+        history = [whole[number] for number in kept] + whole[:start][::-1]
+        search = Search(config, history)
+        missing = [number for number in numbers if number not in kept]
+        assert [proposal.number for proposal in search.ask()] == missing
+        assert [p.params for p in search.batch] == [whole[number].params for number in numbers]
+        if sampler != "gp":
+            assert run(search) == whole
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_order_of_telling_changes_nothing(sampler: str) -> None:
+    config = small(sampler)
+    search = Search(config)
+    while batch := search.ask():
+        for proposal in np.random.default_rng(0).permutation(np.arange(len(batch))):
+            search.tell(batch[proposal].number, **outcome(batch[proposal]))
+    assert search.told == run(Search(config))
+
+
+def test_asking_again_gives_what_is_not_told_yet() -> None:
+    search = Search(make())
+    batch = search.ask()
+    assert search.ask() == batch
+    search.tell(3, "COMPLETE", 0.5)
+    assert search.ask() == [proposal for proposal in batch if proposal.number != 3]
+    assert search.batch == batch
+
+
+def test_a_trial_that_was_deleted_is_proposed_again() -> None:
+    config = make(trials=24)
+    whole = run(Search(config))
+    search = Search(config, [told for told in whole if told.number != 9])
+    assert search.remaining == 1
+    (again,) = search.ask()
+    assert (again.number, again.params) == (9, whole[9].params)
+
+
+def test_a_greater_budget_goes_on_where_the_smaller_ended() -> None:
+    small = run(Search(make(trials=20)))
+    assert run(Search(make(trials=40), small)) == run(Search(make(trials=40)))
+
+
+def test_history_may_hold_lists_for_tuples() -> None:
+    config = make(**RICH, trials=24)
+    whole = run(Search(config))
+    as_read = [
+        Told(t.number, t.entry, {k: list(v) if isinstance(v, tuple) else v for k, v in
+             t.params.items()}, t.state, t.value, t.intermediate)
+        for t in whole[:16]
+    ]  # fmt: skip
+    assert [p.params for p in Search(config, as_read).ask()] == [t.params for t in whole[16:24]]
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_and_pruner_runs_to_the_end_of_the_budget(
+    sampler: str, pruner: str, objective: str
+) -> None:
+    sign = 1.0 if objective == "val_accuracy" else -1.0
+    search = Search(make(sampler=sampler, pruner=pruner, objective=objective, trials=21))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        while batch := search.ask():
+            # Two members for each trial; curves rise towards the trial's value.
+            trial_of = [proposal.number for proposal in batch for _ in range(2)]
+            watch = search.watch(batch, trial_of)
+            values = np.array([sign * accuracy(p) for p in batch for _ in range(2)])
+            members = np.arange(len(trial_of))
+            curves: dict[int, dict[int, float]] = {number: {} for number in trial_of}
+            for epoch in range(1, 31):
+                now = values - sign * 0.2 / epoch
+                for member in members:
+                    curves[trial_of[member]][epoch] = now[member]
+                score = torch.tensor(now[members])
+                drop = watch(epoch, score, score, torch.tensor(members)) if watch else ()
+                members = np.setdiff1d(members, list(drop))
+            for proposal in batch:
+                course = curves[proposal.number]
+                if len(course) == 30:
+                    search.tell(proposal.number, "COMPLETE", course[30], course)
+                else:
+                    search.tell(proposal.number, "PRUNED", None, course)
+    assert [told.number for told in search.told] == list(range(21))
+    assert search.remaining == 0
+    assert not search.exhausted
+    states = Counter(told.state for told in search.told)
+    assert states["COMPLETE"] >= 1
+    assert (states["PRUNED"] > 0) == (pruner != "none")
+    best = search.best
+    assert best is not None
+    complete = [told for told in search.told if told.state == "COMPLETE"]
+    assert best == max(complete, key=lambda told: sign * (told.value or 0.0))
+
+
+# Finite spaces
+
+
+def test_four_optimizers_at_one_learning_rate_are_four_trials() -> None:
+    search = Search(make([(name, {"lr": 0.01}) for name, _ in FOUR], trials=40))
+    assert search.remaining == 4
+    assert [proposal.entry for proposal in search.ask()] == [0, 1, 2, 3]
+    assert not search.exhausted
+    run(search)
+    assert search.exhausted
+    assert search.remaining == 0
+    assert search.ask() == []
+    assert search.batch == []
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_space_that_fits_in_the_budget_is_enumerated_with_optimizers_in_turn(
+    sampler: str,
+) -> None:
+    optimizers = [("SGD", {"lr": Choice((0.1, 0.01, 0.001))}), ("Adam", {"lr": 0.01})]
+    shared = {"model.hidden": Choice(([64], [64, 32]))}
+    config = make(optimizers, shared, sampler, trials=20)
+    whole = run(Search(config))
+    assert [told.entry for told in whole] == [0, 1, 0, 1, 0, 0, 0, 0]
+    assert len({repr(told.params) for told in whole}) == 8
+    assert run(Search(config, whole[:3] + whole[5:6])) == whole
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_finite_space_never_repeats_a_point(sampler: str) -> None:
+    optimizers = [
+        ("SGD", {"lr": Choice((0.1, 0.01))}),
+        ("Adam", {"amsgrad": Choice((True, False))}),
+    ]
+    shared: dict[str, Any] = {"model.hidden.0": IntRange(1, 5)}
+    if sampler != "gp":
+        shared["model.dropout"] = FloatRange(0.0, 0.2, step=0.1)
+    config = make(optimizers, shared, sampler)
+    size = Space(config).size
+    assert size == (20 if sampler == "gp" else 60)
+    config.search.trials = size - 1  # one more, and it would be enumerated
+    whole = run(Search(config))
+    assert len({(told.entry, repr(told.params)) for told in whole}) == size - 1
+    assert not Search(config, whole).exhausted
+    assert run(Search(config, whole[: size - 2])) == whole
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_entry_without_ranges_is_tried_once_beside_others(sampler: str) -> None:
+    entries = [("SGD", {"lr": LR}), ("Adadelta", {}), ("Adam", {"lr": LR})]
+    whole = run(Search(make(entries, sampler=sampler, trials=20)))
+    assert len(whole) == 20
+    assert sum(told.entry == 1 for told in whole) == 1
+
+
+# Points
+
+
+def test_points_have_the_values_that_the_configuration_holds() -> None:
+    told = run(Search(make(**RICH, trials=40)))
+    assert {repr(t.params["model.hidden"]) for t in told} == {"(64,)", "(64, 32)", "None"}
+    for trial in told:
+        assert trial.params["model.dropout"] in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+        assert trial.params["training.batch_size"] in range(16, 129, 16)
+        own = [path for path in trial.params if path.startswith("optimizers.")]
+        assert all(path.startswith(f"optimizers.{trial.entry}.") for path in own)
+    assert {type(t.params.get("optimizers.2.amsgrad", True)) for t in told} == {bool}
+
+
+def test_two_entries_may_have_one_name() -> None:
+    space = Space(make(**RICH))
+    assert space.names == ("SGD", "Adam [1]", "Adam [2]")
+    assert {told.entry for told in run(Search(make(**RICH)))} == {0, 1, 2}
+
+
+def test_a_billion_whole_numbers_cost_nothing() -> None:
+    search = Search(make([("SGD", {})], {"training.batch_size": IntRange(1, 10**9)}, trials=16))
+    assert len({told.params["training.batch_size"] for told in run(search)}) == 16
+
+
+ranges = st.one_of(
+    st.builds(
+        lambda low, width, log: IntRange(low, low + width, log=log),
+        st.integers(1, 50), st.integers(0, 50), st.booleans(),
+    ),
+    st.builds(
+        lambda low, width, step: IntRange(low, low + width, step=step),
+        st.integers(-50, 50), st.integers(0, 50), st.integers(1, 7),
+    ),
+    st.builds(
+        lambda low, width, log: FloatRange(low, low + width, log=log),
+        st.floats(1e-6, 10), st.floats(0, 10), st.booleans(),
+    ),
+    st.lists(st.one_of(st.none(), st.integers(), st.text()), min_size=1, unique=True).map(
+        lambda values: Choice(tuple(values))
+    ),
+)  # fmt: skip
+
+
+@given(ranges, st.floats(0, 1, exclude_max=True))
+def test_an_axis_gives_values_of_its_range(leaf: Any, fraction: float) -> None:
+    axis = Axis.of("x", leaf)
+    value = axis.at(fraction)
+    if isinstance(leaf, Choice):
+        assert value in leaf.choice
+    else:
+        assert leaf.low <= value <= leaf.high
+    if axis.values is not None:
+        assert value in axis.values
+    assert axis.decode(axis.encode(value)) == value
+
+
+def test_every_value_of_a_choice_gets_its_share_of_a_spread() -> None:
+    space = Space(make([("SGD", {"lr": Choice((1, 2, 3, 4))})], {"a": FloatRange(0.0, 1.0)}))
+    spread = Spread(space, (0,))
+    drawn = Counter(spread.point(0, index).params["optimizers.0.lr"] for index in range(64))
+    assert drawn == {1: 16, 2: 16, 3: 16, 4: 16}
+
+
+def test_qmc_spreads_evenly_within_each_optimizer() -> None:
+    optimizers = [(name, {"lr": LR, "weight_decay": FloatRange(0.0, 1.0)}) for name in "ABC"]
+
+    def discrepancies(sampler: str, seed: int) -> list[float]:
+        told = run(Search(make(optimizers, sampler=sampler, trials=96, seed=seed)))
+        found = []
+        for entry in range(3):
+            rows = [tuple(t.params.values()) for t in told if t.entry == entry]
+            unit = np.array([[math.log10(lr) / 4 + 1, decay] for lr, decay in rows])
+            found.append(float(qmc.discrepancy(np.clip(unit, 0, 1))))
+        if sampler == "qmc":
+            assert Counter(t.entry for t in told) == {0: 32, 1: 32, 2: 32}
+        return found
+
+    even = [d for seed in range(5) for d in discrepancies("qmc", seed)]
+    chance = [d for seed in range(5) for d in discrepancies("random", seed)]
+    assert max(even) < min(chance)
+    assert np.mean(even) < np.mean(chance) / 5
+
+
+# Samplers
+
+
+def regret(sampler: str, seed: int, trials: int = 40) -> float:
+    search = Search(make(sampler=sampler, trials=trials, seed=seed))
+    while batch := search.ask():
+        for proposal in batch:
+            search.tell(proposal.number, "COMPLETE", accuracy(proposal))
+    assert search.best is not None
+    assert search.best.value is not None
+    return 0.70 - search.best.value
+
+
+def test_tpe_beats_random_on_a_conditional_space() -> None:
+    tpe = [regret("tpe", seed) for seed in range(12)]
+    random = [regret("random", seed) for seed in range(12)]
+    assert np.mean(tpe) < np.mean(random) / 2
+
+
+def test_gp_beats_random_on_a_conditional_space() -> None:
+    gp = [regret("gp", seed) for seed in range(3)]
+    random = [regret("random", seed) for seed in range(12)]
+    assert np.mean(gp) < np.mean(random) / 2
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_samplers_keep_away_from_where_trials_fail(sampler: str) -> None:
+    """Above a learning rate of 0.01 everything diverges; the best is just below it."""
+    failed = []
+    for seed in range(3):
+        search = Search(make([("SGD", {"lr": LR})], sampler=sampler, trials=40, seed=seed))
+        while batch := search.ask():
+            for proposal in batch:
+                lr = proposal.params["optimizers.0.lr"]
+                if lr > 0.01:
+                    search.tell(proposal.number, "FAIL")
+                else:
+                    search.tell(proposal.number, "COMPLETE", 0.6 + 0.02 * math.log10(lr))
+        failed.append(sum(told.state == "FAIL" for told in search.told[16:]))
+        assert all(told.value is None for told in search.told if told.state == "FAIL")
+    assert np.mean(failed) < 0.4 * 24  # half of the range fails
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_in_which_everything_fails_ends(sampler: str) -> None:
+    search = Search(make(sampler=sampler, trials=24))
+    while batch := search.ask():
+        for proposal in batch:
+            search.tell(proposal.number, "FAIL")
+    assert search.best is None
+    assert len(search.told) == 24
+
+
+# Telling, the best, the study
+
+
+def test_the_best_is_the_first_of_equals() -> None:
+    for objective, best in [("val_accuracy", 2), ("val_loss", 1)]:
+        search = Search(make(objective=objective, trials=8))
+        search.ask()
+        for number, value in enumerate([0.6, 0.5, 0.7, 0.7, 0.5, 0.6]):
+            search.tell(number, "COMPLETE", value)
+        search.tell(6, "PRUNED", 0.9, {1: 0.9})
+        search.tell(7, "FAIL")
+        assert search.best is not None
+        assert search.best.number == best
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_complete_trial_needs_a_finite_value(value: float | None) -> None:
+    search = Search(make())
+    search.ask()
+    with pytest.raises(ValueError, match="finite"):
+        search.tell(0, "COMPLETE", value)
+
+
+def test_only_what_was_proposed_can_be_told_and_only_once() -> None:
+    search = Search(make())
+    search.ask()
+    search.tell(0, "COMPLETE", 0.5)
+    for number in (0, 8, -1):
+        with pytest.raises(ValueError, match="does not wait"):
+            search.tell(number, "COMPLETE", 0.5)
+
+
+def test_the_study_holds_all_trials_for_optunas_plots() -> None:
+    search = Search(make(**RICH, sampler="gp", trials=24))
+    run(search)
+    study = search.study
+    assert [trial.number for trial in study.trials] == list(range(24))
+    assert [trial.state.name for trial in study.trials] == [told.state for told in search.told]
+    assert search.best is not None
+    assert study.best_trial.number == search.best.number
+    assert study.trials[2].params["optimizer"] == "Adam [2]"
+    for plot in ("optimization_history", "slice", "param_importances", "intermediate_values"):
+        assert getattr(optuna.visualization, f"plot_{plot}")(study).data
+
+
+def test_nothing_is_said(caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+        warnings.simplefilter("error")
+        for sampler in SAMPLERS:
+            run(Search(small(sampler)))
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+# Pruning
+
+
+class Untouchable:
+    """Fails on everything but its length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def members_of(*indices: int) -> torch.Tensor:
+    return torch.tensor(indices)
+
+
+def test_rungs_are_few_and_before_the_end() -> None:
+    assert halving_rungs(100, 8) == (11, 33)
+    assert halving_rungs(1000, 32) == (37, 111, 333)
+    assert halving_rungs(2, 8) == (1,)
+    assert halving_rungs(1, 8) == ()
+    assert median_rungs(1) == ()
+    for epochs in (2, 5, 30, 100, 1000):
+        rungs = median_rungs(epochs)
+        assert 1 <= len(rungs) <= 8
+        assert rungs[0] >= 1
+        assert rungs[-1] < epochs
+
+
+def test_no_tensor_is_read_between_rungs() -> None:
+    watch = Watch(Halving((10,), {}), [0, 0, 1, 1, 2, 2], maximise=True)
+    nothing: Any = Untouchable(6)
+    for epoch in range(1, 10):
+        assert not watch(epoch, nothing, nothing, nothing)
+    with pytest.raises(AttributeError):
+        watch(10, nothing, nothing, nothing)
+
+
+def test_halving_keeps_a_third_by_the_mean_of_the_members() -> None:
+    watch = Watch(Halving((1,), {}), [0, 1, 2, 0, 1, 2], maximise=True)
+    scores = torch.tensor([0.9, 0.6, 0.5, 0.3, 0.8, 0.5])  # means 0.6, 0.7, 0.5
+    assert sorted(watch(1, -scores, scores, torch.arange(6))) == [0, 2, 3, 5]
+    watch = Watch(Halving((1,), {}), [0, 1, 2, 0, 1, 2], maximise=False)
+    assert sorted(watch(1, scores, -scores, torch.arange(6))) == [0, 1, 3, 4]
+
+
+def test_halving_compares_with_earlier_trials_and_never_drops_all() -> None:
+    values = torch.tensor([0.5, 0.6, 0.7])
+    poor = Watch(Halving((1,), {1: [0.8] * 9}), [0, 1, 2], maximise=True)
+    assert sorted(poor(1, values, values, torch.arange(3))) == [0, 1]
+    rich = Watch(Halving((1,), {1: [0.4] * 9}), [0, 1, 2], maximise=True)
+    assert sorted(rich(1, values, values, torch.arange(3))) == []
+    ties = Watch(Halving((1,), {}), [0, 1, 2], maximise=True)
+    assert not ties(1, torch.ones(3), torch.ones(3), torch.arange(3))
+
+
+def test_members_that_stopped_count_with_their_last_value() -> None:
+    watch = Watch(Halving((3,), {}), [0, 0, 1, 2], maximise=True)
+    assert not watch(1, *[torch.tensor([0.9, 0.1, 0.6, 0.1])] * 2, torch.arange(4))
+    # Member 0 leaves after epoch 1: trial 0 has (0.9 + 0.4) / 2, more than trial 1.
+    assert not watch(2, *[torch.tensor([0.2, 0.6, 0.1])] * 2, members_of(1, 2, 3))
+    assert watch(3, *[torch.tensor([0.4, 0.6, 0.1])] * 2, members_of(1, 2, 3)) == [2, 3]
+
+
+def test_a_member_that_is_not_finite_makes_its_trial_the_worst() -> None:
+    for maximise in (True, False):
+        watch = Watch(Halving((1,), {}), [0, 0, 1, 2], maximise)
+        values = torch.tensor([math.nan, 0.9, 0.5, 0.5])
+        assert watch(1, values, values, torch.arange(4)) == [0, 1]
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_the_median_rule_is_optunas(objective: str) -> None:
+    config = make(objective=objective, pruner="median", epochs=40, trials=16)
+    rungs = median_rungs(40)
+    rng = np.random.default_rng(0)
+    search = Search(config)
+    assert search.watch(search.ask(), []) is None  # nothing to compare with yet
+    direction = "maximize" if objective == "val_accuracy" else "minimize"
+    study = optuna.create_study(direction=direction)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
+    for proposal in search.ask():
+        course = {epoch: float(rng.random()) for epoch in range(1, 41)}
+        search.tell(proposal.number, "COMPLETE", course[40], course)
+        study.add_trial(optuna.create_trial(value=course[40], intermediate_values=course))
+    batch = search.ask()
+    numbers = [proposal.number for proposal in batch]
+    watch = search.watch(batch, numbers)
+    assert watch is not None
+    trials = [study.ask() for _ in batch]
+    running = list(range(8))
+    for epoch in range(1, 41):
+        values = rng.random(8)
+        given = torch.tensor(values[running])
+        dropped = watch(epoch, given, given, torch.tensor(running))
+        expected = []
+        if epoch in rungs:
+            for index in running:
+                trials[index].report(values[index], epoch)
+                if pruner.prune(study, study.trials[trials[index].number]):
+                    expected.append(index)
+        assert list(dropped) == expected
+        running = [index for index in running if index not in dropped]
+    assert 0 < len(running) < 8
+
+
+def test_pruning_depends_on_trials_before_the_batch_alone() -> None:
+    config = make(pruner="halving", trials=24, epochs=30)
+    whole = run(Search(config))
+    values = torch.linspace(0.4, 0.6, 8)
+
+    def drops(search: Search) -> list[int]:
+        watch = search.watch(search.batch, [proposal.number for proposal in search.batch])
+        assert watch is not None
+        return [int(member) for member in watch(3, values, values, torch.arange(8))]
+
+    cut = Search(config, whole[:12])
+    assert drops(cut) == drops(Search(config, whole[:8]))
+
+
+def test_a_trial_that_stopped_early_counts_at_later_rungs() -> None:
+    assert Told(0, 0, {}, "COMPLETE", 0.6, {1: 0.5, 2: 0.6}).at(9) == 0.6
+    assert Told(0, 0, {}, "PRUNED", None, {1: 0.5, 2: 0.6}).at(9) is None
+    assert Told(0, 0, {}, "PRUNED", None, {1: 0.5, 2: 0.6}).at(2) == 0.6
+    assert Told(0, 0, {}, "COMPLETE", 0.6).at(2) is None
+
+
+def test_members_must_be_of_proposed_trials() -> None:
+    search = Search(make(pruner="halving"))
+    with pytest.raises(ValueError, match="not proposed"):
+        search.watch(search.ask()[:2], [0, 1, 2])
+
+
+def test_the_median_rule_drops_nothing_without_anything_to_compare_with() -> None:
+    assert Median((1,), {}).losers(1, {0: 0.5}, [0]) == set()
+
+
+def test_every_point_of_a_finite_space_has_its_number() -> None:
+    space = Space(make([("SGD", {"lr": Choice((1, 2, 3))})], {"model.hidden.0": IntRange(1, 4)}))
+    points = [space.branches[0].point(index).params for index in range(space.size or 0)]
+    expected = itertools.product(range(1, 5), (1, 2, 3))
+    assert [tuple(params.values()) for params in points] == list(expected)
