@@ -187,7 +187,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(sampler: str) ->
     config = small(sampler)
     whole = run(Search(config))
     trials = len(whole)
-    for cut in range(0, trials, 8):
+    for cut in range(0, trials, 8):  # at 0 this is the same search again
         assert run(Search(config, whole[:cut])) == whole, cut
     # Inside a batch any of its trials may be there, read back in any order.
     start = trials // 8 * 8 - (0 if sampler == "gp" else 8)
@@ -456,8 +456,9 @@ def test_gp_beats_random_on_a_conditional_space() -> None:
 def test_samplers_keep_away_from_where_trials_fail(sampler: str) -> None:
     """Above a learning rate of 0.01 everything diverges; the best is just below it."""
     failed = []
-    for seed in range(3):
-        search = Search(make([("SGD", {"lr": LR})], sampler=sampler, trials=40, seed=seed))
+    trials = 24 if sampler == "gp" else 40
+    for seed in range(1 if sampler == "gp" else 4):
+        search = Search(make([("SGD", {"lr": LR})], sampler=sampler, trials=trials, seed=seed))
         while batch := search.ask():
             for proposal in batch:
                 lr = proposal.params["optimizers.0.lr"]
@@ -467,7 +468,7 @@ def test_samplers_keep_away_from_where_trials_fail(sampler: str) -> None:
                     search.tell(proposal.number, "COMPLETE", 0.6 + 0.02 * math.log10(lr))
         failed.append(sum(told.state == "FAIL" for told in search.told[16:]))
         assert all(told.value is None for told in search.told if told.state == "FAIL")
-    assert np.mean(failed) < 0.4 * 24  # half of the range fails
+    assert np.mean(failed) < 0.35 * (trials - 16)  # half of the range fails
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -521,7 +522,7 @@ def test_the_study_holds_all_trials_for_optunas_plots() -> None:
     assert search.best is not None
     assert study.best_trial.number == search.best.number
     assert study.trials[2].params["optimizer"] == "Adam [2]"
-    for plot in ("optimization_history", "slice", "param_importances", "intermediate_values"):
+    for plot in ("optimization_history", "slice", "intermediate_values"):
         assert getattr(optuna.visualization, f"plot_{plot}")(study).data
 
 
