@@ -1,18 +1,22 @@
 """Pruning inside a stack: which members to drop at the epochs where a trial is judged.
 
 Both rules look at a stack at a few epochs only, the *rungs*, and read no tensor in between.
-A trial's value at an epoch is the mean over its members; a member that has stopped counts with
-the last value that it had. What a trial is compared with is fixed when its batch begins: trials of
-earlier batches, and (halving) those of its own stack; so the order of training changes nothing.
+A trial's value at an epoch is the mean over its members; a member that has stopped counts with the
+score of its kept epoch, the one of its lowest loss, as in the trial's curves. What a trial is
+compared with is fixed when its batch begins: trials of earlier batches, and (halving) those of its
+own stack; so the order in which stacks are trained changes nothing.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
+
+Array = npt.NDArray[Any]
 
 
 class Judge(Protocol):
@@ -79,17 +83,20 @@ class Watch:
     def __init__(self, judge: Judge, trial_of: Sequence[int], maximise: bool) -> None:
         self._judge = judge
         self._rungs = frozenset(judge.rungs)
+        self._last = max(judge.rungs, default=0)
         self._trial_of = np.asarray(trial_of, dtype=np.int64)
         self._maximise = maximise
-        self._values = np.zeros(len(self._trial_of))
-        self._known = np.zeros(len(self._trial_of), dtype=bool)
-        self._previous: tuple[Tensor, Tensor] | None = None
-        self._departed: list[tuple[Tensor, Tensor]] = []
+        # By member: the lowest loss so far and the score of that epoch, the one that is kept.
+        self._lowest = np.full(len(self._trial_of), np.inf)
+        self._kept = np.full(len(self._trial_of), np.nan)
+        self._unread: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def __call__(
         self, epoch: int, losses: Tensor, accuracies: Tensor, members: Tensor
     ) -> Collection[int]:
         """The original indices of the members that shall stop now.
+
+        The tensors are kept until the next rung, and must not be written to until then.
 
         Args:
             epoch: epochs done, from 1.
@@ -97,27 +104,28 @@ class Watch:
             accuracies: [K] float, their validation accuracies, from 0 to 1.
             members: [K] int64, their original indices.
         """
-        scores = accuracies if self._maximise else losses
-        if self._previous is not None and len(members) != len(self._previous[0]):
-            # Members have left. Their last values are in the tensors of the epoch before, which
-            # are kept here unread until the next rung.
-            self._departed.append(self._previous)
-        self._previous = (members, scores)
+        if epoch > self._last:
+            return ()
+        self._unread.append((losses, accuracies, members))
         if epoch not in self._rungs:
             return ()
-        for who, what in (*self._departed, self._previous):
-            values = what.detach().double().cpu().numpy()
-            indices = who.cpu().numpy()
-            self._values[indices] = values if self._maximise else -values
-            self._known[indices] = True
-        self._departed.clear()
-        return self._judged(epoch, members.cpu().numpy())
+        for tensors in self._unread:
+            loss, accuracy, who = (tensor.detach().cpu().numpy() for tensor in tensors)
+            score = accuracy if self._maximise else -loss
+            better = loss < self._lowest[who]
+            self._lowest[who[better]] = loss[better]
+            self._kept[who[better]] = score[better]
+        self._unread.clear()
+        return self._judged(epoch, who, score)
 
-    def _judged(self, epoch: int, members: np.ndarray) -> list[int]:
-        values = {}
-        for trial in np.unique(self._trial_of[self._known]).tolist():
-            mean = float(self._values[self._known & (self._trial_of == trial)].mean())
-            values[trial] = mean if math.isfinite(mean) else -math.inf
+    def _judged(self, epoch: int, members: Array, scores: Array) -> list[int]:
+        now = self._kept.copy()
+        now[members] = np.where(np.isfinite(scores), scores, -np.inf)
+        known = ~np.isnan(now)
+        values = {
+            int(trial): float(now[known & (self._trial_of == trial)].mean())
+            for trial in np.unique(self._trial_of[known])
+        }
         running = set(self._trial_of[members].tolist())
         losers = self._judge.losers(epoch, values, running)
         return [int(member) for member in members if int(self._trial_of[member]) in losers]

@@ -27,6 +27,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 from torch import Tensor
 
+from pipeline.config import Config
 from pipeline.pruning import Halving, Judge, Median, Watch, halving_rungs, median_rungs
 from pipeline.space import Axis, Key, Point, Space, Spread
 
@@ -55,7 +56,7 @@ class Proposal:
     number: int
     entry: int
     params: dict[str, Any]
-    config: Any
+    config: Config
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,18 @@ class Told:
         return self.intermediate[last] if self.state == "COMPLETE" and last < epoch else None
 
 
-def batch_size(config: Any) -> int:
+def batch_size(config: Config) -> int:
     """Trials that are asked at once: with five folds 8, or 40 members."""
     members: int = config.validation.folds * config.validation.repeats
     return max(8, 32 // members)
+
+
+def _most_epochs(config: Config) -> int:
+    """The epochs that a trial may run: the upper end, when they are searched too."""
+    leaf = config.ranges().get("training.epochs")
+    if leaf is None:
+        return config.training.epochs
+    return int(max(Axis.of("training.epochs", leaf).values or ()))
 
 
 class Search:
@@ -100,7 +109,7 @@ class Search:
             the middle: those are proposed again.
     """
 
-    def __init__(self, config: Any, history: Sequence[Told] = ()) -> None:
+    def __init__(self, config: Config, history: Sequence[Told] = ()) -> None:
         self._config = config
         self._trials: int = config.search.trials
         self._maximise = config.search.objective == "val_accuracy"
@@ -219,7 +228,7 @@ class Search:
         return Watch(judge, member_trial, self._maximise) if judge and judge.rungs else None
 
     def _judge(self, before: Sequence[Told]) -> Judge | None:
-        epochs = self._config.training.epochs
+        epochs = _most_epochs(self._config)
         if self._config.search.pruner == "halving":
             rungs = halving_rungs(epochs, batch_size(self._config))
             return Halving(rungs, self._values_at(rungs, before))
@@ -278,7 +287,7 @@ class _Draw:
     """The points of one batch, drawn one after the other."""
 
     def __init__(
-        self, config: Any, space: Space, spread: Spread, before: Sequence[Told], start: int
+        self, config: Config, space: Space, spread: Spread, before: Sequence[Told], start: int
     ) -> None:
         self._space = space
         self._spread = spread
@@ -287,7 +296,7 @@ class _Draw:
         self._spread_drawn = self._kept.copy()
         self._rng = np.random.default_rng((config.seed, _LEFT_OVER, start))
         self._enumerate = space.size is not None and space.size <= config.search.trials
-        self._sampler = _sampler(config, space, before, start)
+        self._sampler = _Qmc() if self._enumerate else _sampler(config, space, before, start)
 
     def next(self, taken: Collection[Key]) -> Point | None:
         """The batch's next point, not one of `taken` where that can be; None when all are."""
@@ -309,12 +318,20 @@ class _Draw:
             self._sampler.running(point)
             if self._space.key(point) not in taken:
                 return point
-        finite = [entry for entry in entries if self._space.branches[entry].size is not None]
-        return self._space.any_but(taken, finite, self._rng) if finite else point
+        # The sampler insists on what was had. The entry whose turn it is has something left.
+        if self._space.branches[turn].size is not None:
+            point = self._space.any_but(taken, turn, self._rng)
+        else:
+            point = self._next_spread(turn)
+        self._sampler.running(point)
+        return point
 
     def _draw(self, turn: int) -> Point:
         if self._sampler.ready(self._number, turn):
             return self._sampler.draw(turn)
+        return self._next_spread(turn)
+
+    def _next_spread(self, turn: int) -> Point:
         index = self._spread_drawn[turn]
         self._spread_drawn[turn] += 1
         return self._spread.point(turn, index)
@@ -365,16 +382,24 @@ class _Random:
 
 
 class _Tpe:
-    """TPE over all entries at once, the entry being one of its parameters."""
+    """TPE over all entries at once, the entry being one of its parameters.
+
+    Multivariate and grouped, since the arguments of one optimizer go together and exist together.
+    Measured on conditional toy spaces with four optimizers, 40 trials, 60 seeds: group is as good
+    as the alternatives or better everywhere, and five evenly spread trials for each entry come
+    before, not three: with fewer it settles on an optimizer that was merely lucky.
+    """
 
     def __init__(self, space: Space, seed: int, before: Sequence[Told], maximise: bool) -> None:
         self._space = space
-        self._startup = max(10, 3 * len(space.branches))
+        self._startup = max(10, 5 * len(space.branches))
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "Argument ``group``", optuna.exceptions.ExperimentalWarning
             )
-            sampler = optuna.samplers.TPESampler(n_startup_trials=1, seed=seed, **TPE)
+            sampler = optuna.samplers.TPESampler(
+                n_startup_trials=1, seed=seed, multivariate=True, group=True, constant_liar=True
+            )
         self._study = _new_study(maximise, sampler)
         for told in before:
             # TPE passes failed trials over, and would go there again; as pruned before the first
@@ -391,9 +416,6 @@ class _Tpe:
 
     def running(self, point: Point) -> None:
         _add(self._study, self._space, point, "RUNNING")
-
-
-TPE: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
 
 
 class _Gp:
@@ -455,7 +477,7 @@ def _drawn_in(trials: Sequence[Told], maximise: bool) -> dict[int, float]:
     }
 
 
-def _sampler(config: Any, space: Space, before: Sequence[Told], start: int) -> _Sampler:
+def _sampler(config: Config, space: Space, before: Sequence[Told], start: int) -> _Sampler:
     seed = _seed(config.seed, start)
     maximise = config.search.objective == "val_accuracy"
     match config.search.sampler:

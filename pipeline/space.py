@@ -7,12 +7,16 @@ every range has a grid is finite; its points can be counted and numbered.
 
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from pipeline.config import Choice, Config, FloatRange, IntRange, Range
+from pipeline.ranges import plain
+from pipeline.strict_yaml import flow_text
 
 
 class Point(NamedTuple):
@@ -47,18 +51,20 @@ class Axis:
     step: Any = None
 
     @classmethod
-    def of(cls, path: str, leaf: Any) -> "Axis":
-        """The axis of a FloatRange, an IntRange or a Choice of the configuration."""
-        if hasattr(leaf, "choice"):
-            unique = {label(value): value for value in reversed(leaf.choice)}
-            return cls(path, tuple(reversed(unique.values())), categorical=True)
-        if isinstance(leaf.low, int):
-            # A range object, not the grid itself: from 1 to a billion must cost nothing.
-            whole = range(leaf.low, leaf.high + 1, leaf.step)
-            return cls(path, whole, False, leaf.low, whole[-1], leaf.log, leaf.step)
-        grid = leaf.grid()
-        high = leaf.high if grid is None else grid[-1]
-        return cls(path, grid, False, leaf.low, high, leaf.log, leaf.step)
+    def of(cls, path: str, leaf: Range) -> "Axis":
+        """The axis of a range of the configuration."""
+        match leaf:
+            case Choice(choice):
+                return cls(path, choice, categorical=True)
+            case IntRange(low, high, log, step):
+                # A range object, not the grid itself: from 1 to a billion must cost nothing.
+                whole = range(low, high + 1, step)
+                return cls(path, whole, False, low, whole[-1], log, step)
+            case FloatRange(low, high, log, step):
+                grid = leaf.grid()
+                if grid is None:  # or too fine a grid to be one: as good as an interval
+                    return cls(path, None, False, low, high, log)
+                return cls(path, grid, False, low, grid[-1], log, step)
 
     @property
     def whole(self) -> bool:
@@ -82,6 +88,15 @@ class Axis:
             return self.values[self.labels.index(found)]
         # Steps added up in binary miss the grid by a bit: 0.1 + 2 * 0.1.
         return min(self.values, key=lambda value: abs(value - found))
+
+    def read(self, text: str) -> Any:
+        """The value that was written as `text`, as in `Config.flat`. Raises ValueError."""
+        if self.categorical:
+            for value in self.values or ():
+                if text in (value, flow_text(plain(value))):
+                    return value
+            raise ValueError(f"{self.path} has no value {text!r}")
+        return int(text) if self.whole else self.decode(float(text))
 
     def at(self, fraction: float) -> Any:
         """The value at `fraction`, in [0, 1), of the way along the axis."""
@@ -123,7 +138,7 @@ class Branch:
 class Space:
     """The branches of a configuration, one for each entry of `optimizers`."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Config) -> None:
         axes = [Axis.of(path, leaf) for path, leaf in config.ranges().items()]
         shared = [axis for axis in axes if not axis.path.startswith("optimizers.")]
         self.branches = tuple(
@@ -140,6 +155,13 @@ class Space:
         """The number of points, or None when there is no end of them."""
         sizes = [branch.size for branch in self.branches]
         return None if None in sizes else sum(size for size in sizes if size)
+
+    def read(self, entry: int, texts: Mapping[str, str]) -> dict[str, Any]:
+        """A trial's params from their texts, as they stand in a run; other keys are passed over.
+
+        Raises KeyError when one is missing, ValueError when one is not a value of its range.
+        """
+        return {axis.path: axis.read(texts[axis.path]) for axis in self.branches[entry].axes}
 
     def key(self, point: Point) -> Key:
         """Equal for equal points, also where one was read back and holds lists for tuples."""
@@ -163,9 +185,9 @@ class Space:
                 if index < size:
                     yield branch.point(index)
 
-    def any_but(self, taken: Collection[Key], entries: Sequence[int], rng: Any) -> Point:
-        """A random point of one of `entries` (finite ones, with points left) that is not taken."""
-        branch = self.branches[entries[int(rng.integers(len(entries)))]]
+    def any_but(self, taken: Collection[Key], entry: int, rng: np.random.Generator) -> Point:
+        """A random point of `entry`, which is finite and has one left, that is not taken."""
+        branch = self.branches[entry]
         assert branch.size is not None
         start = int(rng.integers(branch.size))
         # Walking on from a random point ends after len(taken) steps, however large the space is.
@@ -173,7 +195,7 @@ class Space:
             point = branch.point((start + offset) % branch.size)
             if self.key(point) not in taken:
                 return point
-        raise ValueError(f"every point of entry {branch.entry} is taken")
+        raise ValueError(f"every point of entry {entry} is taken")
 
 
 class Spread:
