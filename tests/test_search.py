@@ -390,12 +390,12 @@ def regret(sampler: str, seed: int, trials: int) -> float:
     return 0.70 - search.best.value
 
 
-@pytest.mark.parametrize(("sampler", "seeds", "trials"), [("tpe", 12, 40), ("gp", 2, 24)])
+@pytest.mark.parametrize(("sampler", "seeds", "trials"), [("tpe", 12, 40), ("gp", 1, 24)])
 def test_samplers_that_learn_beat_random_on_a_conditional_space(
     sampler: str, seeds: int, trials: int
 ) -> None:
     learned = [regret(sampler, seed, trials) for seed in range(seeds)]
-    random = [regret("random", seed, trials) for seed in range(60)]
+    random = [regret("random", seed, trials) for seed in range(24)]
     assert np.mean(learned) < np.mean(random) / 2
 
 
