@@ -22,9 +22,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import scoring_server
 from mlflow.utils.environment import _PythonEnv
-from small_model import NAMES, RAW, SmallModel, make_rows, make_schema, shared_program
 
 from pipeline import flavor, inference
+from tests.small_model import NAMES, RAW, SmallModel, make_rows, make_schema, shared_program
 
 SCHEMA = make_schema(["no", "yes"])
 

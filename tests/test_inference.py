@@ -13,10 +13,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_model import COLUMNS, NAMES, RAW, SmallModel, make_rows, make_schema, shared_program
 
 from pipeline.flavor import save_model
 from pipeline.inference import InputError, ModelError, TabularModel, load, to_raw
+from tests.small_model import (
+    COLUMNS,
+    NAMES,
+    RAW,
+    SmallModel,
+    make_rows,
+    make_schema,
+    shared_program,
+)
 
 SCHEMA = make_schema(["no", "yes"])
 NUMBER, BOOLEAN, DATE, CATEGORY = COLUMNS[0], COLUMNS[2], COLUMNS[3], COLUMNS[4]

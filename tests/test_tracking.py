@@ -33,7 +33,6 @@ from pipeline.tracking import (
     Run,
     Store,
     TrialLog,
-    completion,
     curves_of,
     find_version,
     owner,
@@ -41,7 +40,6 @@ from pipeline.tracking import (
     set_alias,
     trials_of,
 )
-from pipeline.tracking.completion import Completer
 from pipeline.tracking.connection import sqlite_path
 from pipeline.tracking.param_text import decode_param, encode_param
 
@@ -156,6 +154,7 @@ class Trial:
     accuracy_std: float | None = 0.01
     best_epoch: float | None = 4.2
     seconds: float = 2.0
+    fits: tuple[Any, ...] = ()
 
 
 LOADER = """
@@ -188,16 +187,8 @@ DATA = DataSet.of_table(
 )
 
 
-@pytest.fixture(params=["rows", "calls"])
-def log(
-    store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TrialLog]:
-    """Both ways of completing a run are held to the same tests."""
-    if request.param == "calls":
-        monkeypatch.setattr(Completer, "engine", None)
-        monkeypatch.delattr(Completer, "complete_by_rows")
-    else:
-        monkeypatch.delattr(Completer, "complete_by_calls")
+@pytest.fixture
+def log(store: Store) -> Iterator[TrialLog]:
     with store.run("train", "train · 40 trials", fingerprint="f") as train:
         yield TrialLog(store, train, 40, FLAVOR, DATA)
 
@@ -526,7 +517,7 @@ def test_launchers_run_in_default_ends_alike_and_links(
     status: str,
 ) -> None:
     outer_id = launched(client, monkeypatch, "0")
-    store = Store.open(name)
+    store = Store.open(name, launched="prepare")
     with (
         contextlib.suppress(UserError, KeyboardInterrupt),
         store.run("prepare", "prepare · water") as run,
@@ -538,7 +529,7 @@ def test_launchers_run_in_default_ends_alike_and_links(
     assert (outer.info.status, inner.info.status) == (status, status)
     assert f"[prepare · water](#/experiments/{store.experiment_id}/runs/{run.run_id})" in note
     assert f"`{run.run_id}`" in note
-    with store.run("train", "another") as another:  # only the first run is the launcher's
+    with store.run("prepare", "another") as another:  # only the first run is the launcher's
         pass
     assert "another" not in client.get_run(outer_id).data.tags["mlflow.note.content"]
     assert another.run_id != outer_id
@@ -551,7 +542,7 @@ def test_launchers_run_elsewhere_is_taken_over(
     outer_id = launched(client, monkeypatch, client.create_experiment(name))
     if given_name:
         client.set_tag(outer_id, "mlflow.runName", given_name)
-    store = Store.open("water")
+    store = Store.open("water", launched="train")
     assert store.experiment == name
     with store.run("train", "train · 40 trials") as run:
         pass
@@ -824,17 +815,3 @@ def test_name_that_the_registry_refuses(log: TrialLog, store: Store) -> None:
     logged = log.log_trial(Trial(), {"text": ""})
     with pytest.raises(UserError, match=r"registry.name: .*cannot contain"):
         register(store, logged.model_id or "", "a/b", description="")
-
-
-def test_unknown_tables_get_mlflows_calls(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = completion._COLUMNS
-    assert Completer(client).engine is not None
-    for columns in (
-        {"SqlParam": known["SqlParam"] | {"new"}},
-        {"SqlParam": known["SqlParam"] - {"value"}},
-        {"SqlNew": frozenset({"key"})},
-    ):
-        monkeypatch.setattr(completion, "_COLUMNS", {**known, **columns})
-        assert Completer(client).engine is None

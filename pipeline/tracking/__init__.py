@@ -4,9 +4,10 @@ With inference.py the only code that imports MLflow. Nothing here uses MLflow's 
 global that is set is the address of the store, so that `models:/` means the store that was opened.
 """
 
-from pipeline.tracking.history import LoggedTrial, curves_of, trials_of
+from pipeline.tracking.connection import connect
+from pipeline.tracking.history import LoggedTrial, curves_of, trials_of, with_history
 from pipeline.tracking.lineage import DataSet
-from pipeline.tracking.registry import Version, find_version, register, set_alias
+from pipeline.tracking.registry import Version, downloaded, find_version, register, set_alias
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import Store
 from pipeline.tracking.trial_log import Logged, TrialLog
@@ -19,9 +20,12 @@ __all__ = [
     "Store",
     "TrialLog",
     "Version",
+    "connect",
     "curves_of",
+    "downloaded",
     "find_version",
     "register",
     "set_alias",
     "trials_of",
+    "with_history",
 ]

@@ -1,22 +1,34 @@
 """Trials read back from MLflow: what a resumed search and the report know of the past."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.tracking.param_text import decode_param, lr_path
-from pipeline.tracking.runs import CURVES, State
+from pipeline.tracking.runs import CURVES, FOLD_SCORES, State
 from pipeline.tracking.store import Store
 
 
 @dataclass(frozen=True)
+class LoggedFold:
+    """One member's validation scores as the store has them."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class LoggedTrial:
-    """A trial as the store has it; the fields are those of trials.Trial."""
+    """A trial as the store has it; the fields are those of trials.Trial.
+
+    `curves` and `fits` are empty until `with_history` has read them.
+    """
 
     run_id: str
     model_id: str | None
+    name: str
     number: int
     entry: int
     params: dict[str, Any]
@@ -29,6 +41,8 @@ class LoggedTrial:
     accuracy_std: float | None
     best_epoch: float | None
     seconds: float
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fits: tuple[LoggedFold, ...] = ()
 
 
 def trials_of(store: Store, train_run_id: str) -> list[LoggedTrial]:
@@ -47,8 +61,18 @@ def trials_of(store: Store, train_run_id: str) -> list[LoggedTrial]:
     return [found[number] for number in sorted(found)]
 
 
+def with_history(store: Store, trial: LoggedTrial) -> LoggedTrial:
+    """The trial with its curves and the scores of its folds."""
+    scores = curves_of(store, trial.run_id, FOLD_SCORES)
+    pairs = zip(*(scores[name].tolist() for name in FOLD_SCORES), strict=True)
+    fits = tuple(LoggedFold(loss, accuracy) for loss, accuracy in pairs)
+    if not fits and trial.loss is not None and trial.accuracy is not None:
+        fits = (LoggedFold(trial.loss, trial.accuracy),)
+    return replace(trial, curves=curves_of(store, trial.run_id), fits=fits)
+
+
 def curves_of(store: Store, run_id: str, names: Iterable[str] = CURVES) -> dict[str, np.ndarray]:
-    """A trial's metrics by epoch: float64 [epochs], NaN where an epoch's value was not finite."""
+    """A trial's metrics by step, from 1: float64 [steps], NaN where a value was not finite."""
     curves = {}
     for name in names:
         history = store.client.get_metric_history(run_id, name)
@@ -70,6 +94,7 @@ def _read(run: Any) -> LoggedTrial:
     return LoggedTrial(
         run_id=run.info.run_id,
         model_id=outputs[0].model_id if outputs else None,
+        name=run.info.run_name,
         number=int(tags["trial.number"]),
         entry=entry,
         params=values,

@@ -1,14 +1,19 @@
 """The model registry: versions of the registered model, and the alias that people load."""
 
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.runs import has_code
+from pipeline.tracking.runs import first_line, has_code
 from pipeline.tracking.store import Store
 
 
@@ -92,6 +97,22 @@ def find_version(store: Store, name: str, alias: str = "champion") -> Version | 
         if has_code(error, "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+@contextmanager
+def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
+    """The folder of the model at a `models:/...` URI, a run's or a path, for the block.
+
+    Raises UserError when there is no such model.
+    """
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        try:
+            local = download_artifacts(
+                artifact_uri=uri, dst_path=folder, tracking_uri=client.tracking_uri
+            )
+        except (MlflowException, OSError) as error:
+            raise UserError(f"model {uri}: {first_line(error)}") from error
+        yield Path(local)
 
 
 def _ensure_model(

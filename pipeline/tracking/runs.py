@@ -20,6 +20,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 State = Literal["COMPLETE", "PRUNED", "FAIL"]  # of a trial, as Optuna calls them
 
 CURVES = ("train_loss", "val_loss", "val_accuracy")  # a trial's metrics with a value per epoch
+FOLD_SCORES = ("fold_loss", "fold_accuracy")  # and with a value per member
 
 PARAM_LENGTH = 6000  # MLflow's limits
 TAG_LENGTH = 8000
@@ -55,11 +56,21 @@ class Run:
         params = [Param(k, cut(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in known]
         self.client.log_batch(self.run_id, params=params, synchronous=True)
 
-    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log metrics; None and values that are not finite are left out."""
+    def metrics(
+        self,
+        values: Mapping[str, float | None],
+        *,
+        model_id: str | None = None,
+        data: DataSet | None = None,
+    ) -> None:
+        """Log metrics; None and values that are not finite are left out.
+
+        With `model_id` they are the model's as well, measured on `data`.
+        """
         now = now_ms()
+        name, digest = (data.short_name, data.short_digest) if data else (None, None)
         metrics = [
-            Metric(key, float(value), now, step)
+            Metric(key, float(value), now, 0, model_id, name, digest)
             for key, value in values.items()
             if value is not None and math.isfinite(value)
         ]

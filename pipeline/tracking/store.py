@@ -41,16 +41,18 @@ class Store:
         self.experiment = experiment
         self.context_tags: dict[str, str] = resolve_tags()
         self.context_tags["pipeline.process"] = owner.this_process()
-        self._launcher: Launcher | None = None
+        self.launcher: Launcher | None = None
+        self._launched: Stage = "pipeline"
 
     @classmethod
-    def open(cls, experiment: str) -> "Store":
+    def open(cls, experiment: str, launched: Stage = "pipeline") -> "Store":
         """The store at MLFLOW_TRACKING_URI, or MLflow's default, ready for runs in `experiment`.
 
         Creates what is missing; several processes may do so at once. Started by `mlflow run` with
         an experiment, that one takes the place of the configured. Runs that a process of this
         machine left RUNNING when it ended are closed. MLflow's own functions use this store from
-        here on. Raises UserError when the store or the experiment can't be used.
+        here on. `launched` is the stage that this command is for: its run takes the place of the
+        launcher's. Raises UserError when the store or the experiment can't be used.
         """
         quiet()
         run_id = take_run_id()
@@ -60,7 +62,8 @@ class Store:
             store = cls(client, launcher.experiment_id, launcher.experiment)
         else:
             store = cls(client, _experiment_id(client, experiment), experiment)
-        store._launcher = launcher
+        store.launcher = launcher
+        store._launched = launched
         store._close_abandoned()
         return store
 
@@ -77,13 +80,13 @@ class Store:
     ) -> Iterator[Run]:
         """Open a run, or open `resume` again, and close it: FINISHED, FAILED or KILLED.
 
-        The first run without a parent is the one that `mlflow run` is about: the launcher's run
-        becomes this one when it is in the right experiment, else it ends as this one ends and its
-        description links here.
+        The first run of the stage that `mlflow run` is about takes the launcher's place: the
+        launcher's run becomes this one when it is in the right experiment, else it ends as this one
+        ends and its description links here.
         """
         launcher = None
-        if parent is None:
-            launcher, self._launcher = self._launcher, None
+        if stage == self._launched:
+            launcher, self.launcher = self.launcher, None
         all_tags = {**(tags or {}), "pipeline.stage": stage}
         if fingerprint is not None:
             all_tags["pipeline.fingerprint"] = fingerprint
@@ -205,8 +208,8 @@ class Store:
         A trial that was being written is FAILED and counts as never run (`pipeline.abandoned`).
         """
         experiments = {self.experiment_id}
-        if self._launcher:
-            experiments.add(self._launcher.experiment_id)
+        if self.launcher:
+            experiments.add(self.launcher.experiment_id)
         # Deciding first and closing afterwards keeps the pages of the search from shifting.
         abandoned = [
             run

@@ -6,24 +6,32 @@ scores name the model and the data set that they are of.
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from mlflow.entities import Metric
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline import interrupts
-from pipeline.tracking.completion import Completer, Completion
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.param_text import encode_param, lr_path
-from pipeline.tracking.runs import CURVES, PARAM_LENGTH, Run, State, Status, cut, now_ms, outcome
+from pipeline.tracking.runs import (
+    CURVES,
+    FOLD_SCORES,
+    PARAM_LENGTH,
+    Run,
+    State,
+    Status,
+    cut,
+    now_ms,
+    outcome,
+)
 from pipeline.tracking.store import Store
 
 MODEL_NAME = "model"
@@ -60,12 +68,23 @@ class TrialRecord(Protocol):
     def best_epoch(self) -> float | None: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def fits(self) -> Sequence["FoldScores"]: ...
+
+
+class FoldScores(Protocol):
+    """One member's validation scores at its kept epoch."""
+
+    @property
+    def loss(self) -> float | None: ...
+    @property
+    def accuracy(self) -> float | None: ...
 
 
 class Flavor(Protocol):
-    """What saves a model's folder (the module inference is one)."""
+    """What saves a model's folder (the module flavor is one)."""
 
-    def save_model(self, path: str, mlflow_model: Model, **arguments: Any) -> None: ...
+    def save_model(self, *arguments: Any, **named: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -89,10 +108,6 @@ class TrialLog:
     flavor: Flavor
     data: DataSet | None = None
 
-    @cached_property
-    def _completer(self) -> Completer:
-        return Completer(self.store.client)
-
     def log_trial(self, trial: TrialRecord, model_args: Mapping[str, Any] | None) -> Logged:
         """Write a whole trial. `model_args` go to the flavor's save_model; None: no model.
 
@@ -112,19 +127,17 @@ class TrialLog:
                 model_id = self._log_model(run, trial, params, model_args)
             metrics = _curves(trial, start, end)
             if complete:
-                metrics += self._scores(trial, end, model_id)
-            self._completer.complete(
-                Completion(
-                    run.run_id,
-                    run.experiment_id,
-                    params,
-                    metrics,
-                    _STATUS[trial.state],
-                    end,
-                    model_id,
-                    self.data.to_input("training") if self.data else None,
-                )
+                metrics += self._scores(trial, end, model_id) + _fold_scores(trial, end)
+            if self.data:
+                run.inputs((self.data, "training"))
+            if model_id:
+                run.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+                run.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+            # The client parts this into calls of 1,000 metrics and 100 parameters.
+            run.client.log_batch(
+                run.run_id, metrics, [Param(k, v) for k, v in params.items()], synchronous=True
             )
+            run.client.set_terminated(run.run_id, _STATUS[trial.state], end)
         except BaseException as error:
             if run is not None:
                 _abandon(run, error)
@@ -246,3 +259,15 @@ def _curves(trial: TrialRecord, start: int, end: int) -> list[Metric]:
             time = start + round((end - start) * (index + 1) / len(curve))
             metrics.append(Metric(name, float(curve[index]), time, index + 1))
     return metrics
+
+
+def _fold_scores(trial: TrialRecord, end: int) -> list[Metric]:
+    """Each member's scores, with its place (repeat by repeat, fold by fold, from 1) as the step."""
+    if len(trial.fits) < 2:
+        return []
+    return [
+        Metric(name, float(value), end, place)
+        for place, one in enumerate(trial.fits, start=1)
+        for name, value in zip(FOLD_SCORES, (one.loss, one.accuracy), strict=True)
+        if value is not None and math.isfinite(value)
+    ]

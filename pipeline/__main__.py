@@ -1,0 +1,132 @@
+"""The command line: `python -m pipeline run | prepare | train | evaluate | predict | schema`."""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline import config as configuration
+from pipeline import interrupts
+from pipeline.errors import UserError
+
+DEFAULT_CONFIG = "configs/default.yaml"
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def _read(arguments: argparse.Namespace) -> configuration.Config:
+    overrides = [
+        override for text in arguments.overrides for override in configuration.split_overrides(text)
+    ]
+    return configuration.load(arguments.config, overrides)
+
+
+# The stages load torch and MLflow, which takes seconds: only once the configuration has passed.
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.run import run_all
+
+    run_all(config, arguments.command)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.run import prepare_alone
+
+    prepare_alone(config, arguments.command)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.run import train_alone
+
+    train_alone(config, arguments.command)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.run import evaluate_alone
+
+    evaluate_alone(config, arguments.command)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    model = arguments.model or f"models:/{_read(arguments).registry.name}@champion"
+    from pipeline.stages.predict import predict
+
+    rows = predict(model, arguments.input, Path(arguments.output))
+    print(f"{rows} rows scored by {model}: {arguments.output}")
+
+
+def _schema(_: argparse.Namespace) -> None:
+    print(configuration.schema_text(), end="")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Which optimizer, and which learning rate? A tracked search over both.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, action: Callable[[argparse.Namespace], None], summary: str, configured: bool
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(action=action)
+        if configured:
+            added.add_argument(
+                "--config",
+                default=DEFAULT_CONFIG,
+                metavar="FILE",
+                help="YAML file (default: %(default)s)",
+            )
+            added.add_argument(
+                "--set",
+                dest="overrides",
+                action="extend",
+                nargs="*",
+                default=[],
+                metavar="KEY=VALUE",
+                help="override a key of the file, e.g. search.trials=8",
+            )
+        return added
+
+    command("run", _run, "all stages: prepare, train, evaluate", True)
+    command("prepare", _prepare, "read the table, split it, write the parts", True)
+    command("train", _train, "search optimizer and learning rate", True)
+    command("evaluate", _evaluate, "score the best trial on the test rows and register it", True)
+    scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
+    scoring.add_argument(
+        "--model", default="", metavar="URI", help="default: the configuration's @champion"
+    )
+    scoring.add_argument("--input", required=True, metavar="FILE", help="csv, tsv or parquet")
+    scoring.add_argument("--output", required=True, metavar="FILE", help="csv or parquet")
+    command("schema", _schema, "print the JSON Schema of the configuration", False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 2 wrong input, 1 anything else."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser().parse_args(argv)
+    arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
+    interrupts.terminate_like_interrupt()
+    try:
+        arguments.action(arguments)
+    except UserError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command starts the search again", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

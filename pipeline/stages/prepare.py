@@ -1,0 +1,33 @@
+"""The first stage: rows on disk, and what they are in MLflow."""
+
+from pipeline.stages.job import Job
+from pipeline.tracking import Run
+
+
+def record(job: Job, parent: Run) -> None:
+    """Log the prepared parts as a child of the pipeline's run."""
+    parts = job.parts
+    name = f"prepare · {job.table}"
+    with job.store.run("prepare", name, parent=parent, fingerprint=job.fingerprint) as run:
+        run.inputs((job.data_set("train"), "training"), (job.data_set("test"), "testing"))
+        run.params(
+            {
+                "parts": parts.directory.name,
+                "source.sha256": parts.digests["source"],
+                "train.sha256": parts.digests["train"],
+                "test.sha256": parts.digests["test"],
+                "labels": ", ".join(map(str, parts.schema.labels)),
+            }
+        )
+        run.metrics(
+            {
+                "rows": parts.rows["train"] + parts.rows["test"],
+                "rows_train": parts.rows["train"],
+                "rows_test": parts.rows["test"],
+                "columns": len(parts.schema.columns),
+                "columns_left_out": len(parts.left_out),
+                "labels": parts.schema.classes,
+            }
+        )
+        run.tags({"prepare.reused": str(parts.reused).lower()})
+        run.file(parts.schema_path)

@@ -1,0 +1,127 @@
+"""All stages in one command, and each of them alone."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline import data, descriptions, page
+from pipeline.config import Config
+from pipeline.console import Console
+from pipeline.data import Parts
+from pipeline.errors import UserError
+from pipeline.report import Report, loading_code, optimizer_rows, ui_command, verdict
+from pipeline.stages.evaluate import Evaluated, evaluate
+from pipeline.stages.job import Job
+from pipeline.stages.prepare import record
+from pipeline.stages.train import read_trials, train
+from pipeline.tracking import LoggedTrial, Run, Store
+
+
+def run_all(config: Config, command: str) -> None:
+    """Prepare, train and evaluate as children of one pipeline run."""
+    console = Console()
+    parts = _prepare(config, console)
+    job = Job(config, parts, Store.open(config.experiment), console, command)
+    with _pipeline_run(job) as run:
+        record(job, run)
+        trials = train(job, run)
+        evaluated = evaluate(job, run, trials)
+        _publish(job, run, trials, evaluated)
+    _close(job, trials, evaluated)
+
+
+def prepare_alone(config: Config, command: str) -> None:
+    """Write the parts and log them, unless that was done."""
+    console = Console()
+    parts = _prepare(config, console)
+    store = Store.open(config.experiment, launched="prepare")
+    job = Job(config, parts, store, console, command)
+    if job.parts.reused and not store.launcher and store.find_stage("prepare", job.fingerprint):
+        return
+    with _pipeline_run(job, store.find_pipeline(job.fingerprint)) as run:
+        record(job, run)
+
+
+def train_alone(config: Config, command: str) -> None:
+    """Search on the prepared parts."""
+    store = Store.open(config.experiment, launched="train")
+    job = Job(config, data.open_parts(config), store, Console(), command)
+    with _pipeline_run(job, store.find_pipeline(job.fingerprint)) as run:
+        trials = train(job, run)
+    _close(job, trials, None)
+
+
+def evaluate_alone(config: Config, command: str) -> None:
+    """Score and register the best trial of the latest search with this configuration."""
+    store = Store.open(config.experiment, launched="evaluate")
+    job = Job(config, data.open_parts(config), store, Console(), command)
+    found = store.find_stage("train", job.fingerprint)
+    if found is None:
+        raise UserError(
+            f"there is no finished search with this configuration in the experiment "
+            f"{store.experiment!r} of {store.uri}; run train first"
+        )
+    trials = read_trials(job, found)
+    with _pipeline_run(job, store.find_pipeline(job.fingerprint)) as run:
+        evaluated = evaluate(job, run, trials)
+        _publish(job, run, trials, evaluated)
+    _close(job, trials, evaluated)
+
+
+def _prepare(config: Config, console: Console) -> Parts:
+    """The parts on disk. Before any run is opened, so that a wrong table leaves none."""
+    parts = data.prepare(config)
+    for column, reason in parts.left_out.items():
+        console.warn(f"column {column!r} is left out: {reason}")
+    what = "nothing changed" if parts.reused else "written"
+    console.say(
+        f"prepare: {parts.rows['train']} training and {parts.rows['test']} test rows, "
+        f"{len(parts.schema.columns)} columns, in {parts.directory} ({what})"
+    )
+    return parts
+
+
+@contextmanager
+def _pipeline_run(job: Job, resume: str | None = None) -> Iterator[Run]:
+    """The run that the stages' runs are children of, with the configuration."""
+    name = f"pipeline · {job.table}"
+    with job.store.run("pipeline", name, fingerprint=job.fingerprint, resume=resume) as run:
+        run.params(job.config.flat())
+        run.text(job.config.to_yaml(), "config.yaml")
+        yield run
+
+
+def _publish(job: Job, run: Run, trials: list[LoggedTrial], evaluated: Evaluated) -> None:
+    """The answer on the pipeline's run: description, metrics, summary and report."""
+    report = Report(job.facts(evaluated.uri), trials, evaluated.evaluation)
+    run.describe(descriptions.pipeline_description(report))
+    run.metrics(evaluated.metrics | {"best_accuracy": evaluated.trial.accuracy})
+    run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
+    with tempfile.TemporaryDirectory() as folder:
+        run.file(page.write(report, Path(folder) / "report.html"))
+
+
+def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
+    head, rows = optimizer_rows(report)
+    return {
+        "answer": verdict(report),
+        "optimizer": evaluated.trial.optimizer,
+        "lr": evaluated.trial.lr,
+        "params": evaluated.trial.params,
+        "test": evaluated.metrics,
+        "model": evaluated.uri,
+        "optimizers": [dict(zip(head, row, strict=True)) for row in rows],
+    }
+
+
+def _close(job: Job, trials: list[LoggedTrial], evaluated: Evaluated | None) -> None:
+    """The closing table, the answer and the next commands."""
+    uri = evaluated.uri if evaluated else ""
+    report = Report(job.facts(uri), trials, evaluated.evaluation if evaluated else None)
+    commands = [("See every trial", ui_command(job.store.uri))]
+    if evaluated:
+        commands.append(("Load the model", loading_code(uri)))
+    job.console.closing(report.summaries, verdict(report), commands, job.config.search.objective)

@@ -1,0 +1,122 @@
+"""From proposals to trials: members in stacks, and the model of each trial."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pipeline import data, flavor, folds, trials
+from pipeline.config import Config
+from pipeline.data import Parts
+from pipeline.features import Encoder
+from pipeline.model import Ensemble, Exporter
+from pipeline.search import Proposal, Search
+from pipeline.training import Arrays, Member, Settings, fit
+from pipeline.trials import Trial
+
+EXAMPLE_ROWS = 5
+
+
+class Trainer:
+    """Trains batches of proposals on the training rows of `parts`, each on every split."""
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        rows = data.load_training(parts)
+        validation = config.validation
+        self.splits = folds.make_splits(
+            rows.y,
+            validation.folds,
+            validation.repeats,
+            validation.fraction,
+            config.seed,
+            parts.schema.labels,
+        )
+        raw = torch.from_numpy(rows.raw)
+        training_rows = [torch.from_numpy(split.training) for split in self.splits]
+        self._encoder = Encoder.fit(raw, parts.schema, training_rows)
+        self._arrays = Arrays.build(
+            self._encoder, rows.raw, rows.y, self.splits, parts.schema.classes
+        )
+        self._schema = parts.schema
+        self._seed = config.seed
+        self._exporter = Exporter(len(parts.schema.columns))
+        columns = [column.name for column in parts.schema.columns]
+        self._example = rows.table.select(columns).slice(0, EXAMPLE_ROWS).to_pandas()
+
+    def train(self, batch: Sequence[Proposal], search: Search) -> Iterator[Trial]:
+        """The trials of a batch, stack by stack."""
+        for proposals in stacks(batch):
+            settings = self._settings(proposals[0].config)
+            members = [member for p in proposals for member in self._members(p.config)]
+            owners = [p.number for p in proposals for _ in self.splits]
+            started = time.perf_counter()
+            fits = fit(self._arrays, members, settings, search.watch(proposals, owners))
+            seconds = (time.perf_counter() - started) / len(proposals)
+            for place, proposal in enumerate(proposals):
+                start = place * len(self.splits)
+                yield trials.combine(
+                    number=proposal.number,
+                    config=proposal.config,
+                    entry=proposal.entry,
+                    params=proposal.params,
+                    fits=fits[start : start + len(self.splits)],
+                    splits=self.splits,
+                    seconds=seconds,
+                )
+
+    def model(self, trial: Trial) -> Mapping[str, Any] | None:
+        """What the flavor saves of a completed trial: the mean of its members."""
+        if trial.state != "COMPLETE":
+            return None
+        states = torch.stack([fit.weights for fit in trial.fits])
+        architecture = self._arrays.architecture(self._settings(trial.config))
+        every = torch.arange(len(self.splits))
+        ensemble = Ensemble(self._encoder.select(every), architecture, states)
+        return {
+            "program": self._exporter.program(ensemble),
+            "schema": self._schema.to_dict(),
+            "input_example": self._example,
+            "requirements": flavor.default_requirements(),
+        }
+
+    def _settings(self, config: Config) -> Settings:
+        return Settings(
+            hidden=config.model.hidden,
+            activation=config.model.activation,
+            batch_norm=config.model.batch_norm,
+            batch_size=config.training.batch_size,
+            seed=self._seed,
+            device=config.training.device,
+        )
+
+    def _members(self, config: Config) -> list[Member]:
+        """One member for each split, all alike."""
+        (optimizer,) = config.optimizers
+        return [
+            Member(
+                split=split,
+                optimizer=optimizer.name,
+                arguments=optimizer.arguments,
+                epochs=config.training.epochs,
+                patience=config.training.patience,
+                dropout=config.model.dropout,
+            )
+            for split in range(len(self.splits))
+        ]
+
+
+def stacks(batch: Sequence[Proposal]) -> list[list[Proposal]]:
+    """The proposals whose members can share a stack: one shape, batch size and device."""
+    groups: dict[tuple[Any, ...], list[Proposal]] = {}
+    for proposal in batch:
+        model, training = proposal.config.model, proposal.config.training
+        key = (
+            model.hidden,
+            model.activation,
+            model.batch_norm,
+            training.batch_size,
+            training.device,
+        )
+        groups.setdefault(key, []).append(proposal)
+    return list(groups.values())
