@@ -10,7 +10,7 @@ import pyarrow.parquet
 
 from pipeline import inference, tables
 from pipeline.errors import UserError
-from pipeline.tracking import connect, downloaded
+from pipeline.tracking import connect, downloaded, quiet
 
 ENDINGS = (".csv", ".parquet")
 
@@ -28,6 +28,7 @@ def predict(model_uri: str, source: str, output: Path) -> int:
         raise UserError(f"--output: must end in {' or '.join(ENDINGS)}; got {output}")
     if not output.parent.is_dir():
         raise UserError(f"--output: no such folder: {output.parent}")
+    quiet()
     with downloaded(connect(), model_uri) as folder:
         model = inference.load(folder)
     table, _ = tables.read(source)

@@ -4,7 +4,7 @@ With inference.py the only code that imports MLflow. Nothing here uses MLflow's 
 global that is set is the address of the store, so that `models:/` means the store that was opened.
 """
 
-from pipeline.tracking.connection import connect
+from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.history import LoggedTrial, curves_of, trials_of, with_history
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.registry import Version, downloaded, find_version, register, set_alias
@@ -24,6 +24,7 @@ __all__ = [
     "curves_of",
     "downloaded",
     "find_version",
+    "quiet",
     "register",
     "set_alias",
     "trials_of",

@@ -28,6 +28,9 @@ from pipeline.tracking.runs import (
 
 PAGE = 1000  # MLflow returns no more runs at once
 
+# The UI opens the experiment with runs and metrics first, not with traces of prompts.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -238,7 +241,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
             if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
                 raise UserError(f"experiment: {first_line(error)}") from error

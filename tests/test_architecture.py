@@ -1,0 +1,78 @@
+"""Imports point one way, and each library has its place."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pipeline"
+
+# A module may import from its own layer and from those before it.
+LAYERS = [
+    {"errors", "interrupts", "formats", "markup"},
+    {"strict_yaml", "rules", "ranges", "optimizer_table", "optimizer_entry", "overrides"},
+    {"json_schema", "sections", "config"},
+    {"values", "tables", "schema", "features", "folds", "data", "model", "members"},
+    {"update_rules", "optimizers", "batches", "inference", "fingerprint"},
+    {"record", "training", "evaluation"},
+    {"trials", "space", "pruning", "search", "flavor", "tracking", "plots", "page_style"},
+    {"report", "page", "descriptions", "console"},
+    {"stages"},
+    {"__main__"},
+]
+ONLY_IN = {"optuna": {"search"}, "mlflow": {"tracking", "inference", "flavor"}}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """The module's name below `pipeline`; of a package's modules, the package's."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "pipeline":
+                yield from (f"pipeline.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def layer(name: str) -> int:
+    return next(place for place, names in enumerate(LAYERS) if name in names)
+
+
+def test_every_module_has_a_layer() -> None:
+    named = {name for names in LAYERS for name in names}
+    assert {name_of(path) for path in modules()} - {"__init__"} == named
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        assert not list(imports(path))
+        return
+    own = layer(name_of(path))
+    for imported in imports(path):
+        if imported.startswith("pipeline."):
+            assert layer(imported.split(".")[1]) <= own, f"{path.name} imports {imported}"
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_libraries_stay_in_their_place(library: str) -> None:
+    found = {
+        name_of(path)
+        for path in modules()
+        if any(imported.split(".")[0] == library for imported in imports(path))
+    }
+    assert found <= ONLY_IN[library]
+
+
+def test_what_ships_with_a_model_needs_nothing_of_this_project() -> None:
+    assert not [name for name in imports(PACKAGE / "inference.py") if name.startswith("pipeline")]
