@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config import Choice, Config, FloatRange, IntRange, Range
-from pipeline.ranges import plain
-from pipeline.strict_yaml import flow_text
+from pipeline.config.ranges import plain
+from pipeline.config.strict_yaml import flow_text
 
 
 class Point(NamedTuple):

@@ -10,14 +10,13 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"errors", "interrupts", "formats", "markup"},
-    {"strict_yaml", "rules", "ranges", "optimizer_table", "optimizer_entry", "overrides"},
-    {"json_schema", "sections", "config"},
+    {"errors", "interrupts", "formats"},
+    {"config"},
     {"values", "tables", "schema", "features", "folds", "data", "model", "members"},
     {"update_rules", "optimizers", "batches", "inference", "fingerprint"},
     {"record", "training", "evaluation"},
-    {"trials", "space", "pruning", "search", "flavor", "tracking", "plots", "page_style"},
-    {"report", "page", "descriptions", "console"},
+    {"trials", "space", "pruning", "search", "flavor", "tracking"},
+    {"report", "console"},
     {"stages"},
     {"__main__"},
 ]

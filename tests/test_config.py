@@ -22,10 +22,10 @@ from pipeline.config import (
     loads,
     schema_text,
 )
+from pipeline.config.optimizer_table import OPTIMIZERS
+from pipeline.config.sections import model_name
+from pipeline.config.strict_yaml import block_text
 from pipeline.errors import UserError
-from pipeline.optimizer_table import OPTIMIZERS
-from pipeline.sections import model_name
-from pipeline.strict_yaml import block_text
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DATA = "data: {source: a.csv, target: y}\n"
@@ -630,7 +630,7 @@ NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
     "text", [text for text, *_ in ALL_WRONG if not any(part in text for part in NOT_IN_SCHEMA)]
 )
 def test_the_schema_refuses_what_is_refused(text: str) -> None:
-    from pipeline.strict_yaml import parse
+    from pipeline.config.strict_yaml import parse
 
     node = parse(text, str, [])
     assert node is not None

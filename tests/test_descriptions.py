@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pipeline.descriptions import markdown, pipeline_description, train_description
 from pipeline.evaluation import evaluate
 from pipeline.formats import printable
 from pipeline.report import Report, optimizer_rows, verdict
+from pipeline.report.descriptions import markdown, pipeline_description, train_description
 from tests.study import NASTY, StandInTrial, failed, nasty_facts, predictions, search, study_facts
 
 RENDER = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render

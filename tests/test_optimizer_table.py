@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.optimizer_table import (
+from pipeline.config.optimizer_table import (
     OPTIMIZERS,
     REFUSED,
     REFUSED_ARGUMENTS,
@@ -15,8 +15,8 @@ from pipeline.optimizer_table import (
     check_name,
     default_arguments,
 )
-from pipeline.ranges import Choice, FloatRange
-from pipeline.rules import Broken
+from pipeline.config.ranges import Choice, FloatRange
+from pipeline.config.rules import Broken
 
 TORCH = {
     name: one

@@ -2,11 +2,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pipeline import plots
 from pipeline.evaluation import evaluate
-from pipeline.markup import Safe, element
-from pipeline.page import page, write
-from pipeline.report import Report, verdict
+from pipeline.report import Report, plots, verdict
+from pipeline.report.markup import Safe, element
+from pipeline.report.page import page, write
 from tests.study import NASTY, StandInTrial, failed, nasty_facts, predictions, search, study_facts
 
 VOID = {"meta", "br"}

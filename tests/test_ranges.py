@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
 
+from pipeline.config.ranges import Choice, FloatRange, IntRange
 from pipeline.errors import UserError
-from pipeline.ranges import Choice, FloatRange, IntRange
 
 # As people write them: Optuna loses the end of a range in decimals of more than 28 digits.
 floats = st.sampled_from([0.0, 1e-5, 1e-12]) | st.integers(-300, 300).map(lambda v: v / 100)

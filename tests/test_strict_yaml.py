@@ -8,8 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
-from pipeline.strict_yaml import (
+from pipeline.config.strict_yaml import (
     LARGEST_FILE,
     block_text,
     decode,
@@ -17,6 +16,7 @@ from pipeline.strict_yaml import (
     parse,
     resolve,
 )
+from pipeline.errors import UserError
 
 
 def read(text: str) -> Any:

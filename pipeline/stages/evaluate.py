@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline import data, descriptions, evaluation, formats, inference, plots
+from pipeline import data, evaluation, formats, inference
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation, best_trial
+from pipeline.report import descriptions, plots
 from pipeline.stages.job import Job
 from pipeline.tracking import LoggedTrial, Run, Version, downloaded, register
 

@@ -7,12 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import data, descriptions, page
+from pipeline import data
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.data import Parts
 from pipeline.errors import UserError
-from pipeline.report import Report, loading_code, optimizer_rows, ui_command, verdict
+from pipeline.report import (
+    Report,
+    descriptions,
+    loading_code,
+    optimizer_rows,
+    page,
+    ui_command,
+    verdict,
+)
 from pipeline.stages.evaluate import Evaluated, evaluate
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record

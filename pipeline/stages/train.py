@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from pipeline import descriptions, flavor
+from pipeline import flavor
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.evaluation import best_per_optimizer, best_trial
-from pipeline.report import Report, verdict
+from pipeline.report import Report, descriptions, verdict
 from pipeline.search import Search
 from pipeline.stages.job import Job
 from pipeline.stages.trainer import Trainer

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from pipeline.errors import UserError, did_you_mean, nearest
-from pipeline.json_schema import tidy
-from pipeline.optimizer_entry import Optimizer, OptimizerRule
-from pipeline.overrides import apply_override, split_overrides
-from pipeline.ranges import Choice, FloatRange, IntRange, Range, plain
-from pipeline.rules import (
+from pipeline.config.json_schema import tidy
+from pipeline.config.optimizer_entry import Optimizer, OptimizerRule
+from pipeline.config.overrides import apply_override
+from pipeline.config.ranges import FloatRange, Range, plain
+from pipeline.config.rules import (
     Items,
     Location,
     Number,
@@ -21,8 +20,7 @@ from pipeline.rules import (
     path_text,
     show,
 )
-from pipeline.sections import (
-    ACTIVATIONS,
+from pipeline.config.sections import (
     DEFAULT_EXPERIMENT,
     Data,
     Model,
@@ -33,29 +31,8 @@ from pipeline.sections import (
     Validation,
     model_name,
 )
-from pipeline.strict_yaml import Node, block_text, decode, flow_text, parse
-
-__all__ = [
-    "ACTIVATIONS",
-    "Choice",
-    "Config",
-    "Data",
-    "FloatRange",
-    "IntRange",
-    "Model",
-    "Optimizer",
-    "Range",
-    "Registry",
-    "Search",
-    "Training",
-    "Validation",
-    "check",
-    "json_schema",
-    "load",
-    "loads",
-    "schema_text",
-    "split_overrides",
-]
+from pipeline.config.strict_yaml import Node, block_text, decode, flow_text, parse
+from pipeline.errors import UserError, did_you_mean, nearest
 
 # A file that is something else altogether has thousands.
 MOST_PROBLEMS = 100

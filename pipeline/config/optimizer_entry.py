@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config.optimizer_table import OPTIMIZERS, check_arguments, check_name
+from pipeline.config.ranges import plain
+from pipeline.config.rules import Broken, Location, Rule, gather, path_text
 from pipeline.errors import UserError, nearest
-from pipeline.optimizer_table import OPTIMIZERS, check_arguments, check_name
-from pipeline.ranges import plain
-from pipeline.rules import Broken, Location, Rule, gather, path_text
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline import formats, plots
-from pipeline.markup import Safe, element, join
-from pipeline.page_style import STYLE
-from pipeline.report import (
+from pipeline import formats
+from pipeline.report import plots
+from pipeline.report.answer import (
     Report,
     loading_code,
     optimizer_rows,
@@ -21,6 +20,8 @@ from pipeline.report import (
     validation_words,
     verdict,
 )
+from pipeline.report.markup import Safe, element, join
+from pipeline.report.page_style import STYLE
 
 
 def page(report: Report) -> str:

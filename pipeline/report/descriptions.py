@@ -3,7 +3,7 @@
 import re
 
 from pipeline import formats
-from pipeline.report import Report, loading_code, optimizer_rows, validation_words, verdict
+from pipeline.report.answer import Report, loading_code, optimizer_rows, validation_words, verdict
 
 
 def markdown(text: str) -> str:

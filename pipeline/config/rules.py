@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from pipeline.config.strict_yaml import flow_text, resolve
 from pipeline.errors import did_you_mean
-from pipeline.strict_yaml import flow_text, resolve
 
 Location = tuple[str | int, ...]
 

@@ -1,11 +1,23 @@
 """The sections of a configuration: their keys, defaults and rules."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.ranges import Leaf, plain
-from pipeline.rules import Broken, Either, Flag, Items, Label, Location, Number, OneOf, Text, show
+from pipeline.config.ranges import Leaf, plain
+from pipeline.config.rules import (
+    Broken,
+    Either,
+    Flag,
+    Items,
+    Label,
+    Location,
+    Number,
+    OneOf,
+    Text,
+    show,
+)
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
 
@@ -13,7 +25,7 @@ DEFAULT_EXPERIMENT = "optimizer-search"
 
 # What MLflow takes as the name of a registered model, and what `models:/NAME@champion` can hold:
 # no `/`, `:`, `?` or `@`, no control characters, nothing that is another path (`.`, `..`).
-_MODEL_NAME = r"^(?![. ])[^/:?@\x00-\x1f\x7f]*[^/:?@\x00-\x20\x7f]$"
+_MODEL_NAME = r"^(?![.\s])[^/:?@\x00-\x1f\x7f]*[^/:?@\x00-\x1f\x7f\s]$"
 _LONGEST_MODEL_NAME = 250
 _MODEL_NAME_TEXT = "a name without '/', ':', '?', '@', a dot at its start or blanks at its ends"
 
@@ -167,4 +179,4 @@ class Registry(Section):
 def model_name(experiment: str) -> str:
     """The experiment's name as one that a registered model can have."""
     name = "".join("-" if c in "/:?@" or ord(c) < 32 or ord(c) == 127 else c for c in experiment)
-    return name.lstrip(". ")[:_LONGEST_MODEL_NAME].rstrip() or DEFAULT_EXPERIMENT
+    return re.sub(r"^[.\s]+", "", name)[:_LONGEST_MODEL_NAME].rstrip() or DEFAULT_EXPERIMENT

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from pipeline import formats, plots
+from pipeline import formats
 from pipeline.evaluation import (
     Comparison,
     Evaluation,
@@ -25,6 +25,7 @@ from pipeline.evaluation import (
     completed,
     summarize,
 )
+from pipeline.report import plots
 
 if TYPE_CHECKING:
     from pipeline.config import Config

@@ -1,0 +1,49 @@
+"""The configuration: from YAML to one frozen, checked `Config`.
+
+Importing it loads pydantic and yaml and nothing heavier: a wrong file is answered at once.
+"""
+
+from pipeline.config.optimizer_entry import Optimizer
+from pipeline.config.overrides import split_overrides
+from pipeline.config.ranges import Choice, FloatRange, IntRange, Range
+from pipeline.config.reading import (
+    Config,
+    check,
+    json_schema,
+    load,
+    loads,
+    schema_text,
+)
+from pipeline.config.sections import (
+    ACTIVATIONS,
+    Data,
+    Model,
+    Registry,
+    Search,
+    Training,
+    Validation,
+    model_name,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "Choice",
+    "Config",
+    "Data",
+    "FloatRange",
+    "IntRange",
+    "Model",
+    "Optimizer",
+    "Range",
+    "Registry",
+    "Search",
+    "Training",
+    "Validation",
+    "check",
+    "json_schema",
+    "load",
+    "loads",
+    "model_name",
+    "schema_text",
+    "split_overrides",
+]

@@ -1,0 +1,23 @@
+"""What people read: the answer in words and tables, the page, the descriptions and the plots."""
+
+from pipeline.report.answer import (
+    Facts,
+    Report,
+    loading_code,
+    optimizer_rows,
+    ui_command,
+    validation_words,
+    verdict,
+    versions,
+)
+
+__all__ = [
+    "Facts",
+    "Report",
+    "loading_code",
+    "optimizer_rows",
+    "ui_command",
+    "validation_words",
+    "verdict",
+    "versions",
+]
