@@ -6,24 +6,30 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline import config as configuration
 from pipeline import interrupts
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 DEFAULT_CONFIG = "configs/default.yaml"
 
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def _read(arguments: argparse.Namespace) -> configuration.Config:
+# What a command needs is imported where it is needed: `--help` answers at once, a wrong
+# configuration before torch and MLflow are loaded, which takes seconds.
+
+
+def _read(arguments: argparse.Namespace) -> "Config":
+    from pipeline import config as configuration
+
     overrides = [
         override for text in arguments.overrides for override in configuration.split_overrides(text)
     ]
     return configuration.load(arguments.config, overrides)
-
-
-# The stages load torch and MLflow, which takes seconds: only once the configuration has passed.
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -63,6 +69,8 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _schema(_: argparse.Namespace) -> None:
+    from pipeline import config as configuration
+
     print(configuration.schema_text(), end="")
 
 

@@ -106,7 +106,7 @@ def _publish(job: Job, run: Run, trials: list[LoggedTrial], evaluated: Evaluated
     """The answer on the pipeline's run: description, metrics, summary and report."""
     report = Report(job.facts(evaluated.uri), trials, evaluated.evaluation)
     run.describe(descriptions.pipeline_description(report))
-    run.metrics(evaluated.metrics | {"best_accuracy": evaluated.trial.accuracy})
+    run.metrics(evaluated.metrics | {"val_accuracy": evaluated.trial.accuracy})
     run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))

@@ -5,7 +5,7 @@ from collections import Counter
 from pipeline import flavor
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.evaluation import best_per_optimizer, best_trial
+from pipeline.evaluation import best_per_optimizer, best_trial, completed
 from pipeline.report import Report, descriptions, verdict
 from pipeline.search import Search
 from pipeline.stages.job import Job
@@ -73,13 +73,20 @@ def _conclude(job: Job, run: Run, trials: list[LoggedTrial]) -> None:
     best = best_trial(trials, job.config.search.objective)
     if best is None:
         raise UserError(" ".join(verdict(report)))
-    run.metrics({"best_accuracy": best.accuracy, "best_loss": best.loss, "best_lr": best.lr})
+    done = completed(trials)
+    run.metrics(
+        {
+            "best_accuracy": max(trial.accuracy for trial in done if trial.accuracy is not None),
+            "best_loss": min(trial.loss for trial in done if trial.loss is not None),
+        }
+    )
     run.tags(
         {
             "best.trial": str(best.number),
             "best.run_id": best.run_id,
             "best.model_id": best.model_id or "",
             "best.optimizer": best.optimizer,
+            "best.lr": str(best.lr),
         }
     )
     for name, figure in report.figures.items():
