@@ -1,0 +1,27 @@
+"""Every benchmark runs, on the smallest work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "word"),
+    [
+        ("prepare", ["--rows", "500", "--columns", "3"], "rows per second"),
+        ("search", ["--only", "ours", "--trials", "2", "--epochs", "2"], "seconds per trial"),
+    ],
+)
+def test_it_prints_a_table(name: str, arguments: list[str], word: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert word in done.stdout
