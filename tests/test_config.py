@@ -168,6 +168,12 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("model: {dropout: {choice: [0.1, 1.5]}}", 2, "model.dropout.choice.1", "in [0, 1); got 1.5"),
     ("model: {dropout: {choice: [0], low: 0}}", 2, "model.dropout.low", "unknown key"),
     ("model: {batch_norm: yes}", 2, "model.batch_norm", "must be true or false; got 'yes'"),
+    (
+        "model: {batch_norm: true}\ntraining: {batch_size: 1}",
+        3,
+        "training.batch_size",
+        "at least 2 with model.batch_norm",
+    ),
     ("model: {batch_norm: 1}", 2, "model.batch_norm", "must be true or false; got 1"),
     ("model: {batch_norm: {low: 0, high: 1}}", 2, "model.batch_norm", "a range: {choice: [...]}"),
     ("training: {epochs: 0}", 2, "training.epochs", "must be an integer >= 1; got 0"),
@@ -465,7 +471,7 @@ searched = st.tuples(
     ),
     section(
         epochs=integer(1, 1000),
-        batch_size=integer(1, 512),
+        batch_size=integer(2, 512),
         patience=one_of(st.none() | st.integers(1, 100)),
         device=one_of(st.sampled_from(["cpu", "auto"])),
     ),
@@ -610,6 +616,7 @@ def test_the_committed_schema_is_the_one_that_is_printed() -> None:
 
 
 NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
+    "batch_norm: true}\ntraining",
     "seed: 1\nseed: 2",
     "low: 0.5, high: 0.1",
     "low: 0, high: 0.5, log: true}",

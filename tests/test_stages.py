@@ -275,6 +275,20 @@ def test_wrong_input_leaves_no_run_behind(
     assert not Path("prepared").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    Path("cells.yaml").write_text(SETTINGS)
+    assert (
+        command_line.main(["run", "--config", "cells.yaml", "--set", "training.device=cuda"]) == 2
+    )
+    assert "training.device" in capsys.readouterr().err
+    assert "RUNNING" not in {run.info.status for run in _all_runs(MlflowClient())}
+
+
 def test_nothing_completed_is_said_and_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -11,8 +11,9 @@ from pydantic_core import ErrorDetails
 from pipeline.config.json_schema import tidy
 from pipeline.config.optimizer_entry import Optimizer, OptimizerRule
 from pipeline.config.overrides import apply_override
-from pipeline.config.ranges import FloatRange, Range, plain
+from pipeline.config.ranges import Choice, FloatRange, IntRange, Range, plain
 from pipeline.config.rules import (
+    Broken,
     Items,
     Location,
     Number,
@@ -85,6 +86,14 @@ class Config(Section):
             return values
         return values | {"registry": registry | {"name": model_name(values["experiment"])}}
 
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        one_row = 1 in _ends(self.training.batch_size)
+        if one_row and True in _ends(self.model.batch_norm):
+            text = "must be at least 2 with model.batch_norm: one row has no variance; got 1"
+            raise Broken((("training", "batch_size"), text)).for_pydantic()
+        return self
+
     def ranges(self) -> dict[str, Range]:
         """Every range by its dotted path: `model.hidden.0`, `optimizers.2.betas.0`."""
         return {path: value for path, value in _leaves(self, "", True) if isinstance(value, Range)}
@@ -129,6 +138,13 @@ class Config(Section):
     def to_yaml(self) -> str:
         """As YAML that `loads` reads back to an equal configuration."""
         return block_text(self.to_plain())
+
+
+def _ends(leaf: Any) -> tuple[Any, ...]:
+    """The values of a choice, both ends of a range, or the one value."""
+    if isinstance(leaf, Choice):
+        return leaf.choice
+    return (leaf.low, leaf.high) if isinstance(leaf, FloatRange | IntRange) else (leaf,)
 
 
 def _leaves(value: Any, path: str, into_lists: bool) -> Iterator[tuple[str, Any]]:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pipeline import data, flavor, folds, trials
-from pipeline.config import Config
+from pipeline.config import Choice, Config
 from pipeline.data import Parts
+from pipeline.errors import UserError
 from pipeline.features import Encoder
 from pipeline.model import Ensemble, Exporter
 from pipeline.search import Proposal, Search
@@ -22,6 +23,7 @@ class Trainer:
     """Trains batches of proposals on the training rows of `parts`, each on every split."""
 
     def __init__(self, config: Config, parts: Parts) -> None:
+        check_device(config)
         rows = data.load_training(parts)
         validation = config.validation
         self.splits = folds.make_splits(
@@ -104,6 +106,19 @@ class Trainer:
             )
             for split in range(len(self.splits))
         ]
+
+
+def check_device(config: Config) -> None:
+    """Raise UserError when torch has no such GPU here."""
+    device = config.training.device
+    values = device.choice if isinstance(device, Choice) else (device,)
+    found = torch.cuda.device_count()
+    for value in values:
+        if value.startswith("cuda") and int(value.partition(":")[2] or 0) >= found:
+            raise UserError(
+                f"training.device: must be a device that torch finds here; got {value!r}, and "
+                f"torch finds {found} GPUs; auto takes one where there is one"
+            )
 
 
 def stacks(batch: Sequence[Proposal]) -> list[list[Proposal]]:
