@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from pipeline.members import Floats, Settings
 from pipeline.model import Architecture
 
+GATHERED_ELEMENTS = 2**20
+"""Batches are gathered many at once, up to so many numbers."""
+
 
 class Part(Protocol):
     """One split of the rows (`folds.Split`)."""
@@ -102,6 +105,10 @@ class Rows:
         self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
         self.wanted = torch.where(is_padding, -1, 1).to(device)
 
+    def batch_size(self, wanted: int) -> int:
+        """Rows in a batch (`Batches`)."""
+        return self.smallest // -(-self.smallest // wanted)
+
     def validation(self, split: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for start in range(0, self._held_y.shape[1], step):
             chunk = slice(start, start + step)
@@ -138,23 +145,23 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
         splits, size = self._at.shape[1:]
-        for at in self._at:
-            x = self._rows.x.index_select(0, at.view(-1)).view(splits, size, -1).mT.contiguous()
-            y = self._rows.y.index_select(0, at.view(-1)).view(splits, size)
-            draws = [
-                torch.rand(
-                    (splits, width, size),
-                    generator=self._random.dropout,
-                    dtype=x.dtype,
-                    device=x.device,
+        columns = self._rows.x.shape[1]
+        at_once = max(1, GATHERED_ELEMENTS // (splits * size * columns))
+        for some in torch.split(self._at, at_once):
+            x = self._rows.x.index_select(0, some.flatten())
+            x = x.view(len(some), splits, size, columns).mT.contiguous()
+            y = self._rows.y.index_select(0, some.flatten()).view(some.shape)
+            for x_split, y_split in zip(x, y, strict=True):
+                draws = [self._draw((splits, width, size), x.dtype) for width in self._widths]
+                yield (
+                    x_split.index_select(0, self._split),
+                    y_split.index_select(0, self._split),
+                    [draw.index_select(0, self._split) for draw in draws],
                 )
-                for width in self._widths
-            ]
-            yield (
-                x.index_select(0, self._split),
-                y.index_select(0, self._split),
-                [draw.index_select(0, self._split) for draw in draws],
-            )
+
+    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        generator = self._random.dropout
+        return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
 def _padded(parts: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor]:

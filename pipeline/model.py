@@ -25,6 +25,30 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
 }
 
+Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
+_aten = torch.ops.aten
+
+# The gradient before an activation from the one after it, d, the activation's input and its output.
+# Those that need no input let the forward pass overwrite it.
+SLOPES_BY_OUTPUT: Mapping[str, Slope] = {
+    "relu": lambda d, _, out: _aten.threshold_backward(d, out, 0),
+    "leaky_relu": lambda d, _, out: _aten.leaky_relu_backward(d, out, 0.01, True),
+    "elu": lambda d, _, out: _aten.elu_backward(d, 1, 1, 1, True, out),
+    "tanh": lambda d, _, out: _aten.tanh_backward(d, out),
+    "sigmoid": lambda d, _, out: _aten.sigmoid_backward(d, out),
+}
+SLOPES_BY_INPUT: Mapping[str, Slope] = {
+    "gelu": lambda d, x, _: _aten.gelu_backward(d, x),
+    "silu": lambda d, x, _: _aten.silu_backward(d, x),
+}
+IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "leaky_relu": F.leaky_relu_,
+    "elu": F.elu_,
+    "tanh": torch.tanh_,
+    "sigmoid": torch.sigmoid_,
+}
+
 # Those of torch.nn.BatchNorm1d.
 MOMENTUM, EPSILON = 0.1, 1e-5
 
@@ -104,8 +128,22 @@ class Layer:
     scale: Tensor | None = None
     shift: Tensor | None = None
 
-    def tensors(self) -> list[Tensor]:
-        return [x for x in (self.weight, self.bias, self.scale, self.shift) if x is not None]
+
+@dataclass
+class Pass:
+    """What the backward pass of a layer needs of the forward pass.
+
+    x: what the layer was given; before, after: the activation's input and output, one and the same
+        tensor where the output is enough; kept: dropout's factors; standard, rate: with batch norm
+        the standardised values, and the factor that they were standardised with.
+    """
+
+    x: Tensor
+    before: Tensor | None = None
+    after: Tensor | None = None
+    kept: Tensor | None = None
+    standard: Tensor | None = None
+    rate: Tensor | None = None
 
 
 def initial_parameters(
@@ -160,8 +198,11 @@ class StackedMLP:
         self.gradients = torch.zeros_like(parameters)
         self.statistics = statistics
         self.dropout = dropout.to(parameters).view(-1, 1, 1)
-        self._activation = ACTIVATIONS[architecture.activation]
+        name = architecture.activation
+        self._activation = IN_PLACE.get(name, ACTIVATIONS[name])
+        self._slope = {**SLOPES_BY_OUTPUT, **SLOPES_BY_INPUT}[name]
         self._has_dropout = bool((dropout > 0).any())
+        self._passes: list[Pass] = []
         self._bind()
 
     def __len__(self) -> int:
@@ -169,9 +210,7 @@ class StackedMLP:
 
     def _bind(self) -> None:
         self._layers = self.architecture.views(self.parameters)
-        self._leaves = [leaf.requires_grad_() for layer in self._layers for leaf in layer.tensors()]
-        layers = self.architecture.views(self.gradients)
-        self._leaf_gradients = [view for layer in layers for view in layer.tensors()]
+        self._gradients = self.architecture.views(self.gradients)
         widths = list(self.architecture.statistics)
         parts = torch.split(self.statistics.unsqueeze(2), widths, dim=1)
         self._running = list(zip(parts[::2], parts[1::2], strict=True))
@@ -187,44 +226,83 @@ class StackedMLP:
         """Logits [K, outputs, B] of inputs [K, D, B].
 
         Args:
-            training: normalise by the batch and update the running statistics, and drop units.
+            training: normalise by the batch and update the running statistics, drop units, and
+                remember what `backward` needs.
             draws: when training, uniform draws in [0, 1) of shape [K, width, B], one for each of
                 `self.draws`; a unit whose draw is below its member's rate is dropped.
         """
+        passes = []
         for i, layer in enumerate(self._layers):
+            now = Pass(x)
+            passes.append(now)
             x = torch.baddbmm(layer.bias, layer.weight, x)
             if i == len(self._layers) - 1:
                 break
             if layer.scale is not None and layer.shift is not None:
                 mean, variance = self._moments(x, i) if training else self._running[i]
-                x = (x - mean) * torch.rsqrt(variance + EPSILON) * layer.scale + layer.shift
-            x = self._activation(x)
+                now.rate = torch.rsqrt(variance + EPSILON)
+                now.standard = (x - mean).mul_(now.rate)
+                x = now.standard * layer.scale + layer.shift
+            now.before = x
+            x = now.after = self._activation(x)
             if training and draws:
-                x = x * ((draws[i] >= self.dropout) / (1 - self.dropout))
+                now.kept = (draws[i] >= self.dropout) / (1 - self.dropout)
+                x = x * now.kept
+        if training:
+            self._passes = passes
         return x
 
     def _moments(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The batch's mean and biased variance [K, H, 1]; the running ones move towards them."""
         variance, mean = torch.var_mean(x, dim=2, keepdim=True, correction=0)
-        with torch.no_grad():
-            rows = x.shape[2]
-            running_mean, running_variance = self._running[layer]
-            running_mean.lerp_(mean, MOMENTUM)
-            # The running variance is of the unbiased kind; one row alone has none.
-            running_variance.lerp_(variance * (rows / max(rows - 1, 1)), MOMENTUM)
+        rows = x.shape[2]
+        running_mean, running_variance = self._running[layer]
+        running_mean.lerp_(mean, MOMENTUM)
+        # The running variance is of the unbiased kind; one row alone has none.
+        running_variance.lerp_(variance * (rows / max(rows - 1, 1)), MOMENTUM)
         return mean, variance
 
     def zero_gradients(self) -> None:
         self.gradients.zero_()
 
-    def backward(self, losses: Tensor) -> None:
-        """Add the gradients of the members' losses [K] to `gradients`.
+    def backward(self, d: Tensor) -> None:
+        """Add the members' gradients to `gradients`, after a call with `training`.
 
-        No gradient crosses from one member to another, so those of the sum are each member's own.
+        Args:
+            d: [K, outputs, B], the gradient of each member's loss with respect to its logits
+                (`loss_gradients`).
         """
-        gradients = torch.autograd.grad(losses.sum(), self._leaves)
-        for total, gradient in zip(self._leaf_gradients, gradients, strict=True):
-            total += gradient
+        for i in reversed(range(len(self._layers))):
+            now, layer, gradient = self._passes[i], self._layers[i], self._gradients[i]
+            if now.before is not None and now.after is not None:
+                if now.kept is not None:
+                    d = d * now.kept
+                d = self._slope(d, now.before, now.after)
+            if now.standard is not None and now.rate is not None:
+                d = self._backward_norm(d, now.standard, now.rate, layer, gradient)
+            gradient.bias.add_(d.sum(dim=2, keepdim=True))
+            # Both are the same product; the one whose rows are long is up to three times faster.
+            if layer.weight.shape[1] > layer.weight.shape[2]:
+                gradient.weight.add_(torch.bmm(now.x, d.mT).mT)
+            else:
+                gradient.weight.add_(torch.bmm(d, now.x.mT))
+            if i > 0:
+                d = torch.bmm(layer.weight.mT, d)
+        self._passes = []
+
+    @staticmethod
+    def _backward_norm(
+        d: Tensor, standard: Tensor, rate: Tensor, layer: Layer, gradient: Layer
+    ) -> Tensor:
+        """Back through batch norm (Ioffe and Szegedy, 2015, section 3)."""
+        assert layer.scale is not None
+        assert gradient.scale is not None
+        assert gradient.shift is not None
+        gradient.scale.add_((d * standard).sum(dim=2, keepdim=True))
+        gradient.shift.add_(d.sum(dim=2, keepdim=True))
+        d = d * layer.scale
+        along = (d * standard).mean(dim=2, keepdim=True)
+        return (d - d.mean(dim=2, keepdim=True) - standard * along).mul_(rate)
 
     def state(self, index: Tensor) -> Tensor:
         """[k, P + Q]: the parameters and running statistics of the members at these positions."""
@@ -249,6 +327,15 @@ def member_losses(logits: Tensor, y: Tensor) -> Tensor:
         target = y.to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none")
     return F.cross_entropy(logits, y, reduction="none")
+
+
+def loss_gradients(logits: Tensor, y: Tensor) -> Tensor:
+    """Gradients [K, outputs, B] of each member's mean loss over the rows, `member_losses(...)`."""
+    rows = y.shape[1]
+    if logits.shape[1] == 1:
+        return (torch.sigmoid(logits) - y.unsqueeze(1)).div_(rows)
+    one_hot = torch.zeros_like(logits).scatter_(1, y.unsqueeze(1), 1)
+    return (torch.softmax(logits, dim=1) - one_hot).div_(rows)
 
 
 def predicted_labels(logits: Tensor) -> Tensor:

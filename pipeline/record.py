@@ -1,6 +1,7 @@
 """What happened to each member: curves, the best epoch and its weights, and how it ended."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,23 @@ from pipeline.members import Fit, FitState, Floats, Member
 from pipeline.model import StackedMLP
 
 Watch = Callable[[int, Tensor, Tensor, Tensor], Collection[int]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of a stack gave.
+
+    members: [K] positions in `fit`'s list; network: theirs.
+    train_loss, val_loss, accuracy: [K].
+    gradient_sum: [K], the sum of all elements of all gradients.
+    """
+
+    members: npt.NDArray[np.intp]
+    network: StackedMLP
+    train_loss: Tensor
+    gradient_sum: Tensor
+    val_loss: Tensor
+    accuracy: Tensor
 
 
 class Record:
@@ -35,29 +53,19 @@ class Record:
         self._reasons: list[str | None] = [None] * count
         self.running = np.ones(count, dtype=bool)
 
-    def add(
-        self,
-        epoch: int,
-        members: npt.NDArray[np.intp],
-        network: StackedMLP,
-        train_loss: Tensor,
-        gradient_sum: Tensor,
-        val_loss: Tensor,
-        accuracy: Tensor,
-    ) -> None:
+    def add(self, epoch: int, stacks: Sequence[Epoch]) -> None:
         """Enter an epoch: curves, failures, and the weights of those that were never better.
 
         Args:
             epoch: from 1.
-            members: [K], which members the network's are.
-            train_loss, val_loss, accuracy: [K].
-            gradient_sum: [K], the sum of all elements of all gradients.
+            stacks: what it gave in each stack.
         """
-        weights = network.parameters.sum(dim=1)
-        columns = (train_loss, val_loss, accuracy, gradient_sum, weights)
         values = np.full((5, len(self.running)), np.nan)
-        # The host waits for the device here, and nowhere else in an epoch.
-        values[:, members] = torch.stack([x.double() for x in columns]).cpu().numpy()
+        for one in stacks:
+            weights = one.network.parameters.sum(dim=1)
+            columns = (one.train_loss, one.val_loss, one.accuracy, one.gradient_sum, weights)
+            # The host waits for the device here, and nowhere else in an epoch.
+            values[:, one.members] = torch.stack([x.double() for x in columns]).cpu().numpy()
 
         for row, what in (
             (0, "the training loss"),
@@ -73,11 +81,13 @@ class Record:
         better = self.running & (values[1] < self._best_loss)
         self._best_loss[better] = values[1][better]
         self._best_epoch[better] = epoch
-        rows = np.flatnonzero(better[members])
-        here, there = (
-            torch.from_numpy(index).to(train_loss.device) for index in (rows, members[rows])
-        )
-        self._weights.index_copy_(0, there, network.state(here))
+        for one in stacks:
+            rows = np.flatnonzero(better[one.members])
+            here, there = (
+                torch.from_numpy(index).to(self._weights.device)
+                for index in (rows, one.members[rows])
+            )
+            self._weights.index_copy_(0, there, one.network.state(here))
 
     def stop(self, epoch: int, watch: Watch | None) -> None:
         """End the members that are done and those that `watch` drops."""

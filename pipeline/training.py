@@ -16,9 +16,16 @@ from torchmetrics.functional.classification import binary_accuracy
 
 from pipeline.batches import Arrays, Batches, Part, Random, Rows
 from pipeline.members import Fit, Floats, Member, Settings
-from pipeline.model import StackedMLP, initial_parameters, member_losses, predicted_labels
+from pipeline.model import (
+    StackedMLP,
+    initial_parameters,
+    loss_gradients,
+    member_losses,
+    predicted_labels,
+)
 from pipeline.optimizers import OptimizerSpec, StackedOptimizer, group_key
-from pipeline.record import Record, Watch
+from pipeline.record import Epoch, Record, Watch
+from pipeline.threads import Threads, plan
 
 __all__ = ["Arrays", "Fit", "Floats", "Member", "Part", "Settings", "Stack", "Watch", "fit"]
 
@@ -41,23 +48,34 @@ def fit(
     """
     if not members:
         return []
-    stack = Stack(arrays, members, settings)
-    record = Record(members, stack.state())
-    for epoch in range(1, max(member.epochs for member in members) + 1):
-        train_loss, gradient_sum = train(stack, stack.batches())
-        val_loss, accuracy = validate(stack)
-        record.add(
-            epoch, stack.members, stack.network, train_loss, gradient_sum, val_loss, accuracy
-        )
-        record.stop(epoch, watch)
-        if not record.running.any():
-            break
-        staying = record.running[stack.members]
-        if staying.mean() <= COMPACTION:
-            stack.keep(np.flatnonzero(staying))
+    device = _device(settings.device)
+    rows = Rows(arrays, device, settings.dtype)
+    layout = plan(
+        len(members), arrays.architecture(settings), rows.batch_size(settings.batch_size), device
+    )
+    stacks = [
+        Stack(arrays, rows, [members[k] for k in part], settings, part)
+        for part in np.array_split(_by_rule(members), layout.stacks)
+    ]
+    record = Record(members, _initial_states(stacks))
+    with Threads(layout) as threads:
+        for epoch in range(1, max(member.epochs for member in members) + 1):
+            record.add(epoch, threads.map(run_epoch, stacks))
+            record.stop(epoch, watch)
+            stacks = [stack for stack in stacks if stack.shrink(record.running)]
+            if not stacks:
+                break
     return record.fits()
 
 
+def run_epoch(stack: "Stack") -> Epoch:
+    """Train for an epoch, then validate."""
+    train_loss, gradient_sum = train(stack, stack.batches())
+    val_loss, accuracy = validate(stack)
+    return Epoch(stack.members, stack.network, train_loss, gradient_sum, val_loss, accuracy)
+
+
+@torch.no_grad()
 def train(stack: "Stack", batches: Batches) -> tuple[Tensor, Tensor]:
     """One epoch.
 
@@ -70,10 +88,10 @@ def train(stack: "Stack", batches: Batches) -> tuple[Tensor, Tensor]:
         network.zero_gradients()
         logits = network(x, training=True, draws=draws)
         losses = member_losses(logits, y).mean(dim=1)
-        network.backward(losses)
+        network.backward(loss_gradients(logits, y))
         optimizer.step()
 
-        total += losses.detach()
+        total += losses
         gradient_sum += network.gradients.sum(dim=1)
     return total / len(batches), gradient_sum
 
@@ -109,14 +127,20 @@ class Stack:
         network: K networks; optimizer: their K update rules, on the same buffers.
     """
 
-    def __init__(self, arrays: Arrays, members: Sequence[Member], settings: Settings) -> None:
-        device = _device(settings.device)
+    def __init__(
+        self,
+        arrays: Arrays,
+        rows: Rows,
+        members: Sequence[Member],
+        settings: Settings,
+        positions: npt.NDArray[np.intp],
+    ) -> None:
+        device = rows.x.device
         architecture = arrays.architecture(settings)
         specs = [OptimizerSpec(member.optimizer, member.arguments) for member in members]
-        order = sorted(range(len(members)), key=lambda k: group_key(specs[k]))
-        self.members = np.array(order)
-        self._split = torch.tensor([members[k].split for k in order], device=device)
-        self._rows = Rows(arrays, device, settings.dtype)
+        self.members = positions
+        self._split = torch.tensor([member.split for member in members], device=device)
+        self._rows = rows
         self._random = Random(settings.seed, device)
         self._batch_size = settings.batch_size
 
@@ -124,10 +148,10 @@ class Stack:
         self.network = StackedMLP(
             architecture,
             initial.to(device, settings.dtype).index_select(0, self._split),
-            dropout=torch.tensor([members[k].dropout for k in order]),
+            dropout=torch.tensor([member.dropout for member in members]),
         )
         self.optimizer = StackedOptimizer(
-            [specs[k] for k in order],
+            specs,
             self.network.parameters,
             self.network.gradients,
             architecture.shapes,
@@ -138,9 +162,8 @@ class Stack:
         return self.network.parameters.new_zeros(len(self.members))
 
     def state(self) -> Tensor:
-        """[K, P + Q], in the order of `fit`'s list."""
-        order = torch.from_numpy(np.argsort(self.members)).to(self._split.device)
-        return self.network.state(order)
+        """[K, P + Q]"""
+        return torch.cat((self.network.parameters, self.network.statistics), dim=1)
 
     def batches(self) -> Batches:
         """The batches of the next epoch."""
@@ -156,6 +179,13 @@ class Stack:
         """[K, V]: 1 for a validation row of the member's split, -1 for padding."""
         return self._rows.wanted.index_select(0, self._split)
 
+    def shrink(self, running: npt.NDArray[np.bool_]) -> bool:
+        """Let members go that no longer run [M], if enough of them; False: none is left."""
+        staying = running[self.members]
+        if staying.any() and staying.mean() <= COMPACTION:
+            self.keep(np.flatnonzero(staying))
+        return bool(staying.any())
+
     def keep(self, index: npt.NDArray[np.intp]) -> None:
         """Go on with the members at these positions of the stack; the others leave."""
         rows = torch.from_numpy(index).to(self._split.device)
@@ -163,6 +193,19 @@ class Stack:
         self._split = self._split.index_select(0, rows)
         self.network.keep(rows)
         self.optimizer.keep(index.tolist(), self.network.parameters, self.network.gradients)
+
+
+def _by_rule(members: Sequence[Member]) -> npt.NDArray[np.intp]:
+    """Positions of the members, those of one update rule side by side."""
+    keys = [group_key(OptimizerSpec(member.optimizer, member.arguments)) for member in members]
+    return np.array(sorted(range(len(members)), key=lambda k: keys[k]))
+
+
+def _initial_states(stacks: Sequence[Stack]) -> Tensor:
+    """[M, P + Q], in the order of `fit`'s list."""
+    order = np.argsort(np.concatenate([stack.members for stack in stacks]))
+    states = torch.cat([stack.state() for stack in stacks])
+    return states.index_select(0, torch.from_numpy(order).to(states.device))
 
 
 def _device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import training
-from pipeline.batches import Random
+from pipeline.batches import Random, Rows
 from pipeline.model import StackedMLP, initial_parameters
 from pipeline.training import Arrays, Fit, Member, Settings, Stack, fit, train
 from tests.test_model import Linear, network
@@ -42,6 +42,12 @@ def arrays(labels: int = 2, rows: int = 61, splits: int = 3) -> Arrays:
         for i in range(splits)
     ]
     return Arrays.build(Linear(splits, 4, 3), raw, scores.argmax(1).astype(np.int64), folds, labels)
+
+
+def stack_of(data: Arrays, members: list[Member], settings: Settings) -> Stack:
+    """All members in one stack, in this order."""
+    rows = Rows(data, torch.device("cpu"), settings.dtype)
+    return Stack(data, rows, members, settings, np.arange(len(members)))
 
 
 SETTINGS = Settings(hidden=(5, 4), batch_size=16, seed=3, dtype=FLOAT64)
@@ -297,7 +303,9 @@ def test_watch_sees_the_members_that_ran_and_drops_some() -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 40, 1000])
 def test_an_epoch_is_batches_of_one_size_and_no_row_twice(batch_size: int) -> None:
     data = arrays()
-    stack = Stack(data, [Member(k, "SGD") for k in range(3)], Settings((), batch_size=batch_size))
+    stack = stack_of(
+        data, [Member(k, "SGD") for k in range(3)], Settings((), batch_size=batch_size)
+    )
     epochs = []
     for _ in range(2):
         batches = stack.batches()
@@ -344,7 +352,7 @@ def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none() -> N
     counts = []
     for copies in (1, 2, 7):
         members = [Member(k % 3, rule, dropout=0.1) for rule in rules for k in range(copies)]
-        stack = Stack(arrays(), members, SETTINGS)
+        stack = stack_of(arrays(), members, SETTINGS)
         batches = stack.batches()
         with Operations() as operations:
             train(stack, batches)
