@@ -34,7 +34,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the members of a stack have in common. device: auto, cpu, cuda or cuda:N."""
+    """What the members of a stack have in common.
+
+    device: auto, cpu, cuda or cuda:N.
+    compiled: whether torch.compile makes the steps; None: where the work is long enough for it.
+    """
 
     hidden: tuple[int, ...]
     activation: str = "relu"
@@ -43,6 +47,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    compiled: bool | None = None
 
 
 @dataclass(frozen=True)

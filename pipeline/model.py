@@ -10,6 +10,7 @@ the rows of a batch, which takes half the time where layers are narrow.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -187,6 +188,7 @@ class StackedMLP:
         parameters: Tensor,
         dropout: Tensor,
         statistics: Tensor | None = None,
+        gradients: Tensor | None = None,
     ) -> None:
         if statistics is None:
             # Running means start at 0, running variances at 1.
@@ -195,13 +197,12 @@ class StackedMLP:
             statistics = row.to(parameters).repeat(len(parameters), 1)
         self.architecture = architecture
         self.parameters = parameters
-        self.gradients = torch.zeros_like(parameters)
+        self.gradients = torch.zeros_like(parameters) if gradients is None else gradients
         self.statistics = statistics
         self.dropout = dropout.to(parameters).view(-1, 1, 1)
         name = architecture.activation
         self._activation = IN_PLACE.get(name, ACTIVATIONS[name])
         self._slope = {**SLOPES_BY_OUTPUT, **SLOPES_BY_INPUT}[name]
-        self._has_dropout = bool((dropout > 0).any())
         self._passes: list[Pass] = []
         self._bind()
 
@@ -210,15 +211,14 @@ class StackedMLP:
 
     def _bind(self) -> None:
         self._layers = self.architecture.views(self.parameters)
-        self._gradients = self.architecture.views(self.gradients)
         widths = list(self.architecture.statistics)
         parts = torch.split(self.statistics.unsqueeze(2), widths, dim=1)
         self._running = list(zip(parts[::2], parts[1::2], strict=True))
 
-    @property
+    @cached_property
     def draws(self) -> tuple[int, ...]:
         """The widths of the layers that dropout needs uniform draws for, none without dropout."""
-        return self.architecture.hidden if self._has_dropout else ()
+        return self.architecture.hidden if bool((self.dropout > 0).any()) else ()
 
     def __call__(
         self, x: Tensor, *, training: bool = False, draws: Sequence[Tensor] = ()
@@ -272,37 +272,40 @@ class StackedMLP:
             d: [K, outputs, B], the gradient of each member's loss with respect to its logits
                 (`loss_gradients`).
         """
+        parts: list[Tensor] = []
         for i in reversed(range(len(self._layers))):
-            now, layer, gradient = self._passes[i], self._layers[i], self._gradients[i]
+            now, layer = self._passes[i], self._layers[i]
             if now.before is not None and now.after is not None:
                 if now.kept is not None:
                     d = d * now.kept
                 d = self._slope(d, now.before, now.after)
             if now.standard is not None and now.rate is not None:
-                d = self._backward_norm(d, now.standard, now.rate, layer, gradient)
-            gradient.bias.add_(d.sum(dim=2, keepdim=True))
+                d, *norm = self._backward_norm(d, now.standard, now.rate, layer)
+                parts = [*norm, *parts]
             # Both are the same product; the one whose rows are long is up to three times faster.
             if layer.weight.shape[1] > layer.weight.shape[2]:
-                gradient.weight.add_(torch.bmm(now.x, d.mT).mT)
+                weight = torch.bmm(now.x, d.mT).mT
             else:
-                gradient.weight.add_(torch.bmm(d, now.x.mT))
+                weight = torch.bmm(d, now.x.mT)
+            parts = [weight.flatten(1), d.sum(dim=2), *parts]
             if i > 0:
                 d = torch.bmm(layer.weight.mT, d)
+        self.gradients.add_(torch.cat(parts, dim=1))
         self._passes = []
 
     @staticmethod
     def _backward_norm(
-        d: Tensor, standard: Tensor, rate: Tensor, layer: Layer, gradient: Layer
-    ) -> Tensor:
-        """Back through batch norm (Ioffe and Szegedy, 2015, section 3)."""
+        d: Tensor, standard: Tensor, rate: Tensor, layer: Layer
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Back through batch norm (Ioffe and Szegedy, 2015, section 3).
+
+        Returns the gradients of its input [K, H, B], its scale and its shift [K, H].
+        """
         assert layer.scale is not None
-        assert gradient.scale is not None
-        assert gradient.shift is not None
-        gradient.scale.add_((d * standard).sum(dim=2, keepdim=True))
-        gradient.shift.add_(d.sum(dim=2, keepdim=True))
+        scale, shift = (d * standard).sum(dim=2), d.sum(dim=2)
         d = d * layer.scale
         along = (d * standard).mean(dim=2, keepdim=True)
-        return (d - d.mean(dim=2, keepdim=True) - standard * along).mul_(rate)
+        return (d - d.mean(dim=2, keepdim=True) - standard * along).mul_(rate), scale, shift
 
     def state(self, index: Tensor) -> Tensor:
         """[k, P + Q]: the parameters and running statistics of the members at these positions."""

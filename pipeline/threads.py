@@ -17,11 +17,11 @@ import torch
 
 from pipeline.model import Architecture
 
-WORKING_SET = 2**22
+WORKING_SET = 2**23
 """Bytes that a stack touches in a step should be no more than this: a thread's share of the cache.
 """
 
-LEAST_WORK = 2**20
+LEAST_WORK = 2**25
 """Multiplications in a step below which a stack is not worth a thread of its own: what is saved is
 less than what the threads take from each other while they dispatch the operations."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_accuracy
 
 from pipeline.batches import Arrays, Batches, Part, Random, Rows
+from pipeline.compiled import compiled, pays, seconds
 from pipeline.members import Fit, Floats, Member, Settings
 from pipeline.model import (
     StackedMLP,
@@ -50,17 +51,25 @@ def fit(
         return []
     device = _device(settings.device)
     rows = Rows(arrays, device, settings.dtype)
-    layout = plan(
-        len(members), arrays.architecture(settings), rows.batch_size(settings.batch_size), device
-    )
+    architecture = arrays.architecture(settings)
+    size = rows.batch_size(settings.batch_size)
+    layout = plan(len(members), architecture, size, device)
+    is_compiled = settings.compiled
+    if is_compiled is None:
+        epochs = max(_likely_epochs(member) for member in members)
+        batches = rows.smallest // size
+        work = seconds(architecture, len(members), size, batches, epochs, layout.workers)
+        is_compiled = pays(work, architecture, device)
     stacks = [
-        Stack(arrays, rows, [members[k] for k in part], settings, part)
+        Stack(arrays, rows, [members[k] for k in part], settings, part, is_compiled)
         for part in np.array_split(_by_rule(members), layout.stacks)
     ]
     record = Record(members, _initial_states(stacks))
     with Threads(layout) as threads:
         for epoch in range(1, max(member.epochs for member in members) + 1):
-            record.add(epoch, threads.map(run_epoch, stacks))
+            # torch.compile is not safe in threads: they begin when the programs are there.
+            each = map if is_compiled and epoch == 1 else threads.map
+            record.add(epoch, list(each(run_epoch, stacks)))
             record.stop(epoch, watch)
             stacks = [stack for stack in stacks if stack.shrink(record.running)]
             if not stacks:
@@ -85,15 +94,25 @@ def train(stack: "Stack", batches: Batches) -> tuple[Tensor, Tensor]:
     network, optimizer = stack.network, stack.optimizer
     total, gradient_sum = stack.zeros(), stack.zeros()
     for x, y, draws in batches:
-        network.zero_gradients()
-        logits = network(x, training=True, draws=draws)
-        losses = member_losses(logits, y).mean(dim=1)
-        network.backward(loss_gradients(logits, y))
-        optimizer.step()
-
-        total += losses
+        total += stack.step(network, optimizer, x, y, draws)
         gradient_sum += network.gradients.sum(dim=1)
     return total / len(batches), gradient_sum
+
+
+def step(
+    network: StackedMLP,
+    optimizer: StackedOptimizer,
+    x: Tensor,
+    y: Tensor,
+    draws: Sequence[Tensor],
+) -> Tensor:
+    """One step of all members on a batch each; their losses [K]."""
+    network.zero_gradients()
+    logits = network(x, training=True, draws=draws)
+    losses = member_losses(logits, y).mean(dim=1)
+    network.backward(loss_gradients(logits, y))
+    optimizer.step()
+    return losses
 
 
 @torch.no_grad()
@@ -134,6 +153,7 @@ class Stack:
         members: Sequence[Member],
         settings: Settings,
         positions: npt.NDArray[np.intp],
+        is_compiled: bool = False,
     ) -> None:
         device = rows.x.device
         architecture = arrays.architecture(settings)
@@ -155,7 +175,9 @@ class Stack:
             self.network.parameters,
             self.network.gradients,
             architecture.shapes,
+            is_compiled,
         )
+        self.step = compiled(step) if is_compiled else step
 
     def zeros(self) -> Tensor:
         """[K]"""
@@ -193,6 +215,11 @@ class Stack:
         self._split = self._split.index_select(0, rows)
         self.network.keep(rows)
         self.optimizer.keep(index.tolist(), self.network.parameters, self.network.gradients)
+
+
+def _likely_epochs(member: Member) -> int:
+    """Of those that a member may run: patience mostly ends it before."""
+    return min(member.epochs, member.epochs if member.patience is None else 5 * member.patience)
 
 
 def _by_rule(members: Sequence[Member]) -> npt.NDArray[np.intp]:

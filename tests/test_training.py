@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import training
 from pipeline.batches import Random, Rows
-from pipeline.model import StackedMLP, initial_parameters
+from pipeline.compiled import has_compiler, pays, seconds
+from pipeline.model import Architecture, StackedMLP, initial_parameters
+from pipeline.threads import Layout, plan
 from pipeline.training import Arrays, Fit, Member, Settings, Stack, fit, train
 from tests.test_model import Linear, network
 
@@ -363,3 +365,41 @@ def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none() -> N
 
 def test_no_members_no_fits() -> None:
     assert fit(arrays(), [], SETTINGS) == []
+
+
+@pytest.mark.compiles
+@pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
+def test_compiled_steps_give_the_same_fits() -> None:
+    members = [
+        Member(0, "Adam", {"lr": 0.02}, epochs=8),
+        Member(1, "Adam", {"lr": 0.05}, epochs=4, dropout=0.2),
+        Member(2, "SGD", {"lr": 0.1, "momentum": 0.9}, epochs=8),
+        Member(0, "Rprop", {"lr": 0.01}, epochs=3),
+    ]
+    eager = fit(arrays(), members, replace(SETTINGS, compiled=False))
+    compiled = fit(arrays(), members, replace(SETTINGS, compiled=True))
+    for found, expected in zip(compiled, eager, strict=True):
+        assert_same(found, expected)
+
+
+def test_threads_are_given_back_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    alone = fit(arrays(), MEMBERS, SETTINGS)
+    monkeypatch.setattr(training, "plan", lambda *_: Layout(stacks=3, workers=2, threads=1))
+    for found, expected in zip(fit(arrays(), MEMBERS, SETTINGS), alone, strict=True):
+        assert_same(found, expected)
+    assert torch.get_num_threads() == before
+
+
+def test_the_plan_follows_the_work() -> None:
+    cpu, before = torch.device("cpu"), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        small, wide = Architecture(9, (16, 8), 1), Architecture(100, (256, 128), 1)
+        assert plan(40, small, 60, cpu) == Layout(1, 1, 1)
+        assert plan(128, Architecture(9, (128, 64), 1), 60, cpu).workers == 2
+        assert plan(7, wide, 1000, cpu).stacks in (4, 6, 7)
+        assert plan(1, wide, 1000, cpu) == Layout(1, 1, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert not pays(seconds(small, 40, 60, 6, 60, 1), small, cpu)
