@@ -67,16 +67,19 @@ def compiled(step: Step) -> Step:
 
     The optimizer runs after it: it compiles its update rules itself (`compiled_rule`).
     """
-    program = _program(step)
+    program, first = _program(step), True
 
     def run(
         network: StackedMLP, optimizer: Any, x: Tensor, y: Tensor, draws: Sequence[Tensor]
     ) -> Tensor:
+        nonlocal first
         if len(network) < LEAST_MEMBERS:
             return step(network, optimizer, x, y, draws)
         tensors = (network.parameters, network.gradients, network.statistics, network.dropout, x, y)
-        for tensor in (*tensors, *draws):
-            torch._dynamo.mark_dynamic(tensor, 0)
+        if first:  # A program that is there takes unmarked tensors, and marking costs time.
+            for tensor in (*tensors, *draws):
+                torch._dynamo.mark_dynamic(tensor, 0)
+            first = False
         losses: Tensor = program(network.architecture, *tensors, list(draws))
         optimizer.step()
         return losses
@@ -102,21 +105,28 @@ def _program(step: Step) -> Callable[..., Tensor]:
     return _compile(gradients)
 
 
-@functools.cache
 def compiled_rule(update: Callable[..., None]) -> Callable[..., None]:
     """An update rule as one program for any number of members and parameters."""
-    program = _compile(update)
+    program, first = _rule_program(update), True
 
     def run(p: Tensor, g: Tensor, t: Tensor, **rows: Any) -> None:
+        nonlocal first
         if len(p) < LEAST_MEMBERS:
             update(p, g, t, **rows)
             return
-        for value in (p, g, *rows.values()):
-            if isinstance(value, Tensor):
-                torch._dynamo.mark_dynamic(value, 0)
+        if first:
+            for value in (p, g, *rows.values()):
+                if isinstance(value, Tensor):
+                    torch._dynamo.mark_dynamic(value, 0)
+            first = False
         program(p, g, t, **rows)
 
     return run
+
+
+@functools.cache
+def _rule_program(update: Callable[..., None]) -> Callable[..., None]:
+    return _compile(update)
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
