@@ -292,7 +292,6 @@ def measure(work: Work, members: Sequence[int], jax_python: str | None, epochs: 
             add(name, library(work, max(2, epochs // 4)))
     for count in members:
         add(f"ours, {count} networks, eager", *ours(work, count, False, epochs))
-        # As `fit` decides: wide networks are never compiled.
         if max(work.widths) <= 64:
             add(f"ours, {count} networks, compiled", *ours(work, count, True, epochs))
         if jax_python:

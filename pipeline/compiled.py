@@ -17,30 +17,10 @@ from torch import Tensor
 
 from pipeline.model import Architecture, StackedMLP
 
-START_UP = 60.0
-"""Seconds of work, as estimated, from which compiling pays: it saves a third or more of them and
-costs 5 to 20."""
-
 LEAST_MEMBERS = 2
 """torch makes a program of its own for one."""
 
 Step = Callable[[StackedMLP, Any, Tensor, Tensor, Sequence[Tensor]], Tensor]
-
-
-def seconds(
-    architecture: Architecture, members: int, rows: int, batches: int, epochs: int, threads: int
-) -> float:
-    """What the work would take without compiling, roughly: a function of the work alone."""
-    pairs = zip(architecture.widths, architecture.widths[1:], strict=False)
-    products = 3 * rows * sum(before * after for before, after in pairs)
-    step = 5e-4 + members * (products / 2e10 + 4 * architecture.size / 2e9 + 4e-6) / threads
-    return epochs * batches * step
-
-
-def pays(estimate: float, architecture: Architecture, device: torch.device) -> bool:
-    """Whether to compile. Wide networks spend their time in products that it does not touch."""
-    small = max(architecture.widths) <= 64
-    return device.type == "cpu" and small and estimate >= START_UP and has_compiler()
 
 
 @functools.cache
@@ -49,7 +29,7 @@ def has_compiler() -> bool:
     found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     if found is None:
         warnings.warn(
-            "no C++ compiler was found: the training steps run uncompiled, about half as fast",
+            "no C++ compiler was found: the training steps run uncompiled",
             stacklevel=2,
         )
     return found is not None
@@ -65,7 +45,7 @@ class Nothing:
 def compiled(step: Step) -> Step:
     """The same step with its gradients computed by a compiled program.
 
-    The optimizer runs after it: it compiles its update rules itself (`compiled_rule`).
+    The optimizer runs after it, uncompiled: its rules were slower as programs.
     """
     program, first = _program(step), True
 
@@ -105,32 +85,8 @@ def _program(step: Step) -> Callable[..., Tensor]:
     return _compile(gradients)
 
 
-def compiled_rule(update: Callable[..., None]) -> Callable[..., None]:
-    """An update rule as one program for any number of members and parameters."""
-    program, first = _rule_program(update), True
-
-    def run(p: Tensor, g: Tensor, t: Tensor, **rows: Any) -> None:
-        nonlocal first
-        if len(p) < LEAST_MEMBERS:
-            update(p, g, t, **rows)
-            return
-        if first:
-            for value in (p, g, *rows.values()):
-                if isinstance(value, Tensor):
-                    torch._dynamo.mark_dynamic(value, 0)
-            first = False
-        program(p, g, t, **rows)
-
-    return run
-
-
-@functools.cache
-def _rule_program(update: Callable[..., None]) -> Callable[..., None]:
-    return _compile(update)
-
-
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    # One program for each architecture and each combination of a rule's terms.
+    # One program for each architecture.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     program: Callable[..., Any] = torch.compile(function, dynamic=False)
     return program

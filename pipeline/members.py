@@ -37,7 +37,7 @@ class Settings:
     """What the members of a stack have in common.
 
     device: auto, cpu, cuda or cuda:N.
-    compiled: whether torch.compile makes the steps; None: where the work is long enough for it.
+    compiled: whether torch.compile makes the steps, where there is a C++ compiler.
     """
 
     hidden: tuple[int, ...]
@@ -47,7 +47,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
-    compiled: bool | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

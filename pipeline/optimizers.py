@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.compiled import compiled_rule
 from pipeline.update_rules import RULES, TERMS
 
 
@@ -73,7 +72,6 @@ class StackedOptimizer:
         gradients: [K, P], read at each step.
         shapes: the shapes of one member's parameters in the order of P, which classes without a
             stacked rule see (Adafactor treats a matrix and a vector differently).
-        compiled: whether torch.compile makes a program of each stacked rule.
 
     Errors: ValueError for an argument that the class does not have.
     """
@@ -84,7 +82,6 @@ class StackedOptimizer:
         parameters: Tensor,
         gradients: Tensor,
         shapes: Sequence[tuple[int, ...]],
-        compiled: bool = False,
     ) -> None:
         self._groups: list[tuple[int, StackedGroup | SeparateGroup]] = []
         start = 0
@@ -95,7 +92,7 @@ class StackedOptimizer:
             if key[0]:
                 group = SeparateGroup(run, parameters[rows], gradients[rows], shapes)
             else:
-                group = StackedGroup(run, parameters[rows], gradients[rows], compiled)
+                group = StackedGroup(run, parameters[rows], gradients[rows])
             self._groups.append((len(run), group))
             start += len(run)
 
@@ -131,13 +128,12 @@ class StackedGroup:
         specs: Sequence[OptimizerSpec],
         parameters: Tensor,
         gradients: Tensor,
-        compiled: bool,
     ) -> None:
         rule = RULES[specs[0].name]
         hyper = _hyper([arguments_of(spec) for spec in specs], parameters.device)
         states = {name: start(parameters, hyper) for name, start in rule.states.items()}
         taken = inspect.signature(rule.update).parameters
-        self._update = compiled_rule(rule.update) if compiled else rule.update
+        self._update = rule.update
         self._flags = {n: v for n, v in hyper.items() if n in taken and isinstance(v, bool)}
         self._rows = {n: v for n, v in {**hyper, **states}.items() if n in taken}
         self._rows = {n: v for n, v in self._rows.items() if not isinstance(v, bool)}

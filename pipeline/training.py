@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_accuracy
 
 from pipeline.batches import Arrays, Batches, Part, Random, Rows
-from pipeline.compiled import compiled, pays, seconds
+from pipeline.compiled import compiled, has_compiler
 from pipeline.members import Fit, Floats, Member, Settings
 from pipeline.model import (
     StackedMLP,
@@ -54,12 +54,7 @@ def fit(
     architecture = arrays.architecture(settings)
     size = rows.batch_size(settings.batch_size)
     layout = plan(len(members), architecture, size, device)
-    is_compiled = settings.compiled
-    if is_compiled is None:
-        epochs = max(_likely_epochs(member) for member in members)
-        batches = rows.smallest // size
-        work = seconds(architecture, len(members), size, batches, epochs, layout.workers)
-        is_compiled = pays(work, architecture, device)
+    is_compiled = settings.compiled and device.type == "cpu" and has_compiler()
     stacks = [
         Stack(arrays, rows, [members[k] for k in part], settings, part, is_compiled)
         for part in np.array_split(_by_rule(members), layout.stacks)
@@ -175,7 +170,6 @@ class Stack:
             self.network.parameters,
             self.network.gradients,
             architecture.shapes,
-            is_compiled,
         )
         self.step = compiled(step) if is_compiled else step
 
@@ -215,11 +209,6 @@ class Stack:
         self._split = self._split.index_select(0, rows)
         self.network.keep(rows)
         self.optimizer.keep(index.tolist(), self.network.parameters, self.network.gradients)
-
-
-def _likely_epochs(member: Member) -> int:
-    """Of those that a member may run: patience mostly ends it before."""
-    return min(member.epochs, member.epochs if member.patience is None else 5 * member.patience)
 
 
 def _by_rule(members: Sequence[Member]) -> npt.NDArray[np.intp]:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import training
 from pipeline.batches import Random, Rows
-from pipeline.compiled import has_compiler, pays, seconds
+from pipeline.compiled import has_compiler
 from pipeline.model import Architecture, StackedMLP, initial_parameters
 from pipeline.threads import Layout, plan
 from pipeline.training import Arrays, Fit, Member, Settings, Stack, fit, train
@@ -402,4 +402,3 @@ def test_the_plan_follows_the_work() -> None:
         assert plan(1, wide, 1000, cpu) == Layout(1, 1, 2)
     finally:
         torch.set_num_threads(before)
-    assert not pays(seconds(small, 40, 60, 6, 60, 1), small, cpu)
