@@ -9,11 +9,12 @@ from pathlib import Path
 
 from pipeline import config as configuration
 from pipeline import interrupts
-from pipeline.errors import UserError
+from pipeline.errors import RunError, UserError
 
 DEFAULT_CONFIG = "configs/default.yaml"
 
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 
 def _read(arguments: argparse.Namespace) -> configuration.Config:
@@ -30,7 +31,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
     from pipeline.stages.run import run_all
 
-    run_all(config, arguments.command)
+    run_all(config, arguments.command, arguments.fresh)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -44,7 +45,7 @@ def _train(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
     from pipeline.stages.run import train_alone
 
-    train_alone(config, arguments.command)
+    train_alone(config, arguments.command, arguments.fresh)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -96,9 +97,15 @@ def _parser() -> argparse.ArgumentParser:
             )
         return added
 
-    command("run", _run, "all stages: prepare, train, evaluate", True)
+    run = command("run", _run, "all stages: prepare, train, evaluate", True)
     command("prepare", _prepare, "read the table, split it, write the parts", True)
-    command("train", _train, "search optimizer and learning rate", True)
+    train = command("train", _train, "search optimizer and learning rate", True)
+    for added in (run, train):
+        added.add_argument(
+            "--fresh",
+            action="store_true",
+            help="start a new search even where one can go on or is finished",
+        )
     command("evaluate", _evaluate, "score the best trial on the test rows and register it", True)
     scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
     scoring.add_argument(
@@ -115,16 +122,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
-    interrupts.terminate_like_interrupt()
+    interrupts.end_in_good_order()
     try:
         arguments.action(arguments)
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command starts the search again", file=sys.stderr)
-        return INTERRUPTED
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not interrupts.ended_by_signal(error):
+            raise
+        print(f"interrupted; to go on: {arguments.command}", file=sys.stderr)
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
     return 0
 
 

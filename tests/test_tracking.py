@@ -327,7 +327,7 @@ def test_status_when_left_by_an_error(
 
 def test_sigterm_closes_the_runs(store: Store, client: MlflowClient) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interrupts.terminate_like_interrupt()
+    interrupts.end_in_good_order()
     try:
         with pytest.raises(SystemExit) as error, store.run("pipeline", "p"):
             signal.raise_signal(signal.SIGTERM)
@@ -468,7 +468,7 @@ JOB = """
 import os, signal, sys
 from pipeline import interrupts
 from pipeline.tracking import Store
-interrupts.terminate_like_interrupt()
+interrupts.end_in_good_order()
 store = Store.open("water")
 assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys()
 with store.run("pipeline", "pipeline · water") as run, store.run("train", "t", parent=run) as train:

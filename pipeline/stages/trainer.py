@@ -66,7 +66,10 @@ class Trainer:
                 )
 
     def model(self, trial: Trial) -> Mapping[str, Any] | None:
-        """What the flavor saves of a completed trial: the mean of its members."""
+        """What the flavor saves of a completed trial: the mean of its members.
+
+        To be called by one thread, which uses what it got before it calls again.
+        """
         if trial.state != "COMPLETE":
             return None
         states = torch.stack([fit.weights for fit in trial.fits])

@@ -6,20 +6,25 @@ global that is set is the address of the store, so that `models:/` means the sto
 
 from pipeline.tracking.connection import connect
 from pipeline.tracking.history import LoggedTrial, curves_of, trials_of, with_history
+from pipeline.tracking.lease import Lease
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.registry import Version, downloaded, find_version, register, set_alias
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.store import Store
 from pipeline.tracking.trial_log import Logged, TrialLog
+from pipeline.tracking.writer import Writer
 
 __all__ = [
     "DataSet",
+    "Lease",
     "Logged",
     "LoggedTrial",
     "Run",
+    "Stage",
     "Store",
     "TrialLog",
     "Version",
+    "Writer",
     "connect",
     "curves_of",
     "downloaded",
