@@ -1,4 +1,4 @@
-"""The command line: `python -m pipeline run | prepare | train | evaluate | predict | schema`."""
+"""The command line: `python -m pipeline COMMAND`, from `run` to `schema`."""
 
 import argparse
 import shlex
@@ -63,6 +63,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     print(f"{rows} rows scored by {model}: {arguments.output}")
 
 
+def _status(_: argparse.Namespace) -> None:
+    from pipeline.stages.status import status
+
+    status()
+
+
 def _schema(_: argparse.Namespace) -> None:
     print(configuration.schema_text(), end="")
 
@@ -113,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     scoring.add_argument("--input", required=True, metavar="FILE", help="csv, tsv or parquet")
     scoring.add_argument("--output", required=True, metavar="FILE", help="csv or parquet")
+    command("status", _status, "list the searches of the tracking store", False)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
 

@@ -10,6 +10,7 @@ from pipeline.tracking.lease import Lease
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.registry import Version, downloaded, find_version, register, set_alias
 from pipeline.tracking.runs import Run, Stage
+from pipeline.tracking.searches import SearchRun, searches
 from pipeline.tracking.store import Store
 from pipeline.tracking.trial_log import Logged, TrialLog
 from pipeline.tracking.writer import Writer
@@ -20,6 +21,7 @@ __all__ = [
     "Logged",
     "LoggedTrial",
     "Run",
+    "SearchRun",
     "Stage",
     "Store",
     "TrialLog",
@@ -30,6 +32,7 @@ __all__ = [
     "downloaded",
     "find_version",
     "register",
+    "searches",
     "set_alias",
     "trials_of",
     "with_history",

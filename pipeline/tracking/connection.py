@@ -22,10 +22,7 @@ def connect() -> MlflowClient:
 
     A database is created under a lock between processes: MLflow's own creation of tables races.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        mlflow.set_tracking_uri(None)
-        uri = mlflow.get_tracking_uri()
+    uri = store_uri()
     try:
         with _initialisation_lock(uri):
             client = MlflowClient(uri)
@@ -34,6 +31,15 @@ def connect() -> MlflowClient:
     # Fixed for the process, so that `models:/` means this store even after a change of folder.
     mlflow.set_tracking_uri(uri)
     return client
+
+
+def store_uri() -> str:
+    """MLFLOW_TRACKING_URI, or MLflow's default; nothing is created."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        mlflow.set_tracking_uri(None)
+        uri = mlflow.get_tracking_uri()
+    return str(uri)
 
 
 @contextmanager

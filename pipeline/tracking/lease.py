@@ -9,6 +9,7 @@ two processes at least one has written its tag before the other looks, so never 
 import logging
 import threading
 import uuid
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -59,6 +60,17 @@ def claims(client: MlflowClient, experiment_id: str) -> list[Claim]:
             beat, _, identity = rest.partition(" ")
             found.append(Claim(key, state == "held", int(beat), identity))
     return found
+
+
+def silent_identities(found: Iterable[Claim]) -> set[str]:
+    """The processes that have claims, none of which was renewed in time."""
+    found = list(found)
+    return {c.identity for c in found if c.gone} - {c.identity for c in found if not c.gone}
+
+
+def is_left(identity: str, silent: Collection[str]) -> bool:
+    """Whether the runs of a process are nobody's any more; False when in doubt."""
+    return owner.is_gone(identity) or (identity in silent and not owner.is_local(identity))
 
 
 def drop(client: MlflowClient, experiment_id: str, claim: Claim) -> None:

@@ -253,13 +253,12 @@ class Store:
         if self.launcher:
             experiments.add(self.launcher.experiment_id)
         leases = {e: lease.claims(self.client, e) for e in sorted(experiments)}
-        silent = {c.identity for found in leases.values() for c in found if c.gone}
-        silent -= {c.identity for found in leases.values() for c in found if not c.gone}
+        silent = lease.silent_identities(c for found in leases.values() for c in found)
         # Deciding first and closing afterwards keeps the pages of the search from shifting.
         abandoned = [
             run
             for run in self.search("attributes.status = 'RUNNING'", experiments=sorted(experiments))
-            if self._is_left(run.data.tags.get("pipeline.process", ""), silent)
+            if lease.is_left(run.data.tags.get("pipeline.process", ""), silent)
         ]
         for found in abandoned:
             stage = found.data.tags.get("pipeline.stage", "pipeline")
@@ -275,10 +274,6 @@ class Store:
             for claim in found_claims:
                 if claim.gone:
                     lease.drop(self.client, experiment_id, claim)
-
-    @staticmethod
-    def _is_left(identity: str, silent: Collection[str]) -> bool:
-        return owner.is_gone(identity) or (identity in silent and not owner.is_local(identity))
 
     def _fail_models(self, run: Run) -> None:
         """No model of the run stays one that is still being written."""
