@@ -124,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _is_from_outside(error: Exception) -> bool:
+    """Whether the disk, the network or the tracking store failed, and not this program."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or library in ("mlflow", "sqlalchemy", "requests")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 wrong input, 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -138,6 +148,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not _is_from_outside(error):
+            raise
+        print(f"error: {_first_line(error)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit) as error:
         if not interrupts.ended_by_signal(error):

@@ -1,11 +1,15 @@
 """Searches that are killed, ended by signals, extended, started twice or all at once."""
 
+import contextlib
 import os
 import random
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +49,16 @@ class Place:
     def client(self) -> MlflowClient:
         return MlflowClient(self.uri)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.uri, "OMP_NUM_THREADS": "1"}
+        return {**os.environ, **own}
+
     def start(self, *arguments: str, command: str = "run") -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline", command, *self._config(command), *arguments],
             cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "MLFLOW_TRACKING_URI": self.uri,
-                "OMP_NUM_THREADS": "1",
-            },
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -256,6 +260,101 @@ def test_two_starts_of_one_search(place: Place, unbroken: Place) -> None:
     message = next(errors for errors, code in ends if code == 1)
     assert message.startswith("error: the same search is running already, in process ")
     assert_whole(place, unbroken)
+
+
+@contextlib.contextmanager
+def server(folder: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
+    """A real MLflow server on the folder's database, answering."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        + ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+        + ["--artifacts-destination", str(folder / "artifacts")],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            time.sleep(0.2)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize("killed_too", [False, True])
+def test_a_server_that_goes_away_and_comes_back(
+    place: Place, unbroken: Place, killed_too: bool
+) -> None:
+    """The search goes on meanwhile; what could not be written is, by it or by the next start."""
+    port = free_port()
+    remote = Place(place.folder, f"http://127.0.0.1:{port}")
+    with server(place.folder, port):
+        process = remote.start()
+        place.wait_for(lambda: len(place.trials()) >= 2, process)
+    journal = place.folder / "unwritten"
+    until = time.monotonic() + 120
+    while not list(journal.glob("*/*.trial")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert process.poll() is None
+    if killed_too:
+        process.kill()
+        process.communicate()
+    with server(place.folder, port):
+        if killed_too:
+            process = remote.start()
+        output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    if killed_too:
+        assert "missed earlier are written now" in output
+    else:
+        assert "the tracking store is away" in errors
+        assert "the tracking store is back" in errors
+    assert_whole(place, unbroken)
+    assert not journal.exists()
+
+
+def test_a_disk_that_is_full(place: Place, unbroken: Place) -> None:
+    """A limit on the size of a file stands for it: the database cannot grow."""
+    limit = (place.folder / "mlflow.db").stat().st_size // 1024 + 150
+    command = shlex.join([sys.executable, "-m", "pipeline", "run", "--config", "cells.yaml"])
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f {limit}; exec {command}"],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert place.versions() == []
+    status, _, errors = place.run()
+    assert status == 0, errors
+    assert_whole(place, unbroken)
+
+
+def test_a_store_that_cannot_be_reached(tmp_path: Path) -> None:
+    (tmp_path / "cells.yaml").write_text(SETTINGS)
+    status, _, errors = Place(tmp_path, f"http://127.0.0.1:{free_port()}").run()
+    assert status == 1
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
 
 
 def test_four_pipelines_on_one_new_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pipeline.evaluation import best_per_optimizer, best_trial
 from pipeline.report import Report, verdict
 from pipeline.search import Search, Told
 from pipeline.stages.job import Job
+from pipeline.stages.journal import Journal
 from pipeline.stages.trainer import Trainer
 from pipeline.tracking import (
     Lease,
@@ -68,15 +69,19 @@ def read_trials(job: Job, train_run_id: str) -> list[LoggedTrial]:
 def _search(job: Job, run: Run, lease: Lease) -> None:
     """Ask, train, log and tell until the budget is spent."""
     config = job.config
+    trainer = Trainer(config, job.parts)
+    log = TrialLog(job.store, run, config.search.trials, flavor, job.data_set("train"))
+    journal = Journal(config, run.run_id)
+    if journal.numbers:
+        with Writer(log, trainer.model, journal):
+            job.console.say("Trials that the tracking store missed earlier are written now.")
     done = trials_of(job.store, run.run_id)
     search = Search(config, [_told(job, trial) for trial in done])
     total, objective = len(done) + search.remaining, config.search.objective
     if search.remaining:
-        trainer = Trainer(config, job.parts)
-        log = TrialLog(job.store, run, config.search.trials, flavor, job.data_set("train"))
         with (
             job.console.search(total, objective, done) as progress,
-            Writer(log, trainer.model) as writer,
+            Writer(log, trainer.model, journal, job.console.warn) as writer,
         ):
             while asked := {proposal.number for proposal in search.ask()}:
                 # A batch that was cut short is trained whole: results depend on the stack's size.

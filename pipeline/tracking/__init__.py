@@ -8,6 +8,7 @@ from pipeline.tracking.connection import connect
 from pipeline.tracking.history import LoggedTrial, curves_of, trials_of, with_history
 from pipeline.tracking.lease import Lease
 from pipeline.tracking.lineage import DataSet
+from pipeline.tracking.param_text import decode_param, encode_param
 from pipeline.tracking.registry import Version, downloaded, find_version, register, set_alias
 from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.searches import SearchRun, searches
@@ -29,7 +30,9 @@ __all__ = [
     "Writer",
     "connect",
     "curves_of",
+    "decode_param",
     "downloaded",
+    "encode_param",
     "find_version",
     "register",
     "searches",

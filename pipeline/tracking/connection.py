@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.tracking.outage import be_patient
 from pipeline.tracking.runs import first_line
 
 _INITIALISATION_SECONDS = 300.0
@@ -23,6 +24,7 @@ def connect() -> MlflowClient:
     A database is created under a lock between processes: MLflow's own creation of tables races.
     """
     uri = store_uri()
+    be_patient()
     try:
         with _initialisation_lock(uri):
             client = MlflowClient(uri)

@@ -12,7 +12,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline import interrupts
 from pipeline.errors import UserError
-from pipeline.tracking import lease, owner
+from pipeline.tracking import lease, outage, owner
 from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.launcher import Launcher, take_run_id
 from pipeline.tracking.lease import Lease
@@ -108,6 +108,8 @@ class Store:
             yield run
         except BaseException as error:
             status, reason = outcome(error)
+            if interrupts.ended_by_signal(error):
+                outage.hurry()
             if launcher and status == "KILLED":
                 status = "FAILED"  # the only other status that the launcher will set
             try:
@@ -166,6 +168,14 @@ class Store:
         parent_id = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
         found = self.client.get_run(parent_id) if parent_id else None
         return found if found is not None and found.info.lifecycle_stage == "active" else None
+
+    def trials_under(self, train_run_id: str) -> Iterator[Any]:
+        """All runs of trials (mlflow.entities.Run) of a train run, the first first."""
+        return self.search(
+            f"tags.`mlflow.parentRunId` = '{train_run_id}'",
+            "tags.`pipeline.stage` = 'trial'",
+            order=["attributes.start_time ASC"],
+        )
 
     @contextmanager
     def lease(self, fingerprint: str) -> Iterator[Lease]:
@@ -267,7 +277,7 @@ class Store:
             run.tags({"pipeline.abandoned": "true"})
             if stage == "trial":
                 run.tags({"trial.state": "FAIL", "trial.reason": reason})
-                self._fail_models(run)
+                self.fail_models(run)
             run.close("FAILED" if stage == "trial" else "KILLED", reason)
             _log.info("closed run %s: %s", run.run_id, reason)
         for experiment_id, found_claims in leases.items():
@@ -275,7 +285,7 @@ class Store:
                 if claim.gone:
                     lease.drop(self.client, experiment_id, claim)
 
-    def _fail_models(self, run: Run) -> None:
+    def fail_models(self, run: Run) -> None:
         """No model of the run stays one that is still being written."""
         for model in self.client.search_logged_models(
             [run.experiment_id], f"source_run_id = '{run.run_id}'"
