@@ -4,10 +4,12 @@ import contextlib
 import os
 import random
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -51,7 +53,8 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.uri, "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        own = {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": self.uri, "OMP_NUM_THREADS": "1"}
         return {**os.environ, **own}
 
     def start(self, *arguments: str, command: str = "run") -> "subprocess.Popen[str]":
@@ -266,10 +269,14 @@ def test_two_starts_of_one_search(place: Place, unbroken: Place) -> None:
 def server(folder: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
     """A real MLflow server on the folder's database, answering."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        + ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-        + ["--artifacts-destination", str(folder / "artifacts")],
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+            *("--artifacts-destination", str(folder / "artifacts")),
+        ],
         cwd=folder,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -361,6 +368,37 @@ def test_four_pipelines_on_one_new_file(tmp_path: Path) -> None:
     (tmp_path / "cells.yaml").write_text(SETTINGS)
     place = Place(tmp_path, f"sqlite:///{tmp_path}/new/mlflow.db")
     four_at_once(place)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """The URI of a new database of a real server, where there is one to start."""
+    pytest.importorskip("psycopg2")
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("PostgreSQL is not installed")
+    # PostgreSQL refuses to run as root, and nobody else gets into pytest's folders.
+    user = {"user": "nobody"} if os.getuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if user:
+        shutil.chown(folder, "nobody")
+    port = free_port()
+    start = ["-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "-l", f"{folder}/log"]
+
+    def call(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
+
+    call("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "mlflow")
+    call("pg_ctl", "-D", f"{folder}/data", "-w", *start, "start")
+    try:
+        yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def test_four_pipelines_on_one_new_postgres(tmp_path: Path, postgres: str) -> None:
+    (tmp_path / "cells.yaml").write_text(SETTINGS)
+    four_at_once(Place(tmp_path, postgres))
 
 
 def four_at_once(place: Place) -> None:

@@ -73,8 +73,9 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
     log = TrialLog(job.store, run, config.search.trials, flavor, job.data_set("train"))
     journal = Journal(config, run.run_id)
     if journal.numbers:
+        job.console.say("Trials that the tracking store missed earlier are written now.")
         with Writer(log, trainer.model, journal):
-            job.console.say("Trials that the tracking store missed earlier are written now.")
+            pass
     done = trials_of(job.store, run.run_id)
     search = Search(config, [_told(job, trial) for trial in done])
     total, objective = len(done) + search.remaining, config.search.objective
@@ -88,6 +89,7 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
                 for trial in trainer.train(search.batch, search):
                     lease.check()
                     if trial.number in asked:
+                        trainer.export(trial)
                         writer.put(trial)
                         search.tell(trial.number, trial.state, *_objective(config, trial))
                         progress.update([trial])

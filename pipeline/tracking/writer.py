@@ -66,6 +66,8 @@ class Writer(Generic[T]):
         self._hurry = threading.Event()
         self._away_since: float | None = None
         self._pause = FIRST_PAUSE
+        # Which trials the store has, as of the last time it came back; to be asked where None.
+        self._whole: set[int] | None = None
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
 
     def __enter__(self) -> "Writer[T]":
@@ -140,7 +142,7 @@ class Writer(Generic[T]):
     def _write_waiting(self) -> None:
         """What is in the journal, as far as the store takes it."""
         for trial in self._journal:
-            if not self._write(trial, again=True):
+            if self._hurry.is_set() or not self._write(trial, again=True):
                 return
             self._journal.remove(trial.number)
         if self._away_since is not None:
@@ -168,13 +170,16 @@ class Writer(Generic[T]):
     def _write(self, trial: T, again: bool = False) -> bool:
         """Whether the store took the trial; `again` when it may have done so before."""
         try:
-            if again and trial.number in self._log.tidy():
+            if again and self._whole is None:
+                self._whole = self._log.tidy()
+            if again and trial.number in (self._whole or ()):
                 return True
             self._log.log_trial(trial, self._model(trial))
             return True
         except Exception as error:
             if not is_outage(error, self._log.store.uri):
                 raise _named(error, trial.number) from error
+            self._whole = None
             if self._away_since is None:
                 self._away_since = time.monotonic()
                 self._say(
