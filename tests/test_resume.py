@@ -336,7 +336,7 @@ def test_a_server_that_goes_away_and_comes_back(
 
 def test_a_disk_that_is_full(place: Place, unbroken: Place) -> None:
     """A limit on the size of a file stands for it: the database cannot grow."""
-    limit = (place.folder / "mlflow.db").stat().st_size // 1024 + 150
+    limit = (place.folder / "mlflow.db").stat().st_size // 1024 + 60
     command = shlex.join([sys.executable, "-m", "pipeline", "run", "--config", "cells.yaml"])
     done = subprocess.run(
         ["bash", "-c", f"ulimit -f {limit}; exec {command}"],
@@ -351,6 +351,34 @@ def test_a_disk_that_is_full(place: Place, unbroken: Place) -> None:
     assert line.startswith("error: ")
     assert "Traceback" not in done.stderr
     assert place.versions() == []
+    status, _, errors = place.run()
+    assert status == 0, errors
+    assert_whole(place, unbroken)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 20 MB, where we may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_file_system_that_fills_up(small_disk: Path, database: Path, unbroken: Place) -> None:
+    place = make_place(small_disk, database)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 800_000))
+    status, _, errors = place.run()
+    assert status == 1, errors
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    filler.unlink()
     status, _, errors = place.run()
     assert status == 0, errors
     assert_whole(place, unbroken)
@@ -390,7 +418,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
     call("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "mlflow")
     call("pg_ctl", "-D", f"{folder}/data", "-w", *start, "start")
     try:
-        yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
     finally:
         call("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
         shutil.rmtree(folder)
