@@ -1,4 +1,4 @@
-"""The command line: `python -m pipeline run | prepare | train | evaluate | predict | schema`."""
+"""The command line: `python -m pipeline COMMAND`, from `run` to `schema`."""
 
 import argparse
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import interrupts
-from pipeline.errors import UserError
+from pipeline.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "configs/default.yaml"
 
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 
 # What a command needs is imported where it is needed: `--help` answers at once, a wrong
@@ -36,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
     from pipeline.stages.run import run_all
 
-    run_all(config, arguments.command)
+    run_all(config, arguments.command, arguments.fresh)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -50,7 +51,7 @@ def _train(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
     from pipeline.stages.run import train_alone
 
-    train_alone(config, arguments.command)
+    train_alone(config, arguments.command, arguments.fresh)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -66,6 +67,12 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     rows = predict(model, arguments.input, Path(arguments.output))
     print(f"{rows} rows scored by {model}: {arguments.output}")
+
+
+def _status(_: argparse.Namespace) -> None:
+    from pipeline.stages.status import status
+
+    status()
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -104,9 +111,15 @@ def _parser() -> argparse.ArgumentParser:
             )
         return added
 
-    command("run", _run, "all stages: prepare, train, evaluate", True)
+    run = command("run", _run, "all stages: prepare, train, evaluate", True)
     command("prepare", _prepare, "read the table, split it, write the parts", True)
-    command("train", _train, "search optimizer and learning rate", True)
+    train = command("train", _train, "search optimizer and learning rate", True)
+    for added in (run, train):
+        added.add_argument(
+            "--fresh",
+            action="store_true",
+            help="start a new search even where one can go on or is finished",
+        )
     command("evaluate", _evaluate, "score the best trial on the test rows and register it", True)
     scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
     scoring.add_argument(
@@ -114,8 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     scoring.add_argument("--input", required=True, metavar="FILE", help="csv, tsv or parquet")
     scoring.add_argument("--output", required=True, metavar="FILE", help="csv or parquet")
+    command("status", _status, "list the searches of the tracking store", False)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
+
+
+def _is_from_outside(error: Exception) -> bool:
+    """Whether the disk, the network or the tracking store failed, and not this program."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or library in ("mlflow", "sqlalchemy", "requests")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,16 +147,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
-    interrupts.terminate_like_interrupt()
+    interrupts.end_in_good_order()
     try:
         arguments.action(arguments)
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command starts the search again", file=sys.stderr)
-        return INTERRUPTED
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not _is_from_outside(error):
+            raise
+        print(f"error: {_first_line(error)}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not interrupts.ended_by_signal(error):
+            raise
+        print(f"interrupted; to go on: {arguments.command}", file=sys.stderr)
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
     return 0
 
 

@@ -147,6 +147,11 @@ class Console:
             (f"Median {name}", middle),
             ("Best lr", [formats.number(item.lr) for item in summaries]),
         ]
+        heads = [head for head, _ in columns]
+        self.table(heads, list(zip(*[cells for _, cells in columns], strict=True)))
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+        """A table whose first `left` columns stand to the left, the others to the right."""
         plain = not _can_write("─", self._output)
         table = Table(
             box=box.ASCII2 if plain else box.SIMPLE_HEAD,
@@ -154,9 +159,9 @@ class Console:
             pad_edge=False,
             collapse_padding=True,
         )
-        for place, (head, _) in enumerate(columns):
-            table.add_column(head, justify="right" if place else "left", no_wrap=True)
-        for row in zip(*[cells for _, cells in columns], strict=True):
+        for place, head in enumerate(heads):
+            table.add_column(head, justify="right" if place >= left else "left", no_wrap=True)
+        for row in rows:
             table.add_row(*[self._cell(cell) for cell in row])
         with self._reader_may_go(self._output):
             self._rich.print(table)

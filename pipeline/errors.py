@@ -17,6 +17,10 @@ class UserError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class RunError(Exception):
+    """Nothing is wrong with the input, but this can't be done now. Exit status 1, in one line."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is closest to `name`, or None when none is close."""
     by_lower = {candidate.lower(): candidate for candidate in known}

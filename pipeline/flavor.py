@@ -217,10 +217,15 @@ def signature(schema: Mapping[str, Any]) -> Any:
 
 def default_requirements() -> list[str]:
     """What a model needs to load, at the versions installed here (without a build's +local)."""
-    return [
+    return list(_default_requirements())
+
+
+@functools.cache
+def _default_requirements() -> tuple[str, ...]:
+    return tuple(
         f"{name}=={version(name).partition('+')[0]}"
         for name in ("mlflow", "numpy", "pandas", "torch")
-    ]
+    )
 
 
 def loader_module(source: bytes) -> str:

@@ -1,5 +1,6 @@
 """Signals: SIGTERM ends the program like Ctrl-C does, and closing a run is never cut short."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,16 +10,40 @@ from types import FrameType
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+_ending = threading.Event()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the program in good order, a second SIGINT at once.
+
+    A second SIGTERM changes nothing: `mlflow run` sends one when Ctrl-C has reached us already.
+    """
+    if _ending.is_set():
+        if number == signal.SIGINT:
+            _stop_at_once()
+        return
+    _ending.set()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
 
 
-def terminate_like_interrupt() -> None:
-    """Let SIGTERM raise SystemExit(143), so that open runs are closed on the way out.
+def _stop_at_once() -> None:
+    """Without closing anything: the next start closes what is left open."""
+    os.write(2, b"\nstopped at once; the next start closes the open runs\n")
+    os._exit(128 + signal.SIGINT)
+
+
+def end_in_good_order() -> None:
+    """Let SIGINT and SIGTERM close open runs on the way out (KeyboardInterrupt, SystemExit(143)).
 
     Call once, early, in the main thread. `mlflow run` sends SIGTERM when it is interrupted.
     """
-    signal.signal(signal.SIGTERM, _exit)
+    _ending.clear()
+    for number in _ENDING:
+        # Started with SIGINT ignored (`nohup`, `&` in a script), the program goes on ignoring it.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
 
 
 def ended_by_signal(error: BaseException) -> bool:
@@ -26,6 +51,19 @@ def ended_by_signal(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt):
         return True
     return isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
+
+
+class _Hold:
+    """Keeps signals for later; `ends`: a second SIGINT stops at once all the same."""
+
+    def __init__(self, ends: bool) -> None:
+        self.ends = ends
+        self.received: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.ends and _ending.is_set() and number == signal.SIGINT:
+            _stop_at_once()
+        self.received.append(number)
 
 
 @contextmanager
@@ -37,16 +75,14 @@ def deferred() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in _ENDING
-    }
+    before = signal.getsignal(signal.SIGINT)
+    hold = _Hold(before is _end or (isinstance(before, _Hold) and before.ends))
+    handlers = {number: signal.signal(number, hold) for number in _ENDING}
     try:
         yield
     finally:
         for number, handler in handlers.items():
             # None stands for a handler that was not installed from Python: it can't be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    if received:
-        signal.raise_signal(received[-1])
+    if hold.received:
+        signal.raise_signal(hold.received[-1])

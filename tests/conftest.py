@@ -1,6 +1,9 @@
 """What holds for every test."""
 
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 # pytest-xdist runs a process for each core: one thread each, or they get into each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,3 +16,24 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test inherits a run or an experiment: `mlflow.set_experiment` leaves one behind."""
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with MLflow's tables and nothing in them: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def new_store(empty_store: Path) -> Callable[[Path], str]:
+    """Puts a store of its own into a folder and gives its URI."""
+
+    def copy(folder: Path) -> str:
+        shutil.copy(empty_store, folder / "mlflow.db")
+        return f"sqlite:///{folder}/mlflow.db"
+
+    return copy

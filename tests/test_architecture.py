@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "interrupts", "formats"},
     {"config"},
     {"values", "tables", "schema", "features", "folds", "data", "model", "members"},
-    {"update_rules", "optimizers", "batches", "inference", "fingerprint"},
+    {"update_rules", "optimizers", "batches", "inference", "fingerprint", "compiled", "threads"},
     {"record", "training", "evaluation"},
     {"trials", "space", "pruning", "search", "flavor", "tracking"},
     {"report", "console"},

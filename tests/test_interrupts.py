@@ -18,7 +18,7 @@ def handlers() -> Iterator[None]:
 
 
 def test_sigterm_exits_like_a_shell_reports_it() -> None:
-    interrupts.terminate_like_interrupt()
+    interrupts.end_in_good_order()
     with pytest.raises(SystemExit) as error:
         signal.raise_signal(signal.SIGTERM)
     assert error.value.code == 143

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,9 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("finished")
+    shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -227,10 +228,13 @@ def _outcome(run: Run) -> tuple[object, ...]:
 
 
 def test_each_stage_works_alone_and_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    new_store: Callable[[Path], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     Path("cells.yaml").write_text(SETTINGS)
     arguments = ["--config", "cells.yaml", "--set", "search.trials=2"]
 
@@ -277,10 +281,13 @@ def test_wrong_input_leaves_no_run_behind(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    new_store: Callable[[Path], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     Path("cells.yaml").write_text(SETTINGS)
     assert (
         command_line.main(["run", "--config", "cells.yaml", "--set", "training.device=cuda"]) == 2
@@ -290,10 +297,13 @@ def test_a_device_that_is_not_there_is_refused(
 
 
 def test_nothing_completed_is_said_and_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    new_store: Callable[[Path], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     Path("cells.yaml").write_text(SETTINGS)
     only = "optimizers=[{name: SGD, lr: 1.0e+30}]"
     assert command_line.main(["run", "--config", "cells.yaml", "--set", only]) == 2
@@ -306,14 +316,16 @@ def test_nothing_completed_is_said_and_fails(
 
 
 @pytest.mark.parametrize("experiment", [None, "chosen"])
-def test_mlflow_run(tmp_path: Path, experiment: str | None) -> None:
+def test_mlflow_run(
+    tmp_path: Path, experiment: str | None, new_store: Callable[[Path], str]
+) -> None:
     """With MLflow's launcher: its run is the pipeline's, or ends as it does and links to it."""
     for name in ("pipeline", "MLproject", "conda.yaml", "requirements.txt"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, tmp_path / name)
     (tmp_path / "cells.yaml").write_text(SETTINGS)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = new_store(tmp_path)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "run", ".", "--env-manager", "local"]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,12 +28,13 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from pipeline import interrupts
-from pipeline.errors import UserError
+from pipeline.errors import RunError, UserError
 from pipeline.tracking import (
     DataSet,
     Run,
     Store,
     TrialLog,
+    Writer,
     curves_of,
     find_version,
     owner,
@@ -327,7 +329,7 @@ def test_status_when_left_by_an_error(
 
 def test_sigterm_closes_the_runs(store: Store, client: MlflowClient) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interrupts.terminate_like_interrupt()
+    interrupts.end_in_good_order()
     try:
         with pytest.raises(SystemExit) as error, store.run("pipeline", "p"):
             signal.raise_signal(signal.SIGTERM)
@@ -468,7 +470,7 @@ JOB = """
 import os, signal, sys
 from pipeline import interrupts
 from pipeline.tracking import Store
-interrupts.terminate_like_interrupt()
+interrupts.end_in_good_order()
 store = Store.open("water")
 assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys()
 with store.run("pipeline", "pipeline · water") as run, store.run("train", "t", parent=run) as train:
@@ -759,7 +761,87 @@ def test_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
+# The writer
+
+
+class Memory(dict[int, Any]):
+    """A journal that forgets."""
+
+    def add(self, trial: Any) -> None:
+        self[trial.number] = trial
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self.values()))
+
+    def remove(self, number: int) -> None:
+        del self[number]
+
+
+def test_the_writer_has_written_all_at_its_end(log: TrialLog) -> None:
+    threads = set()
+
+    def model(trial: Trial) -> dict[str, str] | None:
+        threads.add(threading.current_thread())
+        return {"text": ""} if trial.number == 1 else None
+
+    with Writer(log, model, Memory(), capacity=2) as writer:
+        for number in range(5):
+            writer.put(Trial(number=number, state="COMPLETE" if number == 1 else "PRUNED"))
+    assert [trial.number for trial in trials_of(log.store, log.train.run_id)] == list(range(5))
+    assert threading.current_thread() not in threads
+    assert len(threads) == 1
+
+
+def test_what_waits_is_written_first_and_once(log: TrialLog) -> None:
+    log.log_trial(Trial(number=0, state="PRUNED"), None)
+    half = log.store.create("trial", "#01", {"mlflow.parentRunId": log.train.run_id})
+    memory = Memory({n: Trial(number=n, state="PRUNED") for n in (0, 1)})
+    with Writer(log, lambda _: None, memory) as writer:
+        writer.put(Trial(number=2, state="PRUNED"))
+    assert not memory
+    assert [trial.number for trial in trials_of(log.store, log.train.run_id)] == [0, 1, 2]
+    assert len(list(log.store.trials_under(log.train.run_id))) == 4
+    assert log.store.client.get_run(half.run_id).info.status == "FAILED"
+
+
+def test_the_writers_error_names_the_trial(log: TrialLog) -> None:
+    def write() -> None:
+        with Writer(log, lambda _: {"wrong": ""}, Memory()) as writer:
+            writer.put(Trial(number=7))
+            while True:
+                writer.put(Trial(number=8))
+
+    with pytest.raises(TypeError) as error:
+        write()
+    assert error.value.__notes__ == ["while trial 7 was written to MLflow"]
+
+
+def test_a_full_disk_is_one_line(log: TrialLog) -> None:
+    def full(_: Trial) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(RunError, match=r"trial 7 could not be written to MLflow: .*No space left"),
+        Writer(log, full, Memory()) as writer,
+    ):
+        writer.put(Trial(number=7))
+
+
 # The registry
+
+
+def test_registered_once(log: TrialLog, store: Store, client: MlflowClient, name: str) -> None:
+    """Started again after it was killed on the way, it describes and aliases what there is."""
+    one, other = (log.log_trial(Trial(number=i), {"text": ""}).model_id or "" for i in range(2))
+    first = register(store, one, name, description="cut short", alias=None, once=True)
+    again = register(store, one, name, description="whole", tags={"a": 1}, once=True)
+    assert again.version == first.version == 1
+    assert client.get_model_version(name, "1").description == "whole"
+    assert client.get_model_version(name, "1").tags == {"a": "1"}
+    found = find_version(store, name)
+    assert found
+    assert found.version == 1
+    assert register(store, other, name, description="", once=True).version == 2
 
 
 def test_register(log: TrialLog, store: Store, client: MlflowClient, name: str) -> None:

@@ -30,13 +30,19 @@ class Evaluated:
 def evaluate(job: Job, parent: Run, trials: list[LoggedTrial]) -> Evaluated:
     """Score the best trial's model on the test rows and register it, as a child of the pipeline's.
 
+    An evaluation that was cut short is taken up again in its run.
+
     Raises UserError when no trial completed.
     """
     best = best_trial(trials, job.config.search.objective)
     if best is None or best.model_id is None:
         raise UserError("evaluate needs a trial that completed; the search has none")
     name = f"evaluate · {best.name}"
-    with job.store.run("evaluate", name, parent=parent, fingerprint=job.fingerprint) as run:
+    found = job.store.child(parent, "evaluate")
+    resume = found.info.run_id if found is not None and found.info.status != "FINISHED" else None
+    with job.store.run(
+        "evaluate", name, parent=parent, fingerprint=job.fingerprint, resume=resume
+    ) as run:
         test = job.data_set("test")
         run.inputs((test, "testing"))
         found = _score(job, best.model_id)
@@ -45,8 +51,25 @@ def evaluate(job: Job, parent: Run, trials: list[LoggedTrial]) -> Evaluated:
         for file, figure in plots.evaluation_figures(found, job.parts.schema.labels).items():
             run.figure(figure, f"plots/{file}.png")
         version = _register(job, best, found)
-        run.tags({"model.version": str(version.version), "model.uri": version.uri})
+        run.tags(
+            {
+                "model.version": str(version.version),
+                "model.uri": version.uri,
+                "best.run_id": best.run_id,
+            }
+        )
     return Evaluated(best, found, metrics, version)
+
+
+def is_evaluated(job: Job, parent: Run, trials: list[LoggedTrial]) -> bool:
+    """Whether the best trial is the one that was scored and registered under this name."""
+    best = best_trial(trials, job.config.search.objective)
+    found = job.store.child(parent, "evaluate")
+    if best is None or found is None or found.info.status != "FINISHED":
+        return False
+    tags = found.data.tags
+    uri = f"models:/{job.config.registry.name}/{tags.get('model.version')}"
+    return (tags.get("best.run_id"), tags.get("model.uri")) == (best.run_id, uri)
 
 
 def _score(job: Job, model_id: str) -> Evaluation:
@@ -94,4 +117,5 @@ def _register(job: Job, best: LoggedTrial, found: Evaluation) -> Version:
         model_description=descriptions.markdown(
             f"Predicts {job.config.data.target} from rows like those of {job.config.data.source}."
         ),
+        once=True,
     )

@@ -7,25 +7,56 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.evaluation import best_per_optimizer, best_trial, completed
 from pipeline.report import Report, descriptions, verdict
-from pipeline.search import Search
+from pipeline.search import Search, Told
 from pipeline.stages.job import Job
+from pipeline.stages.journal import Journal
 from pipeline.stages.trainer import Trainer
-from pipeline.tracking import LoggedTrial, Run, TrialLog, trials_of, with_history
+from pipeline.tracking import (
+    Lease,
+    LoggedTrial,
+    Run,
+    TrialLog,
+    Writer,
+    curves_of,
+    trials_of,
+    with_history,
+)
 from pipeline.trials import Trial
 
 
-def train(job: Job, parent: Run) -> list[LoggedTrial]:
+def train(job: Job, parent: Run, lease: Lease) -> list[LoggedTrial]:
     """Search as a child of the pipeline's run; the trials as the store has them.
+
+    A search that is there goes on; one that has its whole budget is read and nothing else.
 
     Raises UserError when no trial completed.
     """
+    found = job.store.child(parent, "train")
+    if found is not None and found.info.status == "FINISHED":
+        trials = finished_trials(job, found.info.run_id)
+        if trials is not None:
+            return trials
     name = f"train · {job.config.search.trials} trials"
-    with job.store.run("train", name, parent=parent, fingerprint=job.fingerprint) as run:
+    tags = {"search.trials": str(job.config.search.trials), "data.table": job.table}
+    with job.store.run(
+        "train",
+        name,
+        parent=parent,
+        fingerprint=job.fingerprint,
+        tags=tags,
+        resume=found.info.run_id if found is not None else None,
+    ) as run:
         run.inputs((job.data_set("train"), "training"))
-        _search(job, run)
+        _search(job, run, lease)
         trials = read_trials(job, run.run_id)
         _conclude(job, run, trials)
     return trials
+
+
+def finished_trials(job: Job, train_run_id: str) -> list[LoggedTrial] | None:
+    """The trials of a search that has its whole budget; None when some are missing."""
+    history = [_told(job, trial) for trial in trials_of(job.store, train_run_id)]
+    return None if Search(job.config, history).remaining else read_trials(job, train_run_id)
 
 
 def read_trials(job: Job, train_run_id: str) -> list[LoggedTrial]:
@@ -35,20 +66,46 @@ def read_trials(job: Job, train_run_id: str) -> list[LoggedTrial]:
     return [with_history(job.store, t) if t.number in shown else t for t in trials]
 
 
-def _search(job: Job, run: Run) -> None:
+def _search(job: Job, run: Run, lease: Lease) -> None:
     """Ask, train, log and tell until the budget is spent."""
     config = job.config
     trainer = Trainer(config, job.parts)
-    search = Search(config)
     log = TrialLog(job.store, run, config.search.trials, flavor, job.data_set("train"))
-    with job.console.search(search.remaining, config.search.objective) as progress:
-        while batch := search.ask():
-            for trial in trainer.train(batch, search):
-                log.log_trial(trial, trainer.model(trial))
-                search.tell(trial.number, trial.state, *_objective(config, trial))
-                progress.update([trial])
+    journal = Journal(config, run.run_id)
+    if journal.numbers:
+        job.console.say("Trials that the tracking store missed earlier are written now.")
+        with Writer(log, trainer.model, journal):
+            pass
+    done = trials_of(job.store, run.run_id)
+    search = Search(config, [_told(job, trial) for trial in done])
+    total, objective = len(done) + search.remaining, config.search.objective
+    if search.remaining:
+        with (
+            job.console.search(total, objective, done) as progress,
+            Writer(log, trainer.model, journal, job.console.warn) as writer,
+        ):
+            while asked := {proposal.number for proposal in search.ask()}:
+                # A batch that was cut short is trained whole: results depend on the stack's size.
+                for trial in trainer.train(search.batch, search):
+                    lease.check()
+                    if trial.number in asked:
+                        trainer.export(trial)
+                        writer.put(trial)
+                        search.tell(trial.number, trial.state, *_objective(config, trial))
+                        progress.update([trial])
     if search.exhausted:
         job.console.say(f"All {len(search.told)} combinations were tried.")
+
+
+def _told(job: Job, trial: LoggedTrial) -> Told:
+    """A trial of the store as the search was told it; the course only where somebody reads it."""
+    objective = job.config.search.objective
+    course: dict[int, float] = {}
+    if job.config.search.pruner != "none":
+        curve = curves_of(job.store, trial.run_id, [objective])[objective]
+        course = dict(enumerate(curve.tolist(), start=1))
+    value = trial.accuracy if objective == "val_accuracy" else trial.loss
+    return Told(trial.number, trial.entry, trial.params, trial.state, value, course)
 
 
 def _objective(config: Config, trial: Trial) -> tuple[float | None, dict[int, float]]:

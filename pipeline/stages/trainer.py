@@ -43,6 +43,7 @@ class Trainer:
         self._schema = parts.schema
         self._seed = config.seed
         self._exporter = Exporter(len(parts.schema.columns))
+        self._exported: set[tuple[Any, ...]] = set()
         columns = [column.name for column in parts.schema.columns]
         self._example = rows.table.select(columns).slice(0, EXAMPLE_ROWS).to_pandas()
 
@@ -67,8 +68,24 @@ class Trainer:
                     seconds=seconds,
                 )
 
+    def export(self, trial: Trial) -> None:
+        """Export the program for the trial's architecture, unless that was done.
+
+        In the thread that trains: tracing replaces methods of torch for the whole process, so
+        nothing else may compute meanwhile. `model` only swaps weights in afterwards.
+        """
+        settings = trial.config.model
+        key = (settings.hidden, settings.activation, settings.batch_norm)
+        if trial.state == "COMPLETE" and key not in self._exported:
+            self.model(trial)
+            self._exported.add(key)
+
     def model(self, trial: Trial) -> Mapping[str, Any] | None:
-        """What the flavor saves of a completed trial: the mean of its members."""
+        """What the flavor saves of a completed trial: the mean of its members.
+
+        To be called by one thread, after `export` in the one that trains; what it gives is valid
+        until the next call.
+        """
         if trial.state != "COMPLETE":
             return None
         states = torch.stack([fit.weights for fit in trial.fits])

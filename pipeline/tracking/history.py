@@ -48,11 +48,7 @@ class LoggedTrial:
 def trials_of(store: Store, train_run_id: str) -> list[LoggedTrial]:
     """All trials of a train run by number; those whose writing was cut short are left out."""
     found: dict[int, LoggedTrial] = {}
-    for run in store.search(
-        f"tags.`mlflow.parentRunId` = '{train_run_id}'",
-        "tags.`pipeline.stage` = 'trial'",
-        order=["attributes.start_time ASC"],
-    ):
+    for run in store.trials_under(train_run_id):
         tags = run.data.tags
         if "pipeline.abandoned" in tags or run.info.status == "RUNNING":
             continue

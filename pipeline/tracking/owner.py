@@ -29,11 +29,16 @@ def this_process() -> str:
     return f"{_host().replace(' ', '_')} {os.getpid()} {_started(os.getpid())}".rstrip()
 
 
+def is_local(identity: str) -> bool:
+    """Whether the process is, or was, one of this host's."""
+    return identity.partition(" ")[0] == _host().replace(" ", "_")
+
+
 def is_gone(identity: str) -> bool:
     """Whether the process is known to have ended. False for another host, and when in doubt."""
-    host, _, rest = identity.partition(" ")
+    _, _, rest = identity.partition(" ")
     pid_text, _, started = rest.partition(" ")
-    if os.name == "nt" or host != _host().replace(" ", "_") or not pid_text.isdigit():
+    if os.name == "nt" or not is_local(identity) or not pid_text.isdigit():
         return False
     pid = int(pid_text)
     try:

@@ -49,35 +49,49 @@ def register(
     model_tags: Mapping[str, object] | None = None,
     alias: str | None = "champion",
     check: Callable[[str], object] | None = None,
+    once: bool = False,
 ) -> Version:
     """Make a logged model the next version of `name`, and then `alias` it.
 
     The registered model is created when missing; one that exists keeps its description.
     `check` is called with the version's URI before the alias moves: when it raises, the version
     is removed, the alias stays where it was and the error goes on.
+    With `once` a version that was made of this model before is described anew and aliased; so a
+    process that was killed on the way here leaves no second one behind when it starts again.
     Raises UserError when MLflow doesn't take the name.
     """
     client = store.client
     _ensure_model(client, name, model_description, model_tags or {})
     model = client.get_logged_model(model_id)
-    created = client.create_model_version(
-        name,
-        f"models:/{model_id}",
-        model.source_run_id,
-        {key: str(value) for key, value in (tags or {}).items()},
-        description=description,
-        model_id=model_id,
-    )
-    version = _version(created)
+    texts = {key: str(value) for key, value in (tags or {}).items()}
+    known = _version_of(client, name, model) if once else None
+    if known is not None:
+        client.update_model_version(name, str(known.version), description)
+        for key, value in texts.items():
+            client.set_model_version_tag(name, str(known.version), key, value)
+        version = known
+    else:
+        created = client.create_model_version(
+            name,
+            f"models:/{model_id}",
+            model.source_run_id,
+            texts,
+            description=description,
+            model_id=model_id,
+        )
+        version = _version(created)
     try:
         if check is not None:
             check(version.uri)
         # The model's own page shows the versions that were made of it.
         made = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
-        made.append({"name": name, "version": str(version.version)})
-        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(made)})
+        this = {"name": name, "version": str(version.version)}
+        if this not in made:
+            made.append(this)
+            client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(made)})
     except BaseException:
-        client.delete_model_version(name, str(version.version))
+        if known is None:
+            client.delete_model_version(name, str(version.version))
         raise
     if alias is not None:
         client.set_registered_model_alias(name, alias, str(version.version))
@@ -128,6 +142,17 @@ def _ensure_model(
             raise
         for key, value in texts.items():
             client.set_registered_model_tag(name, key, value)
+
+
+def _version_of(client: Any, name: str, model: Any) -> Version | None:
+    """The latest version of `name` that was made of this logged model."""
+    found = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    made = [_version(entity) for entity in found]
+    return max(
+        (one for one in made if (one.name, one.model_id) == (name, model.model_id)),
+        key=lambda version: version.version,
+        default=None,
+    )
 
 
 def _version(entity: Any) -> Version:

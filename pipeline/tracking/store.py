@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import LoggedModelStatus, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline import interrupts
 from pipeline.errors import UserError
-from pipeline.tracking import owner
+from pipeline.tracking import lease, outage, owner
 from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.launcher import Launcher, take_run_id
+from pipeline.tracking.lease import Lease
 from pipeline.tracking.runs import (
     TAG_LENGTH,
     Run,
@@ -52,9 +53,10 @@ class Store:
         """The store at MLFLOW_TRACKING_URI, or MLflow's default, ready for runs in `experiment`.
 
         Creates what is missing; several processes may do so at once. Started by `mlflow run` with
-        an experiment, that one takes the place of the configured. Runs that a process of this
-        machine left RUNNING when it ended are closed. MLflow's own functions use this store from
-        here on. `launched` is the stage that this command is for: its run takes the place of the
+        an experiment, that one takes the place of the configured. Runs that a process left RUNNING
+        when it ended are closed: a process of this host that is no more, or one of another host
+        that has not renewed its lease for minutes. MLflow's own functions use this store from here
+        on. `launched` is the stage that this command is for: its run takes the place of the
         launcher's. Raises UserError when the store or the experiment can't be used.
         """
         quiet()
@@ -109,6 +111,8 @@ class Store:
             yield run
         except BaseException as error:
             status, reason = outcome(error)
+            if interrupts.ended_by_signal(error):
+                outage.hurry()
             if launcher and status == "KILLED":
                 status = "FAILED"  # the only other status that the launcher will set
             try:
@@ -117,6 +121,13 @@ class Store:
                 error.add_note(f"A run could not be closed: {failure}")
             raise
         _close("FINISHED", None, run, linked)
+
+    def conclude_launcher(self, run: Run) -> None:
+        """End the launcher's run, if there is one, by a link to a run that was there before."""
+        launcher, self.launcher = self.launcher, None
+        if launcher is not None:
+            with interrupts.deferred():
+                _close("FINISHED", None, self._link(launcher, run))
 
     def create(
         self, stage: Stage, name: str, tags: Mapping[str, str], start: int | None = None
@@ -142,6 +153,44 @@ class Store:
         """
         return self._latest(stage, fingerprint, ("FAILED", "KILLED"))
 
+    def latest(self, stage: Stage, fingerprint: str) -> Any | None:
+        """The latest run (mlflow.entities.Run) of a stage with this fingerprint, in any state."""
+        return next(self._newest_first(stage, fingerprint), None)
+
+    def child(self, parent: Run, stage: Stage) -> Any | None:
+        """The latest run of a stage under `parent`, in any state."""
+        found = self.search(
+            f"tags.`mlflow.parentRunId` = '{parent.run_id}'",
+            f"tags.`pipeline.stage` = '{stage}'",
+            order=["attributes.start_time DESC"],
+        )
+        return next(found, None)
+
+    def parent(self, run_id: str) -> Any | None:
+        """The run (mlflow.entities.Run) that this one is a child of; None when it was deleted."""
+        parent_id = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        found = self.client.get_run(parent_id) if parent_id else None
+        return found if found is not None and found.info.lifecycle_stage == "active" else None
+
+    def trials_under(self, train_run_id: str) -> Iterator[Any]:
+        """All runs of trials (mlflow.entities.Run) of a train run, the first first."""
+        return self.search(
+            f"tags.`mlflow.parentRunId` = '{train_run_id}'",
+            "tags.`pipeline.stage` = 'trial'",
+            order=["attributes.start_time ASC"],
+        )
+
+    @contextmanager
+    def lease(self, fingerprint: str) -> Iterator[Lease]:
+        """The right to work on the search with this fingerprint, for the block.
+
+        Raises RunError when a living process has it, on this host or another.
+        """
+        with Lease(self.client, self.experiment_id, fingerprint) as lease:
+            # Whoever had it may have ended since the store was opened.
+            self._close_abandoned()
+            yield lease
+
     def search(
         self, *conditions: str, order: Sequence[str] = (), experiments: Sequence[str] | None = None
     ) -> Iterator[Any]:
@@ -162,14 +211,17 @@ class Store:
                 return
 
     def _latest(self, stage: Stage, fingerprint: str, statuses: Collection[str]) -> str | None:
-        for run in self.search(
-            f"tags.`pipeline.stage` = '{stage}'",
-            f"tags.`pipeline.fingerprint` = '{fingerprint}'",
-            order=["attributes.start_time DESC"],
-        ):
+        for run in self._newest_first(stage, fingerprint):
             if run.info.status in statuses:
                 return str(run.info.run_id)
         return None
+
+    def _newest_first(self, stage: Stage, fingerprint: str) -> Iterator[Any]:
+        return self.search(
+            f"tags.`pipeline.stage` = '{stage}'",
+            f"tags.`pipeline.fingerprint` = '{fingerprint}'",
+            order=["attributes.start_time DESC"],
+        )
 
     def _reopen(self, run_id: str, stage: Stage, name: str, tags: Mapping[str, str]) -> Run:
         self.client.update_run(run_id, status="RUNNING", name=name)
@@ -213,11 +265,13 @@ class Store:
         experiments = {self.experiment_id}
         if self.launcher:
             experiments.add(self.launcher.experiment_id)
+        leases = {e: lease.claims(self.client, e) for e in sorted(experiments)}
+        silent = lease.silent_identities(c for found in leases.values() for c in found)
         # Deciding first and closing afterwards keeps the pages of the search from shifting.
         abandoned = [
             run
             for run in self.search("attributes.status = 'RUNNING'", experiments=sorted(experiments))
-            if owner.is_gone(run.data.tags.get("pipeline.process", ""))
+            if lease.is_left(run.data.tags.get("pipeline.process", ""), silent)
         ]
         for found in abandoned:
             stage = found.data.tags.get("pipeline.stage", "pipeline")
@@ -226,8 +280,21 @@ class Store:
             run.tags({"pipeline.abandoned": "true"})
             if stage == "trial":
                 run.tags({"trial.state": "FAIL", "trial.reason": reason})
+                self.fail_models(run)
             run.close("FAILED" if stage == "trial" else "KILLED", reason)
             _log.info("closed run %s: %s", run.run_id, reason)
+        for experiment_id, found_claims in leases.items():
+            for claim in found_claims:
+                if claim.gone:
+                    lease.drop(self.client, experiment_id, claim)
+
+    def fail_models(self, run: Run) -> None:
+        """No model of the run stays one that is still being written."""
+        for model in self.client.search_logged_models(
+            [run.experiment_id], f"source_run_id = '{run.run_id}'"
+        ):
+            if model.status == LoggedModelStatus.PENDING:
+                self.client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
 def _close(status: Status, reason: str | None, *runs: Run | None) -> None:

@@ -20,6 +20,7 @@ from mlflow.models import Model
 
 from pipeline import interrupts
 from pipeline.tracking.lineage import DataSet
+from pipeline.tracking.outage import is_outage
 from pipeline.tracking.param_text import encode_param, lr_path
 from pipeline.tracking.runs import (
     CURVES,
@@ -139,10 +140,28 @@ class TrialLog:
             )
             run.client.set_terminated(run.run_id, _STATUS[trial.state], end)
         except BaseException as error:
-            if run is not None:
+            # A store that is away would not be told either: `tidy` ends such runs when it is back.
+            if run is not None and not is_outage(error, self.store.uri):
                 _abandon(run, error)
             raise
         return Logged(run.run_id, model_id)
+
+    def tidy(self) -> set[int]:
+        """End the trials' runs that an outage cut short; the numbers of those that are whole.
+
+        For the writer alone: what is RUNNING must not be in somebody's hands.
+        """
+        whole = set()
+        for found in self.store.trials_under(self.train.run_id):
+            if found.info.status == "RUNNING":
+                run = Run(
+                    self.store.client, found.info.run_id, self.store.experiment_id, "trial", ""
+                )
+                _abandon(run, ConnectionError("the tracking store went away"))
+                self.store.fail_models(run)
+            elif "pipeline.abandoned" not in found.data.tags:
+                whole.add(int(found.data.tags["trial.number"]))
+        return whole
 
     def _name(self, trial: TrialRecord) -> str:
         digits = max(2, len(str(self.total - 1)))
@@ -212,8 +231,9 @@ class TrialLog:
                 self.flavor.save_model(path=str(folder), mlflow_model=description, **model_args)
                 if not is_final:
                     client.log_model_artifacts(model_id, str(folder))
-        except BaseException:
-            client.finalize_logged_model(model_id, "FAILED")
+        except BaseException as error:
+            if not is_outage(error, self.store.uri):
+                client.finalize_logged_model(model_id, "FAILED")
             raise
         return model_id
 

@@ -1,0 +1,205 @@
+"""The writer: trials go to MLflow in one thread beside the training, in the order they came."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from mlflow.exceptions import MlflowException
+
+from pipeline import interrupts
+from pipeline.errors import RunError
+from pipeline.tracking.outage import is_outage
+from pipeline.tracking.runs import first_line
+from pipeline.tracking.trial_log import TrialLog, TrialRecord
+
+CAPACITY = 64  # trials that may wait; a stack gives them all at once
+ENDING_SECONDS = 2.0  # for what waits still when a signal ends the search
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts while the store is away
+PATIENCE = 900.0  # seconds for which a store that is away is waited for at the end
+
+T = TypeVar("T", bound=TrialRecord)
+
+
+class Journal(Protocol[T]):
+    """Keeps trials on disk (stages.journal.Journal is one)."""
+
+    def add(self, trial: T) -> None: ...
+    def __iter__(self) -> Iterator[T]: ...
+    def remove(self, number: int) -> None: ...
+
+
+class _Stop:
+    """The end of the queue."""
+
+
+class Writer(Generic[T]):
+    """Writes trials of one train run while the block goes on; at its end all are written.
+
+    While the store is away trials go to the journal, and the training goes on; they are written
+    when it is back, or by the next start. Any other error ends the writing: it comes out of the
+    next `put`, or at the end, with the trial that it belongs to. Ended by a signal, the block waits
+    a few seconds for what is in the queue, no more: what was not written then goes to the journal.
+
+    Args:
+        log: where to.
+        model: what the flavor saves of a trial; called in the writer's thread, so it may use
+            what belongs to nobody else.
+        journal: where trials wait; what is in it is written first.
+        say: is told when the store goes away and when it is back.
+    """
+
+    def __init__(
+        self,
+        log: TrialLog,
+        model: Callable[[T], Mapping[str, Any] | None],
+        journal: Journal[T],
+        say: Callable[[str], None] = lambda _: None,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._log, self._model, self._journal, self._say = log, model, journal, say
+        self._queue: queue.Queue[T | _Stop] = queue.Queue(capacity)
+        self._error: BaseException | None = None
+        self._hurry = threading.Event()
+        self._away_since: float | None = None
+        self._pause = FIRST_PAUSE
+        # Which trials the store has, as of the last time it came back; to be asked where None.
+        self._whole: set[int] | None = None
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+
+    def __enter__(self) -> "Writer[T]":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and interrupts.ended_by_signal(error):
+            self._finish(time.monotonic() + ENDING_SECONDS)
+            return
+        self._finish(None)
+        if error is None:
+            self._raise()
+
+    def put(self, trial: T) -> None:
+        """Hand a trial over; waits while the queue is full."""
+        while self._error is None:
+            try:
+                self._queue.put(trial, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+        self._raise()
+
+    def _finish(self, until: float | None) -> None:
+        """Wait for what is in the queue, until then at the longest."""
+        while self._thread.is_alive():
+            try:
+                self._queue.put_nowait(_Stop())
+                break
+            except queue.Full:
+                if until is not None and time.monotonic() > until:
+                    break
+                time.sleep(0.02)
+        self._thread.join(None if until is None else max(0.0, until - time.monotonic()))
+        self._hurry.set()
+        # The trial that is being written is one transaction after another: let it end.
+        self._thread.join(1.0)
+
+    def _work(self) -> None:
+        try:
+            self._write_waiting()
+            while not self._hurry.is_set():
+                trial = self._next()
+                if isinstance(trial, _Stop):
+                    break
+                if trial is not None:
+                    self._take(trial)
+                else:
+                    self._write_waiting()
+            self._write_the_rest()
+            self._keep_the_rest()
+        except BaseException as error:
+            self._error = error
+
+    def _next(self) -> T | _Stop | None:
+        """What comes next; None when it is time to look whether the store is back."""
+        try:
+            return self._queue.get(timeout=None if self._away_since is None else self._pause)
+        except queue.Empty:
+            return None
+
+    def _take(self, trial: T) -> None:
+        if self._away_since is not None or not self._write(trial):
+            self._journal.add(trial)
+
+    def _write_waiting(self) -> None:
+        """What is in the journal, as far as the store takes it."""
+        for trial in self._journal:
+            if self._hurry.is_set() or not self._write(trial, again=True):
+                return
+            self._journal.remove(trial.number)
+        if self._away_since is not None:
+            self._say("the tracking store is back; what it missed is written")
+        self._away_since, self._pause = None, FIRST_PAUSE
+
+    def _write_the_rest(self) -> None:
+        while self._away_since is not None and not self._hurry.is_set():
+            if time.monotonic() - self._away_since > PATIENCE:
+                raise RunError(
+                    "the tracking store stays away; the trials that it missed wait on disk, and "
+                    "the same command writes them and goes on"
+                )
+            self._hurry.wait(self._pause)
+            self._write_waiting()
+
+    def _keep_the_rest(self) -> None:
+        """What a signal leaves in the queue waits on disk for the next start."""
+        with suppress(queue.Empty):
+            while True:
+                trial = self._queue.get_nowait()
+                if not isinstance(trial, _Stop):
+                    self._journal.add(trial)
+
+    def _write(self, trial: T, again: bool = False) -> bool:
+        """Whether the store took the trial; `again` when it may have done so before."""
+        try:
+            if again and self._whole is None:
+                self._whole = self._log.tidy()
+            if again and trial.number in (self._whole or ()):
+                return True
+            self._log.log_trial(trial, self._model(trial))
+            return True
+        except Exception as error:
+            if not is_outage(error, self._log.store.uri):
+                raise _named(error, trial.number) from error
+            self._whole = None
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                self._say(
+                    f"the tracking store is away ({first_line(error)[:200]}); "
+                    "the search goes on and finished trials wait on disk"
+                )
+            else:
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            return False
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def _named(error: Exception, number: int) -> Exception:
+    """The error with the trial that it belongs to: one line for a store that fails."""
+    # torch says so of a disk that is full.
+    from_torch = isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
+    if from_torch or isinstance(error, (MlflowException, OSError)):
+        return RunError(f"trial {number} could not be written to MLflow: {first_line(error)}")
+    error.add_note(f"while trial {number} was written to MLflow")
+    return error
