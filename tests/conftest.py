@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # pytest-xdist runs a process for each core: one thread each, or they get into each other's way.
@@ -16,6 +17,17 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test inherits a run or an experiment: `mlflow.set_experiment` leaves one behind."""
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+
+
+_HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """The command line installs its handlers for the whole process; tests share a process."""
+    yield
+    for number, handler in _HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
