@@ -13,8 +13,18 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     ("name", "arguments", "word"),
     [
         ("prepare", ["--rows", "500", "--columns", "3"], "rows per second"),
-        ("tracking", ["--trials", "1", "--others", "1", "--epochs", "2"], "ms per trial"),
-        ("search", ["--only", "ours", "--trials", "2", "--epochs", "2"], "seconds per trial"),
+        pytest.param(
+            "tracking",
+            ["--trials", "1", "--others", "1", "--epochs", "2"],
+            "ms per trial",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "search",
+            ["--only", "ours", "--trials", "2", "--epochs", "2"],
+            "seconds per trial",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_it_prints_a_table(name: str, arguments: list[str], word: str) -> None:

@@ -23,6 +23,8 @@ from mlflow.entities import Run
 
 from pipeline.tracking import Store, owner
 
+pytestmark = pytest.mark.slow  # each starts whole processes: minutes in all
+
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
 experiment: cells
@@ -170,7 +172,6 @@ def assert_whole(place: Place, unbroken: Place) -> None:
     assert not [key for key in experiment.tags if key.startswith("pipeline.lease")]
 
 
-@pytest.mark.slow
 def test_killed_at_several_moments(place: Place, unbroken: Place) -> None:
     """Before the first trial, inside a stack, while writing, in evaluate: each time once more."""
     for reached in (
@@ -189,7 +190,6 @@ def test_killed_at_several_moments(place: Place, unbroken: Place) -> None:
     assert_whole(place, unbroken)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("PIPELINE_KILLS"), reason="PIPELINE_KILLS=20 asks for it")
 def test_killed_at_random_moments(place: Place, unbroken: Place) -> None:
     draw = random.Random(int(os.environ.get("PIPELINE_SEED", "0")))
@@ -212,7 +212,7 @@ def test_killed_at_random_moments(place: Place, unbroken: Place) -> None:
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGINT, 130),
         (signal.SIGTERM, 143),
     ],
 )
@@ -236,7 +236,6 @@ def test_ended_by_a_signal(place: Place, unbroken: Place, number: int, code: int
     assert_whole(place, unbroken)
 
 
-@pytest.mark.slow
 def test_nothing_to_do_more_to_do_and_all_again(place: Place) -> None:
     assert place.run("--set", *QUICK)[0] == 0
     before = {run.info.run_id for run in place.runs()}
@@ -265,7 +264,6 @@ def test_nothing_to_do_more_to_do_and_all_again(place: Place) -> None:
     assert "6/6" in output
 
 
-@pytest.mark.slow
 def test_two_starts_of_one_search(place: Place, unbroken: Place) -> None:
     first, second = place.start(), place.start()
     ends = [(p.communicate(timeout=300)[1], p.returncode) for p in (first, second)]
@@ -312,7 +310,6 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("killed_too", [False, True])
 def test_a_server_that_goes_away_and_comes_back(
     place: Place, unbroken: Place, killed_too: bool
@@ -345,7 +342,6 @@ def test_a_server_that_goes_away_and_comes_back(
     assert not journal.exists()
 
 
-@pytest.mark.slow
 def test_a_disk_that_is_full(place: Place, unbroken: Place) -> None:
     """A limit on the size of a file stands for it: the database cannot grow."""
     limit = (place.folder / "mlflow.db").stat().st_size // 1024 + 60
@@ -382,7 +378,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.slow
 def test_a_file_system_that_fills_up(small_disk: Path, database: Path, unbroken: Place) -> None:
     place = make_place(small_disk, database)
     filler = small_disk / "filler"
@@ -405,7 +400,6 @@ def test_a_store_that_cannot_be_reached(tmp_path: Path) -> None:
     assert line.startswith("error: ")
 
 
-@pytest.mark.slow
 def test_four_pipelines_on_one_new_file(tmp_path: Path) -> None:
     (tmp_path / "cells.yaml").write_text(SETTINGS)
     place = Place(tmp_path, f"sqlite:///{tmp_path}/new/mlflow.db")
@@ -438,7 +432,6 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.slow
 def test_four_pipelines_on_one_new_postgres(tmp_path: Path, postgres: str) -> None:
     (tmp_path / "cells.yaml").write_text(SETTINGS)
     four_at_once(Place(tmp_path, postgres))
@@ -456,7 +449,6 @@ def four_at_once(place: Place) -> None:
     assert sorted(int(version.version) for version in place.versions()) == [1, 2, 3, 4]
 
 
-@pytest.mark.slow
 def test_another_hosts_runs_until_it_has_been_silent_for_long(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
