@@ -43,7 +43,7 @@ class Trainer:
         self._schema = parts.schema
         self._seed = config.seed
         self._exporter = Exporter(len(parts.schema.columns))
-        self._exported: set[tuple[Any, ...]] = set()
+        self._exported: set[tuple[tuple[int, ...], str]] = set()
         columns = [column.name for column in parts.schema.columns]
         self._example = rows.table.select(columns).slice(0, EXAMPLE_ROWS).to_pandas()
 
@@ -74,8 +74,9 @@ class Trainer:
         In the thread that trains: tracing replaces methods of torch for the whole process, so
         nothing else may compute meanwhile. `model` only swaps weights in afterwards.
         """
-        settings = trial.config.model
-        key = (settings.hidden, settings.activation, settings.batch_norm)
+        # Batch norm is folded into the layers: with and without it the program is the same, and
+        # the writer may be using it.
+        key = (trial.config.model.hidden, trial.config.model.activation)
         if trial.state == "COMPLETE" and key not in self._exported:
             self.model(trial)
             self._exported.add(key)
