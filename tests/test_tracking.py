@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import mlflow
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,11 +180,12 @@ def save_model(path: str, mlflow_model: Any, *, text: str) -> None:
 
 
 FLAVOR: Any = SimpleNamespace(save_model=save_model)
-DATA = DataSet.of_table(
+DATA = DataSet(
     "water · training rows",
-    pa.table({"ph": [7.0, None], "kind": ["a", "b"], "ok": [True, False], "n": [1, 2]}),
     "ab" * 32,
     "data/water.csv",
+    2,
+    {"ph": "double", "kind": "string", "ok": "boolean", "n": "long"},
 )
 
 
@@ -371,8 +371,8 @@ def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> Non
 
 
 def test_data_sets(store: Store, client: MlflowClient) -> None:
-    test = DataSet.of_table("test", pa.table({"x": [1]}), "c" * 64, "https://host/t.csv")
-    bundled = DataSet.of_table("iris", pa.table({"x": [1]}), "d" * 64, "sklearn:iris")
+    test = DataSet("test", "c" * 64, "https://host/t.csv", 1, {"x": "long"})
+    bundled = DataSet("iris", "d" * 64, "sklearn:iris", 1, {"x": "long"})
     with store.run("prepare", "prepare") as run:
         run.inputs((DATA, "training"), (test, "testing"), (bundled, "validation"))
     inputs = client.get_run(run.run_id).inputs.dataset_inputs
@@ -404,15 +404,15 @@ def test_find_stage_and_pipeline(store: Store) -> None:
         pass
     time.sleep(0.002)
     with store.run("train", "second", fingerprint="f") as second:
-        assert store.find_interrupted("train", "f") is None
+        assert store.latest("train", "f").info.run_id == second.run_id
     with pytest.raises(ValueError, match="x"), store.run("train", "third", fingerprint="f") as bad:
         raise ValueError("x")
     with store.run("pipeline", "p", fingerprint="f") as pipeline:
         pass
     assert store.find_stage("train", "f") == second.run_id
     assert store.find_stage("train", "g") is None
-    assert store.find_pipeline("f") == pipeline.run_id
-    assert store.find_interrupted("train", "f") == bad.run_id
+    assert store.find_stage("pipeline", "f") == pipeline.run_id
+    assert store.latest("train", "f").info.run_id == bad.run_id
 
 
 def test_resume(store: Store, client: MlflowClient) -> None:

@@ -3,13 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Context = Literal["training", "validation", "testing"]
 
@@ -31,12 +28,6 @@ class DataSet:
     source: str
     rows: int
     columns: Mapping[str, str]
-
-    @classmethod
-    def of_table(cls, name: str, table: "pa.Table", digest: str, source: str) -> "DataSet":
-        """The description of an Arrow table."""
-        columns = {field.name: _type_name(field.type) for field in table.schema}
-        return cls(name, digest, source, table.num_rows, columns)
 
     @property
     def short_digest(self) -> str:
@@ -73,20 +64,6 @@ class DataSet:
         ]
         text = json.dumps({"mlflow_colspec": specs})
         return text if len(text) <= _SCHEMA_LENGTH else None
-
-
-def _type_name(kind: "pa.DataType") -> str:
-    import pyarrow.types as types
-
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_integer(kind):
-        return "long" if kind.bit_width == 64 else "integer"
-    if types.is_floating(kind):
-        return "double" if kind.bit_width == 64 else "float"
-    if types.is_decimal(kind):
-        return "double"
-    return "datetime" if types.is_temporal(kind) else "string"
 
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """One experiment of a tracking store: opening it, its runs, and finding them again."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -140,18 +140,10 @@ class Store:
 
     def find_stage(self, stage: Stage, fingerprint: str) -> str | None:
         """The latest FINISHED run of a stage with this fingerprint, or None."""
-        return self._latest(stage, fingerprint, ("FINISHED",))
-
-    def find_pipeline(self, fingerprint: str) -> str | None:
-        """The latest FINISHED pipeline run with this fingerprint, or None."""
-        return self.find_stage("pipeline", fingerprint)
-
-    def find_interrupted(self, stage: Stage, fingerprint: str) -> str | None:
-        """The latest FAILED or KILLED run of a stage with this fingerprint, or None.
-
-        A run whose process is gone counts: opening the store has closed it.
-        """
-        return self._latest(stage, fingerprint, ("FAILED", "KILLED"))
+        for run in self._newest_first(stage, fingerprint):
+            if run.info.status == "FINISHED":
+                return str(run.info.run_id)
+        return None
 
     def latest(self, stage: Stage, fingerprint: str) -> Any | None:
         """The latest run (mlflow.entities.Run) of a stage with this fingerprint, in any state."""
@@ -209,12 +201,6 @@ class Store:
             token = page.token
             if not token:
                 return
-
-    def _latest(self, stage: Stage, fingerprint: str, statuses: Collection[str]) -> str | None:
-        for run in self._newest_first(stage, fingerprint):
-            if run.info.status in statuses:
-                return str(run.info.run_id)
-        return None
 
     def _newest_first(self, stage: Stage, fingerprint: str) -> Iterator[Any]:
         return self.search(
