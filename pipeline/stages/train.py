@@ -89,7 +89,9 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
                 for trial in trainer.train(search.batch, search):
                     lease.check()
                     if trial.number in asked:
-                        trainer.export(trial)
+                        if not trainer.is_exported(trial):
+                            with writer.paused():
+                                trainer.export(trial)
                         writer.put(trial)
                         search.tell(trial.number, trial.state, *_objective(config, trial))
                         progress.update([trial])

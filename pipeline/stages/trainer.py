@@ -71,15 +71,16 @@ class Trainer:
     def export(self, trial: Trial) -> None:
         """Export the program for the trial's architecture, unless that was done.
 
-        In the thread that trains: tracing replaces methods of torch for the whole process, so
-        nothing else may compute meanwhile. `model` only swaps weights in afterwards.
+        In the thread that trains, while nothing is written: tracing replaces methods of torch for
+        the whole process, so nothing else may compute meanwhile. `model` only swaps weights in.
         """
-        # Batch norm is folded into the layers: with and without it the program is the same, and
-        # the writer may be using it.
-        key = (trial.config.model.hidden, trial.config.model.activation)
-        if trial.state == "COMPLETE" and key not in self._exported:
+        if not self.is_exported(trial):
             self.model(trial)
-            self._exported.add(key)
+            self._exported.add(_program_key(trial))
+
+    def is_exported(self, trial: Trial) -> bool:
+        """Whether there is nothing to export for the trial."""
+        return trial.state != "COMPLETE" or _program_key(trial) in self._exported
 
     def model(self, trial: Trial) -> Mapping[str, Any] | None:
         """What the flavor saves of a completed trial: the mean of its members.
@@ -124,6 +125,11 @@ class Trainer:
             )
             for split in range(len(self.splits))
         ]
+
+
+def _program_key(trial: Trial) -> tuple[tuple[int, ...], str]:
+    """Without batch norm: it is folded into the layers, so the program is the same."""
+    return trial.config.model.hidden, trial.config.model.activation
 
 
 def check_device(config: Config) -> None:

@@ -68,6 +68,7 @@ class Writer(Generic[T]):
         self._pause = FIRST_PAUSE
         # Which trials the store has, as of the last time it came back; to be asked where None.
         self._whole: set[int] | None = None
+        self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
 
     def __enter__(self) -> "Writer[T]":
@@ -96,6 +97,10 @@ class Writer(Generic[T]):
             except queue.Full:
                 continue
         self._raise()
+
+    def paused(self) -> threading.Lock:
+        """For a `with` block in which nothing is written: it begins after the trial at hand."""
+        return self._writing
 
     def _finish(self, until: float | None) -> None:
         """Wait for what is in the queue, until then at the longest."""
@@ -174,7 +179,8 @@ class Writer(Generic[T]):
                 self._whole = self._log.tidy()
             if again and trial.number in (self._whole or ()):
                 return True
-            self._log.log_trial(trial, self._model(trial))
+            with self._writing:
+                self._log.log_trial(trial, self._model(trial))
             return True
         except Exception as error:
             if not is_outage(error, self._log.store.uri):
