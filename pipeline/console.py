@@ -26,7 +26,7 @@ from rich.text import Text
 
 from pipeline import formats
 from pipeline.errors import UserError
-from pipeline.evaluation import Objective, OptimizerSummary, TrialResult, best_trial
+from pipeline.ranking import Objective, OptimizerSummary, TrialResult, best_trial
 
 _WIDTH = 110  # of tables where the output is no terminal
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"config"},
     {"values", "tables", "schema", "features", "folds", "data", "model", "members"},
     {"update_rules", "optimizers", "batches", "inference", "fingerprint", "compiled", "threads"},
-    {"record", "training", "evaluation"},
+    {"record", "training", "evaluation", "ranking", "resampled", "comparison", "evidence"},
     {"trials", "space", "pruning", "search", "flavor", "tracking"},
     {"report", "console"},
     {"stages"},

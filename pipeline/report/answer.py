@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from pipeline import formats
-from pipeline.evaluation import (
-    Comparison,
-    Evaluation,
+from pipeline.comparison import Comparison, compare
+from pipeline.evaluation import Evaluation
+from pipeline.evidence import Evidence
+from pipeline.ranking import (
     Objective,
     OptimizerSummary,
     TrialResult,
     best_trial,
-    compare,
     completed,
     summarize,
 )
@@ -106,12 +106,14 @@ def versions() -> dict[str, str]:
 class Report:
     """Everything that the page and the descriptions are made of.
 
-    `evaluation` is None until the test rows have been scored.
+    `evaluation` is None until the test rows have been scored, `evidence` where there is no final
+    round.
     """
 
     facts: Facts
     trials: Sequence[TrialResult]
     evaluation: Evaluation | None = None
+    evidence: Evidence | None = None
 
     @cached_property
     def best(self) -> TrialResult | None:

@@ -6,7 +6,8 @@ import torch
 
 from pipeline import data, evaluation, formats, inference
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation, best_trial
+from pipeline.evaluation import Evaluation
+from pipeline.ranking import best_trial
 from pipeline.report import descriptions, plots
 from pipeline.stages.job import Job
 from pipeline.tracking import LoggedTrial, Run, Version, downloaded, register

@@ -5,7 +5,7 @@ from collections import Counter
 from pipeline import flavor
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.evaluation import best_per_optimizer, best_trial, completed
+from pipeline.ranking import best_per_optimizer, best_trial, completed
 from pipeline.report import Report, descriptions, verdict
 from pipeline.search import Search, Told
 from pipeline.stages.job import Job
