@@ -54,10 +54,18 @@ class Scores:
         return float(self.confusion.sum(axis=1).max() / self.n)
 
 
-def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Scores:
+def predicted_labels(probabilities: npt.NDArray[Any], threshold: float = 0.5) -> Integers:
+    """Class ids [N]: the most probable, the first of equals; of two labels the one with id 1 where
+    its probability is above `threshold`."""
+    if probabilities.shape[1] == 2 and threshold != 0.5:
+        return (probabilities[:, 1].astype(np.float64) > threshold).astype(np.int64)
+    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5) -> Scores:
     """Scores of `probabilities` [N, C], float, rows summing to 1, against class ids `y` [N].
 
-    The predicted label is the most probable one, the first of equals. A probability of 0 counts
+    The predicted labels are those of `predicted_labels`. A probability of 0 counts
     in the loss as the smallest step of the dtype given, so that the loss is finite.
 
     Raises:
@@ -67,7 +75,7 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Scores:
     probabilities, y = _checked(probabilities, y)
     n, classes = probabilities.shape
     labels = np.arange(classes)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predicted_labels(probabilities, threshold)
     right = int((predicted == y).sum())
     low, high = wilson(right, n)
     roc_auc = None
@@ -137,13 +145,15 @@ class PrecisionRecallCurve:
     operating_point: tuple[float, float] | None  # (recall, precision); None: never predicted
 
 
-def roc_curves(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[RocCurve, ...]:
+def roc_curves(
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
+) -> tuple[RocCurve, ...]:
     """ROC curves: two labels: one, for label 1; several: one per label against the rest.
 
     A label without both positives and negatives in `y` has no curve and is left out.
     """
     probabilities, y = _checked(probabilities, y)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predicted_labels(probabilities, threshold)
     curves = []
     for label in _one_against_rest(probabilities, y):
         truth, chosen = y == label, predicted == label
@@ -154,11 +164,11 @@ def roc_curves(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[Ro
 
 
 def precision_recall_curves(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any]
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
 ) -> tuple[PrecisionRecallCurve, ...]:
     """Precision-recall curves for the same labels as `roc_curves`."""
     probabilities, y = _checked(probabilities, y)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predicted_labels(probabilities, threshold)
     curves = []
     for label in _one_against_rest(probabilities, y):
         truth, chosen = y == label, predicted == label
@@ -241,11 +251,13 @@ class Evaluation:
     calibration: Calibration
 
 
-def evaluate(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Evaluation:
+def evaluate(
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
+) -> Evaluation:
     """Scores and curves of `probabilities` [N, C] against class ids `y` [N]; errors as `score`."""
     return Evaluation(
-        score(probabilities, y),
-        roc_curves(probabilities, y),
-        precision_recall_curves(probabilities, y),
+        score(probabilities, y, threshold),
+        roc_curves(probabilities, y, threshold),
+        precision_recall_curves(probabilities, y, threshold),
         calibration(probabilities, y),
     )

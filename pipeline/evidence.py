@@ -5,14 +5,15 @@ it as plain numbers.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
+from pipeline import baselines
 from pipeline.comparison import Pair
 from pipeline.ranking import Objective
-from pipeline.resampled import Floats
+from pipeline.resampled import Floats, MeanDifference, overlap
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Finalist:
 class Baseline:
     """A model that is no network, on the same rows."""
 
-    name: Literal["majority label", "logistic regression", "gradient boosting"]
+    name: baselines.Name
     accuracy: Floats  # on the validation rows of the final round's first folds, in their order
     loss: Floats
     test_accuracy: float | None = None  # trained on all training rows; None: not scored yet
@@ -146,6 +147,15 @@ class Evidence:
         """The comparison of two optimizers, in whichever order; None when one has no scores."""
         return next((p for p in self.pairs if {p.better, p.worse} == {one, other}), None)
 
+    @property
+    def beats_majority(self) -> bool | None:
+        """Whether the winner is more often right than the most frequent label, beyond luck."""
+        winner, majority = self.winner, self.baseline("majority label")
+        if winner is None or majority is None:
+            return None
+        ahead = MeanDifference.of(winner.accuracy - majority.accuracy, overlap(self.folds))
+        return ahead.interval()[0] > 0
+
     def baseline(self, name: str) -> Baseline | None:
         return next((one for one in self.baselines if one.name == name), None)
 
@@ -163,6 +173,40 @@ class Evidence:
             "forgiveness": [asdict(one) for one in self.forgiveness],
         }
         return {key: _plain(value) for key, value in content.items()}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> "Evidence":
+        """What `to_plain` gave, to the bit.
+
+        Raises:
+            KeyError, TypeError: it is something else.
+        """
+        return cls(
+            objective=content["objective"],
+            folds=content["folds"],
+            repeats=content["repeats"],
+            **{
+                name: tuple(_read(kind, item) for item in content[name])
+                for name, kind in _PARTS.items()
+            },
+        )
+
+
+_PARTS: dict[str, type[Any]] = {
+    "finalists": Finalist,
+    "pairs": Pair,
+    "baselines": Baseline,
+    "forgiveness": Forgiveness,
+}
+_ARRAYS = ("accuracy", "loss", "expected_best")
+
+
+def _read(kind: type[Any], content: Mapping[str, Any]) -> Any:
+    known = {one.name for one in fields(kind)}
+    values = {key: value for key, value in content.items() if key in known}
+    return kind(
+        **{k: np.array(v, dtype=np.float64) if k in _ARRAYS else v for k, v in values.items()}
+    )
 
 
 def _finalist(one: Finalist) -> dict[str, Any]:

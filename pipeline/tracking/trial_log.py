@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipeline.tracking.runs import (
     FOLD_SCORES,
     PARAM_LENGTH,
     Run,
+    Stage,
     State,
     Status,
     cut,
@@ -108,6 +109,7 @@ class TrialLog:
     total: int
     flavor: Flavor
     data: DataSet | None = None
+    stage: ClassVar[Stage] = "trial"
 
     def log_trial(self, trial: TrialRecord, model_args: Mapping[str, Any] | None) -> Logged:
         """Write a whole trial. `model_args` go to the flavor's save_model; None: no model.
@@ -123,7 +125,7 @@ class TrialLog:
         model_id = None
         try:
             with interrupts.deferred():
-                run = self.store.create("trial", self._name(trial), self._tags(trial), start)
+                run = self.store.create(self.stage, self._name(trial), self._tags(trial), start)
             if complete and model_args is not None:
                 model_id = self._log_model(run, trial, params, model_args)
             metrics = _curves(trial, start, end)
@@ -240,9 +242,10 @@ class TrialLog:
 
 def _abandon(run: Run, error: BaseException) -> None:
     reason = outcome(error)[1] or "ended"
+    tags = {f"{run.stage}.state": "FAIL", f"{run.stage}.reason": reason}
     try:
         with interrupts.deferred():
-            run.tags({"pipeline.abandoned": "true", "trial.state": "FAIL", "trial.reason": reason})
+            run.tags({"pipeline.abandoned": "true", **tags})
             run.close("FAILED", reason)
     except MlflowException as failure:
         error.add_note(f"The run {run.run_id} could not be closed: {failure}")
