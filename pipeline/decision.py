@@ -53,7 +53,7 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
         positive: probabilities [N] of label 1; y: [N], 0 or 1, both of them present.
         goal: accuracy; f1 of label 1; youden, the true minus the false positive rate.
 
-    Of equally good ones it is the middle of the stretch that is nearest to 0.5.
+    Of equally good ones 0.5, else the middle of the stretch that is nearest to it.
     """
     order = np.argsort(positive, kind="stable")
     said, truth = np.asarray(positive, dtype=np.float64)[order], np.asarray(y)[order] == 1
@@ -71,13 +71,14 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     else:
         value = hits / max(positives, 1) - false_alarms / max(negatives, 1)
     edges = np.concatenate([[0.0], said[ends], [1.0]])
-    low, high = edges[:-1].copy(), edges[1:]
+    low, high = edges[:-1], edges[1:]
     middle = (low + high) / 2
-    best = np.flatnonzero(value >= value.max() - 1e-12)
-    # A stretch that holds 0.5 is as near as can be: the usual threshold, then.
-    for cut in best:
-        if low[cut] <= 0.5 < high[cut]:
-            return 0.5
+    # No threshold is below a probability of 0; one of 1 is above all of them.
+    possible = low < high
+    possible[-1] = True
+    best = np.flatnonzero(possible & (value >= value[possible].max() - 1e-12))
+    if ((low[best] <= 0.5) & (high[best] > 0.5)).any():
+        return 0.5
     return float(min(middle[best], key=lambda cut: abs(cut - 0.5)))
 
 

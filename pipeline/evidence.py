@@ -57,6 +57,14 @@ class Finalist:
     def loss_std(self) -> float:
         return float(self.loss.std(ddof=1))
 
+    def ranking(self, objective: Objective) -> tuple[bool, float, float, int]:
+        """Sort key, the best first: the objective's mean, the other score, the trial's number."""
+        if not self.completed:
+            return True, 0.0, 0.0, self.trial
+        scores = -self.accuracy_mean, self.loss_mean
+        first, second = scores if objective == "val_accuracy" else scores[::-1]
+        return False, first, second, self.trial
+
     @property
     def optimism_accuracy(self) -> float:
         """How much better the search made it look: > 0, as a rule, since the best was picked."""

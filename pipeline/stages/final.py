@@ -155,12 +155,7 @@ def gather(
     by_accuracy = objective == "val_accuracy"
     count = 1 + max(split.fold for split in trainer.splits)
     found = [_finalist(one, trained[one.number]) for one in finalists(job, trials)]
-    found.sort(
-        key=lambda one: (
-            not one.completed,
-            (-one.accuracy_mean if by_accuracy else one.loss_mean) if one.completed else 0.0,
-        )
-    )
+    found.sort(key=lambda one: one.ranking(objective))
     scores = [
         (one.optimizer, one.accuracy if by_accuracy else -one.loss)
         for one in found
