@@ -139,7 +139,10 @@ def _finalist(before: Entrant, trial: Trial) -> Finalist:
 def _baselines(trainer: Trainer, count: int, labels: int) -> tuple[Baseline, ...]:
     """The majority label on all folds; models that cost something on those of the first repeat."""
     found = []
+    _, rows, columns = trainer.arrays.x.shape
     for name in baselines.NAMES:
+        if not baselines.affordable(name, rows, columns, labels):
+            continue
         used = len(trainer.splits) if name == "majority label" else count
         x = trainer.arrays.x[:used].numpy()
         y = trainer.arrays.y.numpy()
