@@ -7,7 +7,7 @@ escape codes in it have no effect.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -26,7 +26,7 @@ from rich.text import Text
 
 from pipeline import formats
 from pipeline.errors import UserError
-from pipeline.evaluation import Objective, OptimizerSummary, TrialResult, best_trial
+from pipeline.ranking import Objective, OptimizerSummary, TrialResult, best_trial
 
 _WIDTH = 110  # of tables where the output is no terminal
 
@@ -123,9 +123,13 @@ class Console:
                 self._live = None
 
     def optimizers(
-        self, summaries: Sequence[OptimizerSummary], objective: Objective = "val_accuracy"
+        self,
+        summaries: Sequence[OptimizerSummary],
+        objective: Objective = "val_accuracy",
+        final: Mapping[str, str] | None = None,
     ) -> None:
-        """The table per optimizer, in the order given, within 80 columns."""
+        """The table per optimizer, in the order given, within 80 columns; `final` are the scores of
+        the final round."""
         accuracy = objective == "val_accuracy"
         name = "accuracy" if accuracy else "loss"
         columns: list[tuple[str, list[str]]] = [
@@ -142,6 +146,9 @@ class Console:
         else:
             best = [formats.number(item.loss) for item in summaries]
             middle = [formats.number(item.median_loss) for item in summaries]
+        if final:
+            scores = [final.get(item.optimizer, "–") for item in summaries]
+            columns.append((f"Final {name}", scores))
         columns += [
             (f"Best {name}", best),
             (f"Median {name}", middle),
@@ -175,6 +182,7 @@ class Console:
         sentences: Sequence[str],
         commands: Sequence[tuple[str, str]],
         objective: Objective = "val_accuracy",
+        final: Mapping[str, str] | None = None,
     ) -> None:
         """The end of a run: the table per optimizer, the answer, and the next commands.
 
@@ -182,7 +190,7 @@ class Console:
         """
         if summaries:
             self.say("")
-            self.optimizers(summaries, objective)
+            self.optimizers(summaries, objective, final)
             self.say("")
         self.say(*sentences)
         for purpose, command in commands:

@@ -1,10 +1,8 @@
-"""Scores with their uncertainty: of predictions on rows, and of optimizers against each other."""
+"""Scores of predictions on rows, with their uncertainty, and the curves that are shown of them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,50 +14,6 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Objective = Literal["val_accuracy", "val_loss"]
-
-
-class FoldFit(Protocol):
-    """What is read of one member: its validation scores at the kept epoch."""
-
-    @property
-    def accuracy(self) -> float: ...
-    @property
-    def loss(self) -> float: ...
-
-
-class TrialResult(Protocol):
-    """What is read of a trial here and in plots, report and console; `trials.Trial` has it."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def optimizer(self) -> str: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def params(self) -> Mapping[str, Any]: ...
-    @property
-    def state(self) -> Literal["COMPLETE", "PRUNED", "FAIL"]: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def curves(self) -> Mapping[str, npt.NDArray[Any]]: ...
-    @property
-    def loss(self) -> float | None: ...
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def accuracy_std(self) -> float | None: ...
-    @property
-    def best_epoch(self) -> float | None: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def fits(self) -> Sequence[FoldFit]: ...
-
-
-AnyTrial = TypeVar("AnyTrial", bound=TrialResult)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -102,10 +56,18 @@ class Scores:
         return float(self.confusion.sum(axis=1).max() / self.n)
 
 
-def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Scores:
+def predicted_labels(probabilities: npt.NDArray[Any], threshold: float = 0.5) -> Integers:
+    """Class ids [N]: the most probable, the first of equals; of two labels the one with id 1 where
+    its probability is above `threshold`."""
+    if probabilities.shape[1] == 2 and threshold != 0.5:
+        return (probabilities[:, 1].astype(np.float64) > threshold).astype(np.int64)
+    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5) -> Scores:
     """Scores of `probabilities` [N, C], float, rows summing to 1, against class ids `y` [N].
 
-    The predicted label is the most probable one, the first of equals. A probability of 0 counts
+    The predicted labels are those of `predicted_labels`. A probability of 0 counts
     in the loss as the smallest step of the dtype given, so that the loss is finite.
 
     Raises:
@@ -115,7 +77,7 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Scores:
     probabilities, y = _checked(probabilities, y)
     n, classes = probabilities.shape
     labels = np.arange(classes)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predicted_labels(probabilities, threshold)
     accuracy = multiclass_accuracy(
         torch.from_numpy(predicted), torch.from_numpy(y), num_classes=classes, average="micro"
     )
@@ -188,13 +150,15 @@ class PrecisionRecallCurve:
     operating_point: tuple[float, float] | None  # (recall, precision); None: never predicted
 
 
-def roc_curves(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[RocCurve, ...]:
+def roc_curves(
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
+) -> tuple[RocCurve, ...]:
     """ROC curves: two labels: one, for label 1; several: one per label against the rest.
 
     A label without both positives and negatives in `y` has no curve and is left out.
     """
     probabilities, y = _checked(probabilities, y)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predicted_labels(probabilities, threshold)
     curves = []
     for label in _one_against_rest(probabilities, y):
         truth, chosen = y == label, predicted == label
@@ -205,11 +169,11 @@ def roc_curves(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[Ro
 
 
 def precision_recall_curves(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any]
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
 ) -> tuple[PrecisionRecallCurve, ...]:
     """Precision-recall curves for the same labels as `roc_curves`."""
     probabilities, y = _checked(probabilities, y)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predicted_labels(probabilities, threshold)
     curves = []
     for label in _one_against_rest(probabilities, y):
         truth, chosen = y == label, predicted == label
@@ -292,179 +256,13 @@ class Evaluation:
     calibration: Calibration
 
 
-def evaluate(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Evaluation:
+def evaluate(
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
+) -> Evaluation:
     """Scores and curves of `probabilities` [N, C] against class ids `y` [N]; errors as `score`."""
     return Evaluation(
-        score(probabilities, y),
-        roc_curves(probabilities, y),
-        precision_recall_curves(probabilities, y),
+        score(probabilities, y, threshold),
+        roc_curves(probabilities, y, threshold),
+        precision_recall_curves(probabilities, y, threshold),
         calibration(probabilities, y),
     )
-
-
-def ranking(trial: TrialResult, objective: Objective = "val_accuracy") -> tuple[float, float, int]:
-    """Sort key of a completed trial, the best first: the objective, the other score, the number."""
-    accuracy, loss = trial.accuracy, trial.loss
-    if accuracy is None or loss is None:
-        raise ValueError(f"trial {trial.number} has no scores ({trial.state})")
-    if objective == "val_accuracy":
-        return -accuracy, loss, trial.number
-    return loss, -accuracy, trial.number
-
-
-def completed(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
-    """The trials that ran to their end and have scores."""
-    return [
-        trial
-        for trial in trials
-        if trial.state == "COMPLETE" and trial.accuracy is not None and trial.loss is not None
-    ]
-
-
-def best_trial(
-    trials: Iterable[AnyTrial], objective: Objective = "val_accuracy"
-) -> AnyTrial | None:
-    """The best completed trial; of equals the one with the better other score, then the first."""
-    return min(completed(trials), key=lambda trial: ranking(trial, objective), default=None)
-
-
-def best_per_optimizer(
-    trials: Iterable[AnyTrial], objective: Objective = "val_accuracy"
-) -> list[AnyTrial]:
-    """The best completed trial of each optimizer, the best first."""
-    best: dict[str, AnyTrial] = {}
-    for trial in sorted(completed(trials), key=lambda trial: ranking(trial, objective)):
-        best.setdefault(trial.optimizer, trial)
-    return list(best.values())
-
-
-@dataclass(frozen=True)
-class OptimizerSummary:
-    """What a search found out about one optimizer. Scores are validation scores."""
-
-    optimizer: str
-    trials: int
-    complete: int
-    failed: int
-    pruned: int
-    best: int | None  # number of the best trial; None, as all below: no trial completed
-    accuracy: float | None  # of the best trial
-    accuracy_std: float | None
-    loss: float | None
-    lr: float | None
-    median_accuracy: float | None  # over completed trials
-    median_loss: float | None
-    seconds: float  # training time of all its trials
-
-
-def summarize(
-    trials: Iterable[TrialResult], objective: Objective = "val_accuracy"
-) -> list[OptimizerSummary]:
-    """One summary per optimizer, the best first; those without a completed trial last, by name."""
-    groups: dict[str, list[TrialResult]] = {}
-    for trial in trials:
-        groups.setdefault(trial.optimizer, []).append(trial)
-    keyed = []
-    for optimizer, members in groups.items():
-        done = completed(members)
-        best = best_trial(done, objective)
-        summary = OptimizerSummary(
-            optimizer=optimizer,
-            trials=len(members),
-            complete=len(done),
-            failed=sum(trial.state == "FAIL" for trial in members),
-            pruned=sum(trial.state == "PRUNED" for trial in members),
-            best=best.number if best else None,
-            accuracy=best.accuracy if best else None,
-            accuracy_std=best.accuracy_std if best else None,
-            loss=best.loss if best else None,
-            lr=best.lr if best else None,
-            median_accuracy=_median(trial.accuracy for trial in done),
-            median_loss=_median(trial.loss for trial in done),
-            seconds=sum(trial.seconds for trial in members),
-        )
-        order = ranking(best, objective) if best else (math.inf, math.inf, 0)
-        keyed.append((order, optimizer, summary))
-    return [summary for _, _, summary in sorted(keyed, key=lambda item: item[:2])]
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(median(known)) if known else None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The best trial of all against the best trial of another optimizer."""
-
-    best: str
-    other: str
-    difference: float  # in the objective, > 0: `best` is better
-    low: float | None  # 95 % interval; None: there is nothing to estimate the noise from
-    high: float | None
-    basis: Literal["paired", "unpaired", "rows", "none"]
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the difference could be chance: the interval holds 0, or there is none."""
-        return self.low is None or self.low <= 0
-
-
-def compare(
-    trials: Iterable[TrialResult],
-    objective: Objective = "val_accuracy",
-    *,
-    folds: int,
-    repeats: int = 1,
-    fraction: float = 0.2,
-    validation_rows: int | None = None,
-) -> list[Comparison]:
-    """The best trial against the best one of each other optimizer, in the order of `summarize`.
-
-    All trials are validated on the same folds, so their scores are compared fold by fold ("paired")
-    with the corrected resampled t interval: training parts overlap, so the variance of the mean is
-    (1/k + validation share / training share) times that of the k differences, k - 1 degrees of
-    freedom. Nadeau and Bengio (2003), Machine Learning 52, 239-281.
-    Without scores per fold: the same from each trial's `accuracy_std` ("unpaired", wider). With a
-    single hold-out of `validation_rows`: binomial, rows taken as independent ("rows", wider).
-    The interval knows nothing of the selection of the best among many trials.
-    """
-    ranked = best_per_optimizer(trials, objective)
-    if not ranked:
-        return []
-    members = folds * repeats
-    overlap = 1 / (folds - 1) if folds > 1 else fraction / (1 - fraction)
-    best, *others = ranked
-    return [_compare(best, other, objective, members, overlap, validation_rows) for other in others]
-
-
-def _compare(
-    best: TrialResult,
-    other: TrialResult,
-    objective: Objective,
-    members: int,
-    overlap: float,
-    validation_rows: int | None,
-) -> Comparison:
-    sign, name = (1.0, "accuracy") if objective == "val_accuracy" else (-1.0, "loss")
-    difference = sign * (getattr(best, name) - getattr(other, name))
-    half: float | None = None
-    basis: Literal["paired", "unpaired", "rows", "none"] = "none"
-    if members > 1 and len(best.fits) == len(other.fits) == members:
-        ours, theirs = (np.array([getattr(f, name) for f in t.fits]) for t in (best, other))
-        basis, half = "paired", _half_width(float(np.var(ours - theirs, ddof=1)), members, overlap)
-    elif name == "accuracy" and members > 1 and best.accuracy_std and other.accuracy_std:
-        variance = best.accuracy_std**2 + other.accuracy_std**2
-        basis, half = "unpaired", _half_width(variance, members, overlap)
-    elif name == "accuracy" and members == 1 and validation_rows:
-        shares = [trial.accuracy for trial in (best, other) if trial.accuracy is not None]
-        spread = math.sqrt(sum(share * (1 - share) for share in shares) / validation_rows)
-        basis, half = "rows", float(stats.norm.ppf(0.975)) * spread
-    if half is None:
-        return Comparison(best.optimizer, other.optimizer, difference, None, None, basis)
-    low, high = difference - half, difference + half
-    return Comparison(best.optimizer, other.optimizer, difference, low, high, basis)
-
-
-def _half_width(variance: float, members: int, overlap: float) -> float:
-    return float(stats.t.ppf(0.975, members - 1)) * math.sqrt(variance * (1 / members + overlap))

@@ -201,7 +201,7 @@ def signature(schema: Mapping[str, Any]) -> Any:
     label_type = {bool: "boolean", int: "long", float: "double", str: "string"}
     types = {label_type[type(label)] for label in labels}
     params = (
-        [ParamSpec("threshold", "double", inference.DEFAULT_THRESHOLD)]
+        [ParamSpec("threshold", "double", schema.get("threshold", inference.DEFAULT_THRESHOLD))]
         if len(labels) == 2
         else None
     )

@@ -284,14 +284,14 @@ class TabularModel:
 
         Two labels: `prediction` and `probability`, that of `labels[1]`, float32 in [0, 1]; the
         prediction is `labels[1]` where the probability is above `params["threshold"]` (in [0, 1],
-        default 0.5). More labels: the likeliest one and `probability_LABEL` for each, in the
-        schema's order.
+        default: the schema's `threshold`, else 0.5). More labels: the likeliest one and
+        `probability_LABEL` for each, in the schema's order.
 
         Raises InputError for rows or parameters that do not fit.
         """
         frame = _as_frame(rows, [column["name"] for column in self.schema["columns"]])
         binary = len(self._labels) == 2
-        threshold = _threshold(params, binary)
+        threshold = _threshold(params, binary, self.schema.get("threshold", DEFAULT_THRESHOLD))
         probabilities = self.probabilities(frame)
         if binary:
             ids = (probabilities[:, 1].astype(np.float64) > threshold).astype(np.intp)
@@ -336,14 +336,14 @@ def _as_frame(rows: Any, names: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _threshold(params: Mapping[str, Any] | None, binary: bool) -> float:
+def _threshold(params: Mapping[str, Any] | None, binary: bool, default: float) -> float:
     given = dict(params or {})
     value = given.pop("threshold", None) if binary else None
     if given:
         known = "threshold" if binary else "none, for a model with more than two labels"
         raise InputError([f"unknown parameters: {_listed(sorted(given))}; known: {known}"])
     if value is None:
-        return DEFAULT_THRESHOLD
+        return default
     numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not numeric or not 0 <= float(value) <= 1:
         raise InputError([f"threshold must be a number from 0 to 1; got {_short(value)}"])
@@ -445,6 +445,7 @@ def check_schema(schema: Any, source: str) -> None:
         and len({column["name"] for column in columns}) == len(columns) > 0
         and isinstance(labels, list)
         and len(labels) > 1
+        and isinstance(schema.get("threshold", DEFAULT_THRESHOLD), float)
     )
     if not sound:
         raise ModelError(f"{source}: damaged: its columns or labels are not those of a schema")

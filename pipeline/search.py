@@ -6,6 +6,9 @@ a fresh sampler, seeded by (seed, first number). So a search that was killed goe
 trials that were finished, as if nothing had happened; the order of telling does not matter; and a
 batch that was cut short comes out again with the same points and the same numbers.
 
+With `search.budget: equal` each entry of `optimizers` has a study of its own and the same number of
+trials; the entries take turns. The pruners compare all trials with each other all the same.
+
 This is the only file that imports optuna.
 """
 
@@ -35,6 +38,7 @@ State = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 OPTIMIZER = "optimizer"  # Optuna's name for the choice of the entry
 ATTEMPTS = 4  # draws that may fall on points of a finite space that were had before
+SPREAD_TRIALS = 5  # of each entry, evenly spread, before TPE begins
 MEDIAN_STARTUP = 5  # complete trials before the median rule judges
 
 # What a stream of random numbers is for; the second part of its seed.
@@ -114,6 +118,7 @@ class Search:
         self._trials: int = config.search.trials
         self._maximise = config.search.objective == "val_accuracy"
         self._space = Space(config)
+        self._quota = _quota(config, self._space)
         self._spread = Spread(self._space, (config.seed, _SPREAD))
         self._told: dict[int, Told] = {}
         self._batch: tuple[int, list[Proposal]] | None = None
@@ -181,13 +186,18 @@ class Search:
     def remaining(self) -> int:
         """Trials still to be told: what is left of the budget, or of a finite space if less."""
         left = len(self._missing())
+        if self._quota is not None:
+            kept = Counter(told.entry for told in self._told.values())
+            return min(left, sum(max(0, q - kept[e]) for e, q in enumerate(self._quota)))
         if self._space.size is None:
             return left
         return min(left, max(0, self._space.size - len(self._taken())))
 
     @property
     def exhausted(self) -> bool:
-        """Whether the space is finite and every point of it was tried."""
+        """Whether every point that may be tried was tried before the budget was spent."""
+        if self._quota is not None:
+            return self.remaining == 0 and bool(self._missing())
         return self._space.size is not None and len(self._taken()) >= self._space.size
 
     @property
@@ -265,7 +275,7 @@ class Search:
 
     def _propose(self, start: int) -> list[Proposal]:
         before = [told for told in self.told if told.number < start]
-        draw = _Draw(self._config, self._space, self._spread, before, start)
+        draw = _Draw(self._config, self._space, self._quota, self._spread, before, start)
         taken = self._taken()
         proposals = []
         for number in range(start, min(start + batch_size(self._config), self._trials)):
@@ -287,9 +297,16 @@ class _Draw:
     """The points of one batch, drawn one after the other."""
 
     def __init__(
-        self, config: Config, space: Space, spread: Spread, before: Sequence[Told], start: int
+        self,
+        config: Config,
+        space: Space,
+        quota: Sequence[int] | None,
+        spread: Spread,
+        before: Sequence[Told],
+        start: int,
     ) -> None:
         self._space = space
+        self._quota = quota
         self._spread = spread
         self._number = start
         self._kept = Counter(told.entry for told in before)
@@ -301,6 +318,8 @@ class _Draw:
     def next(self, taken: Collection[Key]) -> Point | None:
         """The batch's next point, not one of `taken` where that can be; None when all are."""
         entries = self._space.open(taken)
+        if self._quota is not None:
+            entries = [e for e in entries if self._kept[e] < self._quota[e]]
         if not entries:
             return None
         point = self._fresh(entries, taken)
@@ -309,9 +328,10 @@ class _Draw:
         return point
 
     def _fresh(self, entries: Sequence[int], taken: Collection[Key]) -> Point:
-        if self._enumerate:
-            return next(p for p in self._space.alternating() if self._space.key(p) not in taken)
         turn = min(entries, key=lambda entry: (self._kept[entry], entry))
+        if self._enumerate:
+            left = (p for p in self._space.alternating() if self._space.key(p) not in taken)
+            return next(p for p in left if self._quota is None or p.entry == turn)
         for _ in range(ATTEMPTS):
             point = self._draw(turn)
             # Also a point that is had already: the samplers keep away from what is running.
@@ -335,6 +355,22 @@ class _Draw:
         index = self._spread_drawn[turn]
         self._spread_drawn[turn] += 1
         return self._spread.point(turn, index)
+
+
+def _quota(config: Config, space: Space) -> tuple[int, ...] | None:
+    """How many trials each entry may have, with equal budgets; None where they share one.
+
+    What the budget leaves over goes to the first entries, one each. An entry with fewer points than
+    its share has a trial for each of them; the others get no more for that.
+    """
+    if config.search.budget == "shared":
+        return None
+    share, rest = divmod(config.search.trials, len(space.branches))
+    shares = [share + (branch.entry < rest) for branch in space.branches]
+    return tuple(
+        one if branch.size is None else min(one, branch.size)
+        for one, branch in zip(shares, space.branches, strict=True)
+    )
 
 
 class _Sampler(Protocol):
@@ -365,17 +401,19 @@ class _Qmc:
 
 
 class _Random:
-    """Uniform over the entries and over each range, in the logarithm for a range with `log`."""
+    """Uniform over the entries, unless these take turns, and over each range, in the logarithm for
+    a range with `log`."""
 
-    def __init__(self, space: Space, seed: int) -> None:
+    def __init__(self, space: Space, seed: int, in_turn: bool) -> None:
         self._space = space
+        self._in_turn = in_turn
         self._study = _new_study(sampler=optuna.samplers.RandomSampler(seed))
 
     def ready(self, number: int, turn: int) -> bool:
         return True
 
     def draw(self, turn: int) -> Point:
-        return _suggest(self._study, self._space)
+        return _suggest(self._study, self._space, turn if self._in_turn else None)
 
     def running(self, point: Point) -> None:
         pass
@@ -392,21 +430,10 @@ class _Tpe:
 
     def __init__(self, space: Space, seed: int, before: Sequence[Told], maximise: bool) -> None:
         self._space = space
-        self._startup = max(10, 5 * len(space.branches))
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Argument ``group``", optuna.exceptions.ExperimentalWarning
-            )
-            sampler = optuna.samplers.TPESampler(
-                n_startup_trials=1, seed=seed, multivariate=True, group=True, constant_liar=True
-            )
-        self._study = _new_study(maximise, sampler)
+        self._startup = max(10, SPREAD_TRIALS * len(space.branches))
+        self._study = _new_study(maximise, _tpe_sampler(seed))
         for told in before:
-            # TPE passes failed trials over, and would go there again; as pruned before the first
-            # epoch they are the last of all. Of a pruned trial it reads the last epoch, no more.
-            state = "PRUNED" if told.state == "FAIL" else told.state
-            course = told.intermediate if told.state == "PRUNED" else {}
-            _add(self._study, space, told.point, state, told.value, dict([*course.items()][-1:]))
+            _add_for_tpe(self._study, space, told)
 
     def ready(self, number: int, turn: int) -> bool:
         return number >= self._startup
@@ -416,6 +443,50 @@ class _Tpe:
 
     def running(self, point: Point) -> None:
         _add(self._study, self._space, point, "RUNNING")
+
+
+class _TpeInTurn:
+    """TPE for each entry by itself, over its own ranges; the entries take turns."""
+
+    def __init__(self, space: Space, seed: int, before: Sequence[Told], maximise: bool) -> None:
+        self._space, self._seed, self._before, self._maximise = space, seed, before, maximise
+        self._studies: dict[int, optuna.Study] = {}
+
+    def ready(self, number: int, turn: int) -> bool:
+        return sum(told.entry == turn for told in self._before) >= SPREAD_TRIALS
+
+    def draw(self, turn: int) -> Point:
+        return _suggest(self._study(turn), self._space, turn)
+
+    def running(self, point: Point) -> None:
+        _add(self._study(point.entry), self._space, point, "RUNNING", branch=True)
+
+    def _study(self, entry: int) -> optuna.Study:
+        if entry not in self._studies:
+            sampler = _tpe_sampler(_seed(self._seed, entry))
+            study = self._studies[entry] = _new_study(self._maximise, sampler)
+            for told in self._before:
+                if told.entry == entry:
+                    _add_for_tpe(study, self._space, told, branch=True)
+        return self._studies[entry]
+
+
+def _tpe_sampler(seed: int) -> optuna.samplers.TPESampler:
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Argument ``group``", optuna.exceptions.ExperimentalWarning
+        )
+        return optuna.samplers.TPESampler(
+            n_startup_trials=1, seed=seed, multivariate=True, group=True, constant_liar=True
+        )
+
+
+def _add_for_tpe(study: optuna.Study, space: Space, told: Told, branch: bool = False) -> None:
+    """TPE passes failed trials over, and would go there again; as pruned before the first epoch
+    they are the last of all. Of a pruned trial it reads the last epoch, no more."""
+    state = "PRUNED" if told.state == "FAIL" else told.state
+    course = told.intermediate if told.state == "PRUNED" else {}
+    _add(study, space, told.point, state, told.value, dict([*course.items()][-1:]), branch)
 
 
 class _Gp:
@@ -480,13 +551,16 @@ def _drawn_in(trials: Sequence[Told], maximise: bool) -> dict[int, float]:
 def _sampler(config: Config, space: Space, before: Sequence[Told], start: int) -> _Sampler:
     seed = _seed(config.seed, start)
     maximise = config.search.objective == "val_accuracy"
+    in_turn = config.search.budget == "equal"
     match config.search.sampler:
+        case "tpe" if in_turn:
+            return _TpeInTurn(space, seed, before, maximise)
         case "tpe":
             return _Tpe(space, seed, before, maximise)
         case "gp":
             return _Gp(space, seed, before, maximise)
         case "random":
-            return _Random(space, seed)
+            return _Random(space, seed, in_turn)
         case "qmc":
             return _Qmc()
         case other:

@@ -12,7 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.comparison import pairs
+from pipeline.evidence import Baseline, Evidence, Finalist, Forgiveness
+from pipeline.ranking import Objective
 from pipeline.report import Facts
+from pipeline.resampled import overlap
 
 NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
 
@@ -158,4 +162,75 @@ def nasty_facts(**changed: Any) -> Facts:
         model_uri=NASTY,
         versions={NASTY: NASTY},
         **changed,
+    )
+
+
+def study_evidence(
+    means: Mapping[str, float | None],
+    *,
+    objective: Objective = "val_accuracy",
+    folds: int = 5,
+    repeats: int = 4,
+    noise: float = 0.004,
+    seed: int = 0,
+) -> Evidence:
+    """Evidence of a made-up final round with about these mean accuracies; None: it diverged."""
+    draw = np.random.default_rng(seed)
+    members = folds * repeats
+    shared = draw.normal(0, 0.02, members)
+    finalists = []
+    for number, (name, mean) in enumerate(means.items()):
+        own = draw.normal(0, noise, members)
+        accuracy = np.zeros(0) if mean is None else mean + shared - shared.mean() + own - own.mean()
+        finalists.append(
+            Finalist(
+                optimizer=name,
+                trial=number,
+                lr=0.01,
+                params={f"optimizers.{number}.lr": 0.01},
+                accuracy=accuracy,
+                loss=1.2 - accuracy,
+                search_accuracy=(mean or 0.6) + 0.005,
+                search_loss=1.19 - (mean or 0.6),
+                best_epoch=None if mean is None else 12.5,
+                seconds=0.5,
+                reason="repeat 1, fold 1: a weight was not finite" if mean is None else None,
+            )
+        )
+    finalists.sort(key=lambda one: one.ranking(objective))
+    better = [one for one in finalists if one.completed]
+    majority = np.full(members, 0.59)
+    return Evidence(
+        objective=objective,
+        folds=folds,
+        repeats=repeats,
+        finalists=tuple(finalists),
+        pairs=pairs(
+            [
+                (one.optimizer, one.accuracy if objective == "val_accuracy" else -one.loss)
+                for one in better
+            ],
+            overlap(folds),
+        ),
+        baselines=(
+            Baseline("majority label", majority, majority + 0.09),
+            Baseline("logistic regression", majority[:folds] + 0.01, majority[:folds]),
+            Baseline("gradient boosting", majority[:folds] + 0.08, majority[:folds], 0.67, 0.6),
+        ),
+        forgiveness=tuple(
+            Forgiveness(
+                optimizer=name,
+                trials=8,
+                diverged=0.25,
+                lr_low=0.001,
+                lr_high=0.1,
+                decades=2.0,
+                standard_error=0.008,
+                target=0.6,
+                epochs_to_target=7 + number,
+                seconds_to_target=0.2,
+                expected_best=0.6 + 0.02 * np.log1p(np.arange(8)),
+            )
+            for number, name in enumerate(means)
+        ),
     )

@@ -323,6 +323,9 @@ def test_the_contract_is_read() -> None:
         "optimizers.3.lr": FloatRange(1e-4, 1e-1, log=True),
     }
     written = yaml.safe_load(CONTRACT)
+    written["validation"]["final"] = {"folds": 5, "repeats": 4}
+    written["search"]["budget"] = "shared"
+    written["registry"] |= {"model": "ensemble", "threshold": 0.5, "calibrate": True}
     assert config.to_plain() == written
     assert config.flat()["optimizers.0.lr"] == "{low: 0.001, high: 1.0, log: true}"
     assert config.flat()["model.hidden"] == "[64, 32]"

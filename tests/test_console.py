@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.console import Console
 from pipeline.errors import UserError
-from pipeline.evaluation import summarize
+from pipeline.ranking import summarize
 from tests.study import NASTY, StandInTrial, failed, search
 
 

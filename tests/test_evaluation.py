@@ -10,17 +10,14 @@ from sklearn import metrics
 from torchmetrics.functional import classification as torch_scores
 
 from pipeline.evaluation import (
-    best_trial,
     calibration,
-    compare,
     evaluate,
     precision_recall_curves,
     roc_curves,
     score,
-    summarize,
     wilson,
 )
-from tests.study import StandInFit, StandInTrial, failed, predictions, search
+from tests.study import predictions
 
 
 @pytest.fixture(autouse=True)
@@ -172,95 +169,3 @@ def test_certain_predictions(labels):
     assert np.isfinite(found.calibration.band_high).all()
     assert found.scores.accuracy == 1
     assert all(curve.auc == 1 for curve in found.roc)
-
-
-def test_best_trial_breaks_ties_by_the_other_score():
-    trials = [
-        StandInTrial(0, accuracy=0.7, loss=0.5),
-        StandInTrial(1, accuracy=0.7, loss=0.4),
-        StandInTrial(2, accuracy=0.7, loss=0.4),
-        StandInTrial(3, accuracy=0.6, loss=0.3),
-        StandInTrial(4, state="PRUNED", accuracy=0.9, loss=0.1),
-        failed(5),
-    ]
-    assert best_trial(trials).number == 1
-    assert best_trial(trials, "val_loss").number == 3
-    assert best_trial([failed(0)]) is None
-
-
-def test_summarize_counts_and_orders():
-    trials = [
-        StandInTrial(0, "SGD", 0.1, accuracy=0.70, loss=0.6, seconds=2),
-        StandInTrial(1, "Adam", 0.01, accuracy=0.72, loss=0.7, accuracy_std=0.03),
-        StandInTrial(2, "Adam", 0.02, accuracy=0.60, loss=0.8),
-        StandInTrial(3, "Adam", 0.03, accuracy=0.68, loss=0.65),
-        StandInTrial(4, "Adam", 0.04, state="PRUNED", accuracy=0.99),
-        failed(5, "SGD"),
-        failed(6, "Adagrad"),
-    ]
-    first, second, last = summarize(trials)
-    assert (first.optimizer, first.trials, first.complete, first.failed, first.pruned) == (
-        ("Adam", 4, 3, 0, 1)
-    )
-    assert (first.best, first.accuracy, first.accuracy_std, first.lr) == (1, 0.72, 0.03, 0.01)
-    assert first.median_accuracy == 0.68
-    assert (second.optimizer, second.failed, second.seconds) == ("SGD", 1, 3.0)
-    assert (last.optimizer, last.accuracy, last.median_accuracy) == ("Adagrad", None, None)
-    assert [s.optimizer for s in summarize(trials, "val_loss")] == ["SGD", "Adam", "Adagrad"]
-    assert summarize([]) == []
-
-
-def _with_folds(number, optimizer, folds, losses=None):
-    losses = losses or [0.6] * len(folds)
-    return StandInTrial(
-        number,
-        optimizer,
-        accuracy=float(np.mean(folds)),
-        loss=float(np.mean(losses)),
-        accuracy_std=float(np.std(folds, ddof=1)) if len(folds) > 1 else None,
-        fits=tuple(StandInFit(a, b) for a, b in zip(folds, losses, strict=True)),
-    )
-
-
-def test_compare_is_the_corrected_resampled_interval():
-    ours, theirs = [0.70, 0.72, 0.71, 0.69, 0.73], [0.69, 0.70, 0.72, 0.66, 0.70]
-    trials = [_with_folds(0, "Adam", ours), _with_folds(1, "SGD", theirs)]
-    (found,) = compare(trials, folds=5)
-    differences = np.subtract(ours, theirs)
-    # scipy's plain paired interval, widened from 1/5 to 1/5 + 1/4 of the variance
-    plain = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    half = (plain.high - plain.low) / 2 * np.sqrt((1 / 5 + 1 / 4) / (1 / 5))
-    assert (found.best, found.other, found.basis) == ("Adam", "SGD", "paired")
-    assert found.difference == pytest.approx(differences.mean())
-    assert (found.high - found.low) / 2 == pytest.approx(half)
-    assert found.within_noise
-
-
-def test_compare_sees_a_clear_difference():
-    ours, theirs = [0.80, 0.82, 0.81, 0.79, 0.83], [0.60, 0.62, 0.60, 0.59, 0.64]
-    (found,) = compare([_with_folds(0, "A", ours), _with_folds(1, "B", theirs)], folds=5)
-    assert not found.within_noise
-
-
-def test_compare_by_loss():
-    trials = [
-        _with_folds(0, "A", [0.7, 0.7, 0.7], [0.50, 0.51, 0.49]),
-        _with_folds(1, "B", [0.8, 0.8, 0.8], [0.60, 0.62, 0.59]),
-    ]
-    (found,) = compare(trials, "val_loss", folds=3)
-    assert (found.best, found.basis) == ("A", "paired")
-    assert found.difference == pytest.approx(0.31 / 3)
-
-
-def test_compare_without_folds_to_pair():
-    a = StandInTrial(0, "A", accuracy=0.70, accuracy_std=0.02)
-    b = StandInTrial(1, "B", accuracy=0.69, accuracy_std=0.02)
-    (unpaired,) = compare([a, b], folds=5)
-    assert unpaired.basis == "unpaired"
-    (rows,) = compare([a, b], folds=1, validation_rows=300)
-    half = stats.norm.ppf(0.975) * np.sqrt((0.7 * 0.3 + 0.69 * 0.31) / 300)
-    assert (rows.basis, rows.high - rows.low) == ("rows", pytest.approx(2 * half))
-    (unknown,) = compare([a, b], folds=1)
-    assert (unknown.basis, unknown.low, unknown.within_noise) == ("none", None, True)
-    assert compare([failed(0)], folds=5) == []
-    assert len(compare(search(), folds=5)) == 3

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluation import best_trial, evaluate
+from pipeline.evaluation import evaluate
+from pipeline.ranking import best_trial
 from pipeline.report import plots
 from tests.study import NASTY, StandInTrial, failed, predictions, search
 

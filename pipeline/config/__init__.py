@@ -17,6 +17,7 @@ from pipeline.config.reading import (
 from pipeline.config.sections import (
     ACTIVATIONS,
     Data,
+    Final,
     Model,
     Registry,
     Search,
@@ -30,6 +31,7 @@ __all__ = [
     "Choice",
     "Config",
     "Data",
+    "Final",
     "FloatRange",
     "IntRange",
     "Model",

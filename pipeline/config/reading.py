@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -92,6 +92,20 @@ class Config(Section):
         if one_row and True in _ends(self.model.batch_norm):
             text = "must be at least 2 with model.batch_norm: one row has no variance; got 1"
             raise Broken((("training", "batch_size"), text)).for_pydantic()
+        return self
+
+    @model_validator(mode="after")
+    def _check_final(self) -> Self:
+        if self.validation.final is not None:
+            return self
+        parts: list[tuple[Location, str]] = []
+        for key, without in (("model", "ensemble"), ("threshold", 0.5)):
+            value = getattr(self.registry, key)
+            if value != without:
+                text = f"must be {without} where validation.final is null; got {show(value)}"
+                parts.append((("registry", key), text))
+        if parts:
+            raise Broken(*parts).for_pydantic()
         return self
 
     def ranges(self) -> dict[str, Range]:
@@ -254,9 +268,7 @@ def _known_key(where: Location) -> str:
     *way, key = map(str, where)
     section: type[BaseModel] = Config
     for part in way:
-        annotation = section.model_fields[part].annotation
-        assert isinstance(annotation, type)
-        section = annotation
+        section = _section(section.model_fields[part].annotation)
     siblings = list(section.model_fields)
     if hint := did_you_mean(key, siblings):
         return hint
@@ -265,6 +277,13 @@ def _known_key(where: Location) -> str:
     return (
         f"; did you mean {elsewhere[found]!r}?" if found else f"; known are {', '.join(siblings)}"
     )
+
+
+def _section(annotation: Any) -> type[BaseModel]:
+    """The section that a field holds, also one that may be null."""
+    found = next(one for one in (annotation, *get_args(annotation)) if isinstance(one, type))
+    assert issubclass(found, BaseModel)
+    return found
 
 
 def _paths() -> Iterator[str]:

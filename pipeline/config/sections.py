@@ -91,6 +91,15 @@ class Data(Section):
         return self
 
 
+class Final(Section):
+    """How the best trial of each optimizer is measured once more, on fresh folds."""
+
+    folds: Annotated[
+        int, Number(low=2, integer=True), Field(description="Stratified folds, other ones.")
+    ] = 5
+    repeats: Annotated[int, _count, Field(description="How often to split anew.")] = 4
+
+
 class Validation(Section):
     """How a trial is estimated: `folds` stratified folds, `repeats` times over."""
 
@@ -101,6 +110,10 @@ class Validation(Section):
     fraction: Annotated[
         float, _part, Field(description="Fraction that validates, when folds is 1.")
     ] = 0.2
+    final: Annotated[
+        Final | None,
+        Field(description="The final round, which compares the optimizers; null: none."),
+    ] = Final()
 
 
 class Model(Section):
@@ -149,6 +162,14 @@ class Search(Section):
         _count,
         Field(description="The whole budget: a resumed search runs only what is missing."),
     ] = 40
+    budget: Annotated[
+        Literal["shared", "equal"],
+        OneOf(("shared", "equal")),
+        Field(
+            description="shared: one study, which spends trials where they pay;"
+            " equal: a study and as many trials for each entry of `optimizers`."
+        ),
+    ] = "shared"
     objective: Annotated[
         Literal["val_accuracy", "val_loss"],
         OneOf(("val_accuracy", "val_loss")),
@@ -167,13 +188,37 @@ class Search(Section):
 
 
 class Registry(Section):
-    """Where the best model is registered."""
+    """Where the best model is registered, and what kind of model that is."""
 
     name: Annotated[
         str,
         Text(_MODEL_NAME_TEXT, _MODEL_NAME, longest=_LONGEST_MODEL_NAME),
         Field(description="Registered model; default: the experiment's name."),
     ] = DEFAULT_EXPERIMENT
+    model: Annotated[
+        Literal["ensemble", "single"],
+        OneOf(("ensemble", "single")),
+        Field(
+            description="ensemble: the mean of the winner's networks of the final round;"
+            " single: one network, trained again on all training rows."
+        ),
+    ] = "ensemble"
+    threshold: Annotated[
+        float | str,
+        Either(
+            Text("accuracy, f1 or youden", r"^(accuracy|f1|youden)$"),
+            Number(low=0, high=1, open_low=True, open_high=True),
+        ),
+        Field(
+            description="Two labels: the probability above which the positive one is predicted;"
+            " or what to choose it for, on validation rows: accuracy, f1 or youden."
+        ),
+    ] = 0.5
+    calibrate: Annotated[
+        bool,
+        Flag(),
+        Field(description="Fit a temperature to the probabilities, on validation rows."),
+    ] = True
 
 
 def model_name(experiment: str) -> str:

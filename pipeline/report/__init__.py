@@ -3,6 +3,7 @@
 from pipeline.report.answer import (
     Facts,
     Report,
+    final_scores,
     loading_code,
     optimizer_rows,
     ui_command,
@@ -14,6 +15,7 @@ from pipeline.report.answer import (
 __all__ = [
     "Facts",
     "Report",
+    "final_scores",
     "loading_code",
     "optimizer_rows",
     "ui_command",

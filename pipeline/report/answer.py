@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from pipeline import formats
-from pipeline.evaluation import (
-    Comparison,
-    Evaluation,
+from pipeline.comparison import Comparison, compare
+from pipeline.evaluation import Evaluation
+from pipeline.evidence import Evidence, Finalist
+from pipeline.ranking import (
     Objective,
     OptimizerSummary,
     TrialResult,
     best_trial,
-    compare,
     completed,
     summarize,
 )
 from pipeline.report import plots
+from pipeline.report.comparison_words import comparison_sentence
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -106,12 +107,14 @@ def versions() -> dict[str, str]:
 class Report:
     """Everything that the page and the descriptions are made of.
 
-    `evaluation` is None until the test rows have been scored.
+    `evaluation` is None until the test rows have been scored, `evidence` where there is no final
+    round.
     """
 
     facts: Facts
     trials: Sequence[TrialResult]
     evaluation: Evaluation | None = None
+    evidence: Evidence | None = None
 
     @cached_property
     def best(self) -> TrialResult | None:
@@ -119,7 +122,15 @@ class Report:
 
     @cached_property
     def summaries(self) -> list[OptimizerSummary]:
-        return summarize(self.trials, self.facts.objective)
+        """One for each optimizer, in the order of the final round, else of the search."""
+        found = summarize(self.trials, self.facts.objective)
+        if self.evidence is None:
+            return found
+        order = [one.optimizer for one in self.evidence.finalists]
+        return sorted(
+            found,
+            key=lambda item: order.index(item.optimizer) if item.optimizer in order else len(order),
+        )
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -147,11 +158,19 @@ class Report:
 
 
 def verdict(report: Report) -> list[str]:
-    """The answer in at most three plain sentences: the best, against the others, on test rows."""
+    """The answer in three plain sentences: the best, against the others, on test rows.
+
+    A fourth where the network is not worth having.
+    """
     best = report.best
     if best is None:
         return [_nothing_completed(report)]
-    sentences = [_best_sentence(report, best), _noise_sentence(report, best)]
+    evidence = report.evidence
+    winner = evidence.winner if evidence is not None else None
+    if evidence is not None and winner is not None:
+        sentences = [_winner_sentence(report, evidence, winner), comparison_sentence(evidence)]
+    else:
+        sentences = [_best_sentence(report, best), _noise_sentence(report, best)]
     if report.evaluation is not None:
         scores = report.evaluation.scores
         sentences.append(
@@ -161,6 +180,8 @@ def verdict(report: Report) -> list[str]:
             f"always answering the most frequent label would be right for "
             f"{formats.percent(scores.baseline)}."
         )
+    if evidence is not None and evidence.beats_majority is False:
+        sentences.append(_majority_sentence(evidence))
     return sentences
 
 
@@ -189,6 +210,35 @@ def _best_sentence(report: Report, best: TrialResult) -> str:
         score = f"{kind} loss {formats.number(best.loss)}, {score}"
     done = len(completed(report.trials))
     return f"{lead}: {score}, the best of {formats.count(done, 'completed trial')}."
+
+
+def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> str:
+    """The final round's estimate, and how much the search had flattered it."""
+    again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
+    score = (
+        f"{formats.percent(winner.accuracy_mean)} accuracy on {evidence.folds} fresh folds{again} "
+        f"(± {100 * winner.accuracy_std:.1f}, standard deviation over folds; the search had "
+        f"{formats.percent(winner.search_accuracy)})"
+    )
+    if evidence.objective == "val_loss":
+        score = (
+            f"loss {formats.number(winner.loss_mean)} on {evidence.folds} fresh folds{again} (the "
+            f"search had {formats.number(winner.search_loss)}), "
+            f"{formats.percent(winner.accuracy_mean)} accuracy"
+        )
+    done = formats.count(len(completed(report.trials)), "completed trial")
+    rate = formats.number(winner.lr)
+    return f"{winner.optimizer} with learning rate {rate} did best: {score}, of {done}."
+
+
+def _majority_sentence(evidence: Evidence) -> str:
+    majority = evidence.baseline("majority label")
+    assert majority is not None
+    return (
+        "The network does not beat always answering the most frequent label "
+        f"({formats.percent(majority.accuracy_mean)} on the same folds): these columns may say "
+        "nothing about the label."
+    )
 
 
 def _noise_sentence(report: Report, best: TrialResult) -> str:
@@ -236,7 +286,9 @@ def _difference(item: Comparison, objective: Objective) -> str:
 
 
 def _against_best(report: Report, summary: OptimizerSummary) -> str:
-    """How the optimizer stands to the best one."""
+    """How the optimizer stands to the best one: of the final round, else of the search."""
+    if report.evidence is not None and report.evidence.winner is not None:
+        return _against_winner(report.evidence, summary.optimizer)
     if report.best is None or summary.best is None:
         return "–"
     if summary.best == report.best.number:
@@ -252,12 +304,48 @@ def _against_best(report: Report, summary: OptimizerSummary) -> str:
     return f"{behind}, within noise" if item.within_noise else f"{behind}, beyond noise"
 
 
+def _against_winner(evidence: Evidence, optimizer: str) -> str:
+    winner = evidence.winner
+    assert winner is not None
+    if optimizer == winner.optimizer:
+        return "best"
+    pair = evidence.pair(winner.optimizer, optimizer)
+    if pair is None:
+        known = any(one.optimizer == optimizer for one in evidence.finalists)
+        return "diverged in the final round" if known else "–"
+    behind = (
+        f"−{pair.difference:.3f}"
+        if evidence.objective == "val_loss"
+        else f"−{100 * pair.difference:.1f} points"
+    )
+    return f"{behind}, beyond noise" if pair.is_clear else f"{behind}, within noise"
+
+
+def final_scores(report: Report) -> dict[str, str]:
+    """Each finalist's score in the final round, as text; nothing without one."""
+    if report.evidence is None:
+        return {}
+    loss = report.facts.objective == "val_loss"
+    return {
+        one.optimizer: (
+            f"{formats.number(one.loss_mean)} ± {formats.number(one.loss_std, 2)}"
+            if loss
+            else f"{formats.percent(one.accuracy_mean)} ± {100 * one.accuracy_std:.1f}"
+        )
+        for one in report.evidence.finalists
+        if one.completed
+    }
+
+
 def optimizer_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table per optimizer, as plain text."""
     loss = report.facts.objective == "val_loss"
     score = "loss" if loss else "accuracy"
     head = ["Optimizer", f"Best {score}", "Best learning rate", "Against the best"]
     head += [f"Median {score}", "Trials", "Completed", "Failed", "Pruned", "Time"]
+    final = final_scores(report)
+    if final:
+        head.insert(1, f"Final {score}")
     rows = []
     for item in report.summaries:
         spread = f" ± {100 * item.accuracy_std:.1f}" if item.accuracy_std else ""
@@ -265,6 +353,8 @@ def optimizer_rows(report: Report) -> tuple[list[str], list[list[str]]]:
         middle = formats.number(item.median_loss) if loss else formats.percent(item.median_accuracy)
         counts = [str(n) for n in (item.trials, item.complete, item.failed, item.pruned)]
         row = [item.optimizer, best, formats.number(item.lr), _against_best(report, item), middle]
+        if final:
+            row.insert(1, final.get(item.optimizer, "–"))
         rows.append([*row, *counts, formats.duration(item.seconds)])
     return head, rows
 

@@ -21,7 +21,7 @@ def pipeline_description(report: Report) -> str:
 
 def train_description(report: Report) -> str:
     """The description of the train run: as the pipeline's, without the test rows."""
-    return _description(Report(report.facts, report.trials))
+    return _description(Report(report.facts, report.trials, evidence=report.evidence))
 
 
 def _description(report: Report) -> str:

@@ -26,13 +26,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pipeline import formats
-from pipeline.evaluation import (
-    Calibration,
-    Evaluation,
+from pipeline.evaluation import Calibration, Evaluation, PrecisionRecallCurve, RocCurve, Scores
+from pipeline.ranking import (
     Objective,
-    PrecisionRecallCurve,
-    RocCurve,
-    Scores,
     TrialResult,
     best_per_optimizer,
     best_trial,

@@ -1,84 +1,150 @@
-"""The last stage: the test rows, opened for the model that the search chose, and the registry."""
+"""The last stage: the test rows, opened for the model that was chosen, and the registry."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from pipeline import data, evaluation, formats, inference
+from pipeline import baselines, data, evaluation, formats, inference
+from pipeline.champion import Said
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation, best_trial
+from pipeline.evaluation import Evaluation
+from pipeline.evidence import Evidence
+from pipeline.features import Encoder
+from pipeline.ranking import best_trial
 from pipeline.report import descriptions, plots
 from pipeline.stages.job import Job
-from pipeline.tracking import LoggedTrial, Run, Version, downloaded, register
+from pipeline.stages.registration import Standing, standing
+from pipeline.stages.train import Trained
+from pipeline.tracking import Run, Version, downloaded, register
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The model that is scored: of the final round's winner, else of the search's best trial."""
+
+    name: str
+    optimizer: str
+    lr: float
+    params: Mapping[str, Any]
+    run_id: str
+    model_id: str
+    val_accuracy: float | None
+
+    @classmethod
+    def of(cls, job: Job, trained: Trained) -> "Candidate":
+        """Raises UserError when no trial completed."""
+        best = best_trial(trained.trials, job.config.search.objective)
+        if best is None or best.model_id is None:
+            raise UserError("evaluate needs a trial that completed; the search has none")
+        final = trained.final
+        winner = final.evidence.winner if final is not None else None
+        if final is None or winner is None or final.run_id is None or final.model_id is None:
+            return cls(
+                best.name,
+                best.optimizer,
+                best.lr,
+                best.params,
+                best.run_id,
+                best.model_id,
+                best.accuracy,
+            )
+        return cls(
+            f"{winner.optimizer} lr={winner.lr:.2g}",
+            winner.optimizer,
+            winner.lr,
+            winner.params,
+            final.run_id,
+            final.model_id,
+            winner.accuracy_mean,
+        )
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """The scores on the test rows, and the version that was registered."""
 
-    trial: LoggedTrial
+    candidate: Candidate
     evaluation: Evaluation
+    evidence: Evidence | None
     metrics: dict[str, float | None]
     version: Version
+    standing: Standing
 
     @property
     def uri(self) -> str:
         """What people load: the alias, which follows the best version."""
-        return f"models:/{self.version.name}@champion"
+        return f"models:/{self.version.name}@{self.standing.alias}"
+
+    @property
+    def sentence(self) -> str:
+        """What became of the model, and why."""
+        return (
+            f"Version {self.version.version} of {self.version.name} is @{self.standing.alias}: "
+            f"{self.standing.why}."
+        )
 
 
-def evaluate(job: Job, parent: Run, trials: list[LoggedTrial]) -> Evaluated:
-    """Score the best trial's model on the test rows and register it, as a child of the pipeline's.
+def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
+    """Score the chosen model on the test rows and register it, as a child of the pipeline's run.
 
     An evaluation that was cut short is taken up again in its run.
 
     Raises UserError when no trial completed.
     """
-    best = best_trial(trials, job.config.search.objective)
-    if best is None or best.model_id is None:
-        raise UserError("evaluate needs a trial that completed; the search has none")
-    name = f"evaluate · {best.name}"
-    found = job.store.child(parent, "evaluate")
-    resume = found.info.run_id if found is not None and found.info.status != "FINISHED" else None
+    candidate = Candidate.of(job, trained)
+    name = f"evaluate · {candidate.name}"
+    before = job.store.child(parent, "evaluate")
+    resume = before.info.run_id if before is not None and before.info.status != "FINISHED" else None
     with job.store.run(
         "evaluate", name, parent=parent, fingerprint=job.fingerprint, resume=resume
     ) as run:
         test = job.data_set("test")
         run.inputs((test, "testing"))
-        found = _score(job, best.model_id)
+        rows = data.load_test(job.parts)
+        found, said = _score(job, candidate.model_id, rows)
         metrics = _metrics(found)
-        run.metrics(metrics, model_id=best.model_id, data=test)
+        run.metrics(metrics, model_id=candidate.model_id, data=test)
+        beside = _baselines(job, rows)
+        run.metrics({f"test_{key}": value for key, value in beside.items()})
         for file, figure in plots.evaluation_figures(found, job.parts.schema.labels).items():
             run.figure(figure, f"plots/{file}.png")
-        version = _register(job, best, found)
+        stands = standing(job, candidate.model_id, said, rows)
+        run.metrics(_contest(stands))
+        version = _register(job, candidate, found, stands)
         run.tags(
             {
                 "model.version": str(version.version),
                 "model.uri": version.uri,
-                "best.run_id": best.run_id,
+                "model.alias": stands.alias,
+                "best.run_id": candidate.run_id,
             }
         )
-    return Evaluated(best, found, metrics, version)
+    evidence = _with_test(trained.evidence, beside)
+    return Evaluated(candidate, found, evidence, metrics, version, stands)
 
 
-def is_evaluated(job: Job, parent: Run, trials: list[LoggedTrial]) -> bool:
-    """Whether the best trial is the one that was scored and registered under this name."""
-    best = best_trial(trials, job.config.search.objective)
+def evaluated_alias(job: Job, parent: Run, trained: Trained) -> str | None:
+    """The alias of the chosen model; None unless it was scored and registered under this name."""
+    candidate = Candidate.of(job, trained)
     found = job.store.child(parent, "evaluate")
-    if best is None or found is None or found.info.status != "FINISHED":
-        return False
+    if found is None or found.info.status != "FINISHED":
+        return None
     tags = found.data.tags
     uri = f"models:/{job.config.registry.name}/{tags.get('model.version')}"
-    return (tags.get("best.run_id"), tags.get("model.uri")) == (best.run_id, uri)
+    known = (tags.get("best.run_id"), tags.get("model.uri")) == (candidate.run_id, uri)
+    return tags.get("model.alias") if known else None
 
 
-def _score(job: Job, model_id: str) -> Evaluation:
-    rows = data.load_test(job.parts)
+def _score(job: Job, model_id: str, rows: data.Rows) -> tuple[Evaluation, Said]:
     with downloaded(job.store.client, f"models:/{model_id}") as folder:
         model = inference.load(folder)
     with torch.inference_mode():
         probabilities = model.module(torch.from_numpy(rows.raw)).numpy()
-    return evaluation.evaluate(probabilities, rows.y)
+    threshold = model.schema.get("threshold", inference.DEFAULT_THRESHOLD)
+    labels = evaluation.predicted_labels(probabilities, threshold)
+    return evaluation.evaluate(probabilities, rows.y, threshold), Said(labels, probabilities)
 
 
 def _metrics(found: Evaluation) -> dict[str, float | None]:
@@ -93,29 +159,76 @@ def _metrics(found: Evaluation) -> dict[str, float | None]:
     }
 
 
-def _register(job: Job, best: LoggedTrial, found: Evaluation) -> Version:
+def _baselines(job: Job, rows: data.Rows) -> dict[str, float]:
+    """Test scores of the models that are no networks, trained on all training rows."""
+    schema = job.parts.schema
+    training = data.load_training(job.parts)
+    raw = torch.from_numpy(training.raw)
+    encoder = Encoder.fit(raw, schema, [torch.arange(len(raw))])
+    x, x_test = (encoder.encode(part)[0].numpy() for part in (raw, torch.from_numpy(rows.raw)))
+    found = {}
+    for name in baselines.NAMES:
+        if not baselines.affordable(name, len(x), x.shape[1], schema.classes):
+            continue
+        said = baselines.probabilities(name, x, training.y, x_test, schema.classes)
+        key = baselines.key(name)
+        found[f"{key}_accuracy"], found[f"{key}_loss"] = baselines.score(said, rows.y)
+    return found
+
+
+def _with_test(evidence: Evidence | None, scores: Mapping[str, float]) -> Evidence | None:
+    if evidence is None:
+        return None
+    known = tuple(
+        replace(
+            one,
+            test_accuracy=scores[f"{baselines.key(one.name)}_accuracy"],
+            test_loss=scores[f"{baselines.key(one.name)}_loss"],
+        )
+        for one in evidence.baselines
+    )
+    return replace(evidence, baselines=known)
+
+
+def _contest(stands: Standing) -> dict[str, float | None]:
+    found = stands.contest
+    if found is None:
+        return {}
+    return {
+        "champion_accuracy": found.old_accuracy,
+        "champion_mcnemar_p": found.p_value,
+        "champion_loss_difference": found.loss_difference,
+        "champion_loss_difference_low": found.low,
+        "champion_loss_difference_high": found.high,
+    }
+
+
+def _register(job: Job, candidate: Candidate, found: Evaluation, stands: Standing) -> Version:
     scores = found.scores
     text = (
-        f"{best.optimizer} with learning rate {formats.number(best.lr)}, the best of "
+        f"{candidate.optimizer} with learning rate {formats.number(candidate.lr)}, the best of "
         f"{formats.count(job.config.search.trials, 'trial')} on {job.config.data.source}. "
         f"Test accuracy {formats.percent(scores.accuracy)} (95 % interval "
         f"{formats.percent(scores.accuracy_low)} to {formats.percent(scores.accuracy_high)}, "
-        f"{formats.count(scores.n, 'row')})."
+        f"{formats.count(scores.n, 'row')}). "
+        f"@{stands.alias}: {stands.why}."
     )
     return register(
         job.store,
-        best.model_id or "",
+        candidate.model_id,
         job.config.registry.name,
         description=descriptions.markdown(text),
         tags={
-            "optimizer": best.optimizer,
-            "lr": best.lr,
+            "optimizer": candidate.optimizer,
+            "lr": candidate.lr,
             "test_accuracy": scores.accuracy,
-            "val_accuracy": best.accuracy,
+            "val_accuracy": candidate.val_accuracy,
             "fingerprint": job.fingerprint,
+            "train.sha256": job.parts.digests["train"],
         },
         model_description=descriptions.markdown(
             f"Predicts {job.config.data.target} from rows like those of {job.config.data.source}."
         ),
+        alias=stands.alias,
         once=True,
     )

@@ -16,17 +16,19 @@ from pipeline.errors import UserError
 from pipeline.report import (
     Report,
     descriptions,
+    final_scores,
     loading_code,
     optimizer_rows,
     page,
     ui_command,
     verdict,
 )
-from pipeline.stages.evaluate import Evaluated, evaluate, is_evaluated
+from pipeline.stages.evaluate import Evaluated, evaluate, evaluated_alias
+from pipeline.stages.final import check_threshold
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record
-from pipeline.stages.train import finished_trials, read_trials, train
-from pipeline.tracking import LoggedTrial, Run, Stage, Store
+from pipeline.stages.train import Trained, read_finished, read_trained, train
+from pipeline.tracking import Run, Stage, Store
 
 
 def run_all(config: Config, command: str, fresh: bool = False) -> None:
@@ -45,10 +47,10 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
         with _pipeline_run(job, before) as run:
             if not _has(job, run, "prepare"):
                 record(job, run)
-            trials = train(job, run, lease)
-            evaluated = evaluate(job, run, trials)
-            _publish(job, run, trials, evaluated)
-    _close(job, trials, evaluated)
+            trained = train(job, run, lease)
+            evaluated = evaluate(job, run, trained)
+            _publish(job, run, trained, evaluated)
+    _close(job, trained, evaluated)
 
 
 def prepare_alone(config: Config, command: str) -> None:
@@ -75,8 +77,8 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
         if fresh and before is not None and store.child(_as_run(job, before), "train"):
             before = None
         with _pipeline_run(job, before) as run:
-            trials = train(job, run, lease)
-    _close(job, trials, None)
+            trained = train(job, run, lease)
+    _close(job, trained, None)
 
 
 def evaluate_alone(config: Config, command: str) -> None:
@@ -90,11 +92,16 @@ def evaluate_alone(config: Config, command: str) -> None:
                 f"there is no finished search with this configuration in the experiment "
                 f"{store.experiment!r} of {store.uri}; run train first"
             )
-        trials = read_trials(job, found)
+        trained = read_trained(job, found)
+        if config.validation.final is not None and trained.final is None:
+            raise UserError(
+                "the search with this configuration has no final round with these settings of "
+                "validation.final and registry; run train first"
+            )
         with _pipeline_run(job, store.parent(found)) as run:
-            evaluated = evaluate(job, run, trials)
-            _publish(job, run, trials, evaluated)
-    _close(job, trials, evaluated)
+            evaluated = evaluate(job, run, trained)
+            _publish(job, run, trained, evaluated)
+    _close(job, trained, evaluated)
 
 
 def _is_finished(job: Job, before: Any) -> bool:
@@ -103,17 +110,18 @@ def _is_finished(job: Job, before: Any) -> bool:
     found = job.store.child(run, "train")
     if before.info.status != "FINISHED" or found is None or found.info.status != "FINISHED":
         return False
-    trials = finished_trials(job, found.info.run_id)
-    if trials is None or not is_evaluated(job, run, trials):
+    trained = read_finished(job, found.info.run_id)
+    alias = evaluated_alias(job, run, trained) if trained is not None else None
+    if trained is None or alias is None:
         return False
     ended = datetime.fromtimestamp(found.info.end_time / 1000)
     job.store.conclude_launcher(run)
     job.console.say(
         f"Nothing to do: this search finished on {ended:%Y-%m-%d at %H:%M} with "
-        f"{formats.count(len(trials), 'trial')}. More trials: --set search.trials=N; "
+        f"{formats.count(len(trained.trials), 'trial')}. More trials: --set search.trials=N; "
         "all of it again: --fresh."
     )
-    _close(job, trials, None, f"models:/{job.config.registry.name}@champion")
+    _close(job, trained, None, f"models:/{job.config.registry.name}@{alias}")
     return True
 
 
@@ -130,6 +138,7 @@ def _has(job: Job, run: Run, stage: Stage) -> bool:
 def _prepare(config: Config, console: Console) -> Parts:
     """The parts on disk. Before any run is opened, so that a wrong table leaves none."""
     parts = data.prepare(config)
+    check_threshold(config, parts)
     for column, reason in parts.left_out.items():
         console.warn(f"column {column!r} is left out: {reason}")
     what = "nothing changed" if parts.reused else "written"
@@ -151,11 +160,11 @@ def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
         yield run
 
 
-def _publish(job: Job, run: Run, trials: list[LoggedTrial], evaluated: Evaluated) -> None:
+def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None:
     """The answer on the pipeline's run: description, metrics, summary and report."""
-    report = Report(job.facts(evaluated.uri), trials, evaluated.evaluation)
+    report = _report(job, trained, evaluated, evaluated.uri)
     run.describe(descriptions.pipeline_description(report))
-    run.metrics(evaluated.metrics | {"val_accuracy": evaluated.trial.accuracy})
+    run.metrics(evaluated.metrics | {"val_accuracy": evaluated.candidate.val_accuracy})
     run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))
@@ -165,20 +174,31 @@ def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
     head, rows = optimizer_rows(report)
     return {
         "answer": verdict(report),
-        "optimizer": evaluated.trial.optimizer,
-        "lr": evaluated.trial.lr,
-        "params": evaluated.trial.params,
+        "optimizer": evaluated.candidate.optimizer,
+        "lr": evaluated.candidate.lr,
+        "params": dict(evaluated.candidate.params),
         "test": evaluated.metrics,
         "model": evaluated.uri,
+        "registered": evaluated.sentence,
         "optimizers": [dict(zip(head, row, strict=True)) for row in rows],
+        "evidence": report.evidence.to_plain() if report.evidence else None,
     }
 
 
-def _close(job: Job, trials: list[LoggedTrial], evaluated: Evaluated | None, uri: str = "") -> None:
+def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
+    evaluation = evaluated.evaluation if evaluated else None
+    evidence = evaluated.evidence if evaluated else trained.evidence
+    return Report(job.facts(uri), trained.trials, evaluation, evidence)
+
+
+def _close(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str = "") -> None:
     """The closing table, the answer and the next commands."""
     uri = evaluated.uri if evaluated else uri
-    report = Report(job.facts(uri), trials, evaluated.evaluation if evaluated else None)
+    report = _report(job, trained, evaluated, uri)
     commands = [("See every trial", ui_command(job.store.uri))]
     if uri:
         commands.append(("Load the model", loading_code(uri)))
-    job.console.closing(report.summaries, verdict(report), commands, job.config.search.objective)
+    answer = verdict(report) + ([evaluated.sentence] if evaluated else [])
+    job.console.closing(
+        report.summaries, answer, commands, job.config.search.objective, final_scores(report)
+    )

@@ -1,13 +1,16 @@
-"""The search: every trial trained, logged and told, and what came out of it."""
+"""The search: every trial trained, logged and told, the final round, and what came out of it."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 from pipeline import flavor
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.evaluation import best_per_optimizer, best_trial, completed
+from pipeline.evidence import Evidence
+from pipeline.ranking import best_per_optimizer, best_trial, completed
 from pipeline.report import Report, descriptions, verdict
 from pipeline.search import Search, Told
+from pipeline.stages.final import FinalRound, final_round, read_final
 from pipeline.stages.job import Job
 from pipeline.stages.journal import Journal
 from pipeline.stages.trainer import Trainer
@@ -24,18 +27,31 @@ from pipeline.tracking import (
 from pipeline.trials import Trial
 
 
-def train(job: Job, parent: Run, lease: Lease) -> list[LoggedTrial]:
-    """Search as a child of the pipeline's run; the trials as the store has them.
+@dataclass(frozen=True)
+class Trained:
+    """The trials as the store has them, and the final round where one is asked for."""
 
-    A search that is there goes on; one that has its whole budget is read and nothing else.
+    trials: list[LoggedTrial]
+    final: FinalRound | None
+
+    @property
+    def evidence(self) -> Evidence | None:
+        return self.final.evidence if self.final is not None else None
+
+
+def train(job: Job, parent: Run, lease: Lease) -> Trained:
+    """Search as a child of the pipeline's run, then the final round under the search.
+
+    A search that is there goes on; one that has its whole budget and its final round is read and
+    nothing else.
 
     Raises UserError when no trial completed.
     """
     found = job.store.child(parent, "train")
     if found is not None and found.info.status == "FINISHED":
-        trials = finished_trials(job, found.info.run_id)
-        if trials is not None:
-            return trials
+        finished = read_finished(job, found.info.run_id)
+        if finished is not None:
+            return finished
     name = f"train · {job.config.search.trials} trials"
     tags = {"search.trials": str(job.config.search.trials), "data.table": job.table}
     with job.store.run(
@@ -49,14 +65,29 @@ def train(job: Job, parent: Run, lease: Lease) -> list[LoggedTrial]:
         run.inputs((job.data_set("train"), "training"))
         _search(job, run, lease)
         trials = read_trials(job, run.run_id)
-        _conclude(job, run, trials)
-    return trials
+        final = read_final(job, run.run_id, trials)
+        if final is None:
+            final_round(job, run, trials, lease)
+            final = read_final(job, run.run_id, trials)
+        trained = Trained(trials, final)
+        _conclude(job, run, trained)
+    return trained
 
 
-def finished_trials(job: Job, train_run_id: str) -> list[LoggedTrial] | None:
-    """The trials of a search that has its whole budget; None when some are missing."""
+def read_finished(job: Job, train_run_id: str) -> Trained | None:
+    """A search that has its whole budget and its final round; None when something is missing."""
     history = [_told(job, trial) for trial in trials_of(job.store, train_run_id)]
-    return None if Search(job.config, history).remaining else read_trials(job, train_run_id)
+    if Search(job.config, history).remaining:
+        return None
+    trained = read_trained(job, train_run_id)
+    is_whole = job.config.validation.final is None or trained.final is not None
+    return trained if is_whole else None
+
+
+def read_trained(job: Job, train_run_id: str) -> Trained:
+    """All trials of a search, and its final round when it has the one that is asked for."""
+    trials = read_trials(job, train_run_id)
+    return Trained(trials, read_final(job, train_run_id, trials))
 
 
 def read_trials(job: Job, train_run_id: str) -> list[LoggedTrial]:
@@ -117,8 +148,9 @@ def _objective(config: Config, trial: Trial) -> tuple[float | None, dict[int, fl
     return value, dict(enumerate(curve.tolist(), start=1))
 
 
-def _conclude(job: Job, run: Run, trials: list[LoggedTrial]) -> None:
+def _conclude(job: Job, run: Run, trained: Trained) -> None:
     """What came out: metrics, plots, the description and which trial was best."""
+    trials = trained.trials
     states = Counter(trial.state for trial in trials)
     run.metrics(
         {
@@ -128,7 +160,7 @@ def _conclude(job: Job, run: Run, trials: list[LoggedTrial]) -> None:
             "trials_pruned": states["PRUNED"],
         }
     )
-    report = Report(job.facts(), trials)
+    report = Report(job.facts(), trials, evidence=trained.evidence)
     best = best_trial(trials, job.config.search.objective)
     if best is None:
         raise UserError(" ".join(verdict(report)))

@@ -1,12 +1,13 @@
 """From proposals to trials: members in stacks, and the model of each trial."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from pipeline import data, flavor, folds, trials
+from pipeline.calibrated import CalibratedEnsemble
 from pipeline.config import Choice, Config
 from pipeline.data import Parts
 from pipeline.errors import UserError
@@ -18,43 +19,52 @@ from pipeline.trials import Trial
 
 EXAMPLE_ROWS = 5
 
+Splitting = Callable[[Config, Parts, data.Rows], tuple[folds.Split, ...]]
+
 
 class Trainer:
-    """Trains batches of proposals on the training rows of `parts`, each on every split."""
+    """Trains batches of proposals on the training rows of `parts`, each on every split.
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    Args:
+        splits: how the rows are split; as a rule by `config.validation`.
+        seed: of initial weights, batches and dropout; None: that of the configuration.
+
+    Attributes:
+        arrays: the rows, encoded for each split.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        splits: Splitting | None = None,
+        seed: int | None = None,
+    ) -> None:
         check_device(config)
         rows = data.load_training(parts)
-        validation = config.validation
-        self.splits = folds.make_splits(
-            rows.y,
-            validation.folds,
-            validation.repeats,
-            validation.fraction,
-            config.seed,
-            parts.schema.labels,
-        )
+        self.splits = (splits or search_splits)(config, parts, rows)
         raw = torch.from_numpy(rows.raw)
         training_rows = [torch.from_numpy(split.training) for split in self.splits]
         self._encoder = Encoder.fit(raw, parts.schema, training_rows)
-        self._arrays = Arrays.build(
+        self.arrays = Arrays.build(
             self._encoder, rows.raw, rows.y, self.splits, parts.schema.classes
         )
         self._schema = parts.schema
-        self._seed = config.seed
+        self._seed = config.seed if seed is None else seed
         self._exporter = Exporter(len(parts.schema.columns))
         self._exported: set[tuple[tuple[int, ...], str]] = set()
         columns = [column.name for column in parts.schema.columns]
         self._example = rows.table.select(columns).slice(0, EXAMPLE_ROWS).to_pandas()
 
-    def train(self, batch: Sequence[Proposal], search: Search) -> Iterator[Trial]:
-        """The trials of a batch, stack by stack."""
+    def train(self, batch: Sequence[Proposal], search: Search | None = None) -> Iterator[Trial]:
+        """The trials of a batch, stack by stack; `search` prunes them."""
         for proposals in stacks(batch):
             settings = self._settings(proposals[0].config)
             members = [member for p in proposals for member in self._members(p.config)]
             owners = [p.number for p in proposals for _ in self.splits]
             started = time.perf_counter()
-            fits = fit(self._arrays, members, settings, search.watch(proposals, owners))
+            watch = search.watch(proposals, owners) if search is not None else None
+            fits = fit(self.arrays, members, settings, watch)
             seconds = (time.perf_counter() - started) / len(proposals)
             for place, proposal in enumerate(proposals):
                 start = place * len(self.splits)
@@ -90,13 +100,24 @@ class Trainer:
         """
         if trial.state != "COMPLETE":
             return None
+        return self.saved(self.ensemble(trial))
+
+    def ensemble(self, trial: Trial, temperature: float | None = None) -> Ensemble:
+        """The mean of the trial's members; with `temperature` its probabilities are tempered."""
         states = torch.stack([fit.weights for fit in trial.fits])
-        architecture = self._arrays.architecture(self._settings(trial.config))
+        architecture = self.arrays.architecture(self._settings(trial.config))
         every = torch.arange(len(self.splits))
-        ensemble = Ensemble(self._encoder.select(every), architecture, states)
+        encoder = self._encoder.select(every)
+        if temperature is None:
+            return Ensemble(encoder, architecture, states)
+        return CalibratedEnsemble(encoder, architecture, states, temperature)
+
+    def saved(self, ensemble: Ensemble, threshold: float | None = None) -> Mapping[str, Any]:
+        """What the flavor saves; `threshold` is what `predict` takes when it is told none."""
+        schema = self._schema.to_dict()
         return {
             "program": self._exporter.program(ensemble),
-            "schema": self._schema.to_dict(),
+            "schema": schema if threshold is None else schema | {"threshold": threshold},
             "input_example": self._example,
             "requirements": flavor.default_requirements(),
         }
@@ -130,6 +151,18 @@ class Trainer:
 def _program_key(trial: Trial) -> tuple[tuple[int, ...], str]:
     """Without batch norm: it is folded into the layers, so the program is the same."""
     return trial.config.model.hidden, trial.config.model.activation
+
+
+def search_splits(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split, ...]:
+    """The splits on which every trial of the search is estimated."""
+    return folds.make_splits(
+        rows.y,
+        config.validation.folds,
+        config.validation.repeats,
+        config.validation.fraction,
+        config.seed,
+        parts.schema.labels,
+    )
 
 
 def check_device(config: Config) -> None:

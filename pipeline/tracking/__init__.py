@@ -5,6 +5,7 @@ global that is set is the address of the store, so that `models:/` means the sto
 """
 
 from pipeline.tracking.connection import connect, quiet
+from pipeline.tracking.final_log import FinalLog
 from pipeline.tracking.history import LoggedTrial, curves_of, trials_of, with_history
 from pipeline.tracking.lease import Lease
 from pipeline.tracking.lineage import DataSet
@@ -18,6 +19,7 @@ from pipeline.tracking.writer import Writer
 
 __all__ = [
     "DataSet",
+    "FinalLog",
     "Lease",
     "Logged",
     "LoggedTrial",

@@ -15,7 +15,7 @@ from pipeline import interrupts
 from pipeline.errors import UserError
 from pipeline.tracking.lineage import Context, DataSet
 
-Stage = Literal["pipeline", "prepare", "train", "trial", "evaluate"]
+Stage = Literal["pipeline", "prepare", "train", "trial", "final", "evaluate"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 State = Literal["COMPLETE", "PRUNED", "FAIL"]  # of a trial, as Optuna calls them
 

@@ -1,8 +1,10 @@
 """One experiment of a tracking store: opening it, its runs, and finding them again."""
 
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -172,6 +174,16 @@ class Store:
             order=["attributes.start_time ASC"],
         )
 
+    def text(self, run_id: str, path: str) -> str | None:
+        """A text artifact of a run; None when it is not there or cannot be had."""
+        with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+            try:
+                local = self.client.download_artifacts(run_id, path, folder)
+                return Path(local).read_text(encoding="utf-8")
+            except (MlflowException, OSError) as error:
+                _log.debug("%s of run %s: %s", path, run_id, error)
+                return None
+
     @contextmanager
     def lease(self, fingerprint: str) -> Iterator[Lease]:
         """The right to work on the search with this fingerprint, for the block.
@@ -264,10 +276,11 @@ class Store:
             run = Run(self.client, found.info.run_id, found.info.experiment_id, stage, "")
             reason = "the process ended without closing the run"
             run.tags({"pipeline.abandoned": "true"})
-            if stage == "trial":
-                run.tags({"trial.state": "FAIL", "trial.reason": reason})
+            of_a_trial = stage in ("trial", "final")
+            if of_a_trial:
+                run.tags({f"{stage}.state": "FAIL", f"{stage}.reason": reason})
                 self.fail_models(run)
-            run.close("FAILED" if stage == "trial" else "KILLED", reason)
+            run.close("FAILED" if of_a_trial else "KILLED", reason)
             _log.info("closed run %s: %s", run.run_id, reason)
         for experiment_id, found_claims in leases.items():
             for claim in found_claims:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -29,6 +29,7 @@ from pipeline.tracking.runs import (
     FOLD_SCORES,
     PARAM_LENGTH,
     Run,
+    Stage,
     State,
     Status,
     cut,
@@ -110,6 +111,7 @@ class TrialLog:
     total: int
     flavor: Flavor
     data: DataSet | None = None
+    stage: ClassVar[Stage] = "trial"
 
     @cached_property
     def _bulk(self) -> BulkMetrics:
@@ -129,7 +131,7 @@ class TrialLog:
         model_id = None
         try:
             with interrupts.deferred():
-                run = self.store.create("trial", self._name(trial), self._tags(trial), start)
+                run = self.store.create(self.stage, self._name(trial), self._tags(trial), start)
             if complete and model_args is not None:
                 model_id = self._log_model(run, trial, params, model_args)
             curves, scores = _curves(trial, start, end), []
@@ -248,9 +250,10 @@ class TrialLog:
 
 def _abandon(run: Run, error: BaseException) -> None:
     reason = outcome(error)[1] or "ended"
+    tags = {f"{run.stage}.state": "FAIL", f"{run.stage}.reason": reason}
     try:
         with interrupts.deferred():
-            run.tags({"pipeline.abandoned": "true", "trial.state": "FAIL", "trial.reason": reason})
+            run.tags({"pipeline.abandoned": "true", **tags})
             run.close("FAILED", reason)
     except MlflowException as failure:
         error.add_note(f"The run {run.run_id} could not be closed: {failure}")

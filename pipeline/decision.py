@@ -1,0 +1,87 @@
+"""From probabilities to decisions: a temperature that makes them honest, and a threshold.
+
+Both are fitted on validation rows, with probabilities from networks that did not see these.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+Floats = npt.NDArray[np.float64]
+Goal = Literal["accuracy", "f1", "youden"]
+
+SHARPEST, FLATTEST = 0.05, 20.0
+"""Temperatures lie between these; without bounds rows that are all right would ask for 0."""
+
+
+def tempered(probabilities: npt.NDArray[Any], temperature: float) -> Floats:
+    """Probabilities [N, C] whose logits are divided by a temperature > 0: above 1 less certain.
+
+    Order and most probable label stay. Guo et al. (2017), On Calibration of Modern Neural Networks.
+    """
+    logits = _logits(probabilities) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def fit_temperature(probabilities: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> float:
+    """The temperature with the lowest mean cross entropy on rows [N, C] with class ids [N].
+
+    The loss is convex in its inverse, so the search over [0.05, 20] finds the only minimum.
+    """
+    logits = _logits(probabilities)
+    rows = np.arange(len(y))
+
+    def loss(inverse: float) -> float:
+        scaled = logits * inverse
+        largest = scaled.max(axis=1)
+        total = largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))
+        return float((total - scaled[rows, y]).mean())
+
+    found = optimize.minimize_scalar(
+        loss, bounds=(1 / FLATTEST, 1 / SHARPEST), method="bounded", options={"xatol": 1e-9}
+    )
+    return float(1 / found.x)
+
+
+def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal) -> float:
+    """The threshold in [0, 1] that is best for `goal`, `positive > threshold` meaning label 1.
+
+    Args:
+        positive: probabilities [N] of label 1; y: [N], 0 or 1, both of them present.
+        goal: accuracy; f1 of label 1; youden, the true minus the false positive rate.
+
+    Of equally good ones 0.5, else the middle of the stretch that is nearest to it.
+    """
+    order = np.argsort(positive, kind="stable")
+    said, truth = np.asarray(positive, dtype=np.float64)[order], np.asarray(y)[order] == 1
+    ends = np.flatnonzero(np.diff(said, append=np.inf) > 0)  # last of each run of equal values
+    # Cut after the last row of a run; before all rows as well.
+    below = np.concatenate([[0], ends + 1])
+    positives = int(truth.sum())
+    negatives = len(truth) - positives
+    missed = np.concatenate([[0], np.cumsum(truth)])[below]
+    hits, false_alarms = positives - missed, negatives - (below - missed)
+    if goal == "accuracy":
+        value = hits + negatives - false_alarms
+    elif goal == "f1":
+        value = 2 * hits / np.maximum(hits + false_alarms + positives, 1)
+    else:
+        value = hits / max(positives, 1) - false_alarms / max(negatives, 1)
+    edges = np.concatenate([[0.0], said[ends], [1.0]])
+    low, high = edges[:-1], edges[1:]
+    middle = (low + high) / 2
+    # No threshold is below a probability of 0; one of 1 is above all of them.
+    possible = low < high
+    possible[-1] = True
+    best = np.flatnonzero(possible & (value >= value[possible].max() - 1e-12))
+    if ((low[best] <= 0.5) & (high[best] > 0.5)).any():
+        return 0.5
+    return float(min(middle[best], key=lambda cut: abs(cut - 0.5)))
+
+
+def _logits(probabilities: npt.NDArray[Any]) -> Floats:
+    logits: Floats = np.log(np.asarray(probabilities, dtype=np.float64).clip(1e-30, 1.0))
+    return logits

@@ -1,0 +1,57 @@
+"""Writing the final round to MLflow: one run for each optimizer, beside the trials of the search.
+
+Their stage is `final`, so that nothing that counts or reads trials sees them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from mlflow.entities import Metric
+
+from pipeline.tracking.runs import Stage
+from pipeline.tracking.trial_log import Logged, TrialLog, TrialRecord
+
+
+@dataclass(frozen=True)
+class FinalLog(TrialLog):
+    """Writes the finalists of one train run.
+
+    round: which round it is: what was asked of it, and the trials that are in it.
+    also: further metrics by the trial's number in the search.
+    """
+
+    round: str = ""
+    also: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    stage: ClassVar[Stage] = "final"
+
+    def written(self) -> dict[int, Logged]:
+        """The finalists of this round that are whole in the store, by their numbers."""
+        found = {}
+        for run in self.store.search(
+            f"tags.`mlflow.parentRunId` = '{self.train.run_id}'", "tags.`pipeline.stage` = 'final'"
+        ):
+            tags = run.data.tags
+            is_whole = run.info.status != "RUNNING" and "pipeline.abandoned" not in tags
+            if is_whole and tags.get("final.round") == self.round:
+                outputs = run.outputs.model_outputs if run.outputs else []
+                model_id = outputs[0].model_id if outputs else None
+                found[int(tags["final.trial"])] = Logged(run.info.run_id, model_id)
+        return found
+
+    def _name(self, trial: TrialRecord) -> str:
+        return f"final · {trial.optimizer} lr={trial.lr:.2g}"
+
+    def _tags(self, trial: TrialRecord) -> dict[str, str]:
+        tags = {
+            "mlflow.parentRunId": self.train.run_id,
+            "final.round": self.round,
+            "final.trial": str(trial.number),
+            "final.state": trial.state,
+        }
+        return tags | {"final.reason": trial.reason} if trial.reason else tags
+
+    def _scores(self, trial: TrialRecord, end: int, model_id: str | None) -> list[Metric]:
+        also: Mapping[str, Any] = self.also.get(trial.number, {})
+        more = [Metric(key, float(value), end, 0) for key, value in also.items()]
+        return super()._scores(trial, end, model_id) + more
