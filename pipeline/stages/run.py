@@ -26,6 +26,7 @@ from pipeline.stages.evaluate import Evaluated, evaluate, is_evaluated
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record
 from pipeline.stages.train import finished_trials, read_trials, train
+from pipeline.stages.trainer import check_device
 from pipeline.tracking import LoggedTrial, Run, Stage, Store
 
 
@@ -36,6 +37,7 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     runs; one that is finished is only read. With `fresh` everything is done anew.
     """
     console = Console()
+    check_device(config)
     parts = _prepare(config, console)
     job = Job(config, parts, Store.open(config.experiment), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -68,6 +70,7 @@ def prepare_alone(config: Config, command: str) -> None:
 
 def train_alone(config: Config, command: str, fresh: bool = False) -> None:
     """Search on the prepared parts."""
+    check_device(config)
     store = Store.open(config.experiment, launched="train")
     job = Job(config, data.open_parts(config), store, Console(), command)
     with job.store.lease(job.fingerprint) as lease:
