@@ -217,8 +217,11 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
             with pa.parquet.ParquetFile(path) as file:
                 check_columns(source, file.metadata.num_columns)
                 check_memory(source, file.metadata.num_rows * file.metadata.num_columns * 8)
-                return file.read()
-        return read_text(source, path, text)
+                table = file.read()
+        else:
+            table = read_text(source, path, text)
+        _ = table.column_names  # decoded here, at first
+        return table
     except UnicodeDecodeError as error:
         raise UserError(
             f"{source}: the header is not UTF-8 text; save the file as UTF-8"

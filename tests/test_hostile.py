@@ -3,7 +3,6 @@ without an end or a number that is none in the store. Each case is a whole comma
 
 import csv
 import io
-import math
 import random
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import __main__ as command_line
+from tests.soundness import assert_sound
 
 CONFIG = """
 data: {source: t.csv, target: y}
@@ -39,20 +39,7 @@ class Place:
         return status, self._capsys.readouterr().err
 
     def assert_sound(self) -> None:
-        """Every run has ended and every value is a finite number."""
-        with sqlite3.connect(self.folder / "mlflow.db") as database:
-            for table, column in (
-                ("metrics", "value"),
-                ("latest_metrics", "value"),
-                ("logged_model_metrics", "metric_value"),
-            ):
-                for (value,) in database.execute(f"SELECT {column} FROM {table}"):
-                    assert value is not None
-                    assert math.isfinite(value)
-                    assert abs(value) < 1e300
-            assert not database.execute("SELECT * FROM metrics WHERE is_nan").fetchall()
-            statuses = {status for (status,) in database.execute("SELECT status FROM runs")}
-        assert statuses <= {"FINISHED", "FAILED", "KILLED"}
+        assert_sound(self.folder / "mlflow.db")
 
     def assert_untouched(self) -> None:
         with sqlite3.connect(self.folder / "mlflow.db") as database:

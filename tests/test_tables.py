@@ -194,6 +194,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         (b"a" * 3_000_000 + b",y\n1,2\n", "a row must be at most 1,048,576 bytes"),
         (b'a,y\n"' + b"x\n" * 1_500_000, "or a quote is never closed"),
         (bytes(10_000), "not UTF-8"),
+        (b"\x80,y\r\n", "the header is not UTF-8 text"),
         ("a,y\n1,2\n".encode("utf-16"), "not UTF-8"),
         (b"\n\n\n", "empty"),
         (

@@ -792,6 +792,14 @@ def test_the_writer_has_written_all_at_its_end(log: TrialLog) -> None:
     assert len(threads) == 1
 
 
+def test_nothing_is_written_while_the_writer_is_paused(log: TrialLog) -> None:
+    with Writer(log, lambda _: None, Memory()) as writer, writer.paused():
+        writer.put(Trial(number=0, state="PRUNED"))
+        time.sleep(0.3)
+        assert trials_of(log.store, log.train.run_id) == []
+    assert [trial.number for trial in trials_of(log.store, log.train.run_id)] == [0]
+
+
 def test_what_waits_is_written_first_and_once(log: TrialLog) -> None:
     log.log_trial(Trial(number=0, state="PRUNED"), None)
     half = log.store.create("trial", "#01", {"mlflow.parentRunId": log.train.run_id})

@@ -30,7 +30,8 @@ class Evaluated:
 def evaluate(job: Job, parent: Run, trials: list[LoggedTrial]) -> Evaluated:
     """Score the best trial's model on the test rows and register it, as a child of the pipeline's.
 
-    An evaluation that was cut short is taken up again in its run.
+    An evaluation that was cut short, or whose outcome the pipeline's run did not get any more, is
+    taken up again in its run.
 
     Raises UserError when no trial completed.
     """
@@ -39,7 +40,10 @@ def evaluate(job: Job, parent: Run, trials: list[LoggedTrial]) -> Evaluated:
         raise UserError("evaluate needs a trial that completed; the search has none")
     name = f"evaluate · {best.name}"
     found = job.store.child(parent, "evaluate")
-    resume = found.info.run_id if found is not None and found.info.status != "FINISHED" else None
+    if found is not None and found.info.status == "FINISHED":
+        same = found.data.tags.get("best.run_id") == best.run_id and not job.store.launcher
+        found = found if same else None
+    resume = found.info.run_id if found is not None else None
     with job.store.run(
         "evaluate", name, parent=parent, fingerprint=job.fingerprint, resume=resume
     ) as run:

@@ -5,10 +5,15 @@ from pipeline.tracking import Run
 
 
 def record(job: Job, parent: Run) -> None:
-    """Log the prepared parts as a child of the pipeline's run."""
+    """Log the prepared parts as a child of the pipeline's run, in the run that was cut short if
+    there is one."""
     parts = job.parts
     name = f"prepare · {job.table}"
-    with job.store.run("prepare", name, parent=parent, fingerprint=job.fingerprint) as run:
+    found = job.store.child(parent, "prepare")
+    resume = found.info.run_id if found is not None and found.info.status != "FINISHED" else None
+    with job.store.run(
+        "prepare", name, parent=parent, fingerprint=job.fingerprint, resume=resume
+    ) as run:
         run.inputs((job.data_set("train"), "training"), (job.data_set("test"), "testing"))
         run.params(
             {
