@@ -417,7 +417,7 @@ def _read_schema(file: Path) -> dict[str, Any]:
         schema = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{file}: missing; not the folder of a model, or damaged") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file}: cannot be read: {error}") from error
     check_schema(schema, str(file))
     return dict(schema)

@@ -416,6 +416,7 @@ def flip_weights(folder: Path) -> None:
         (lambda folder: (folder / "schema.json").unlink(), "schema.json: missing"),
         (lambda folder: (folder / "schema.json").write_text("{"), "schema.json: cannot be read"),
         (lambda folder: (folder / "schema.json").write_text("{}"), "it has no version"),
+        (lambda folder: (folder / "schema.json").write_text("[" * 100_000), "cannot be read"),
         (lambda folder: (folder / "model.pt2").unlink(), "no model.pt2"),
         (lambda folder: (folder / "model.pt2").write_bytes(b""), "model.pt2: damaged"),
         (cut_program, "model.pt2: damaged"),

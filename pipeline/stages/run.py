@@ -34,7 +34,9 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     """Prepare, train and evaluate as children of one pipeline run.
 
     A search that an earlier start left unfinished, or that got a larger budget, goes on in its
-    runs; one that is finished is only read. With `fresh` everything is done anew.
+    runs; one that is finished is only read. Then the run that `mlflow run` made, in whatever
+    experiment, is described by a link to the pipeline's run that is there: MLflow cannot move what
+    a run holds to another. With `fresh` everything is done anew, and in the launcher's run.
     """
     console = Console()
     check_device(config)
