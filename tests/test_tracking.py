@@ -262,7 +262,14 @@ def test_experiment_name_that_mlflow_refuses() -> None:
         Store.open("x" * 600)
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////proc/no/such.db", "nonsense://x"])
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:////tmp"])
+def test_databases_that_are_no_files(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI: .* must name a file"):
+        Store.open("x")
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////proc/no/such.db", "nonsense://x", "http://["])
 def test_store_that_cannot_be_used(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI: .* can't be used: "):
