@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import interrupts
 from pipeline.errors import RunError, UserError
+from pipeline.formats import printable
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -18,6 +19,8 @@ DEFAULT_CONFIG = "configs/default.yaml"
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+_LONGEST_ERROR = 2000  # characters: a column's name may have a million
 
 
 # What a command needs is imported where it is needed: `--help` answers at once, a wrong
@@ -142,6 +145,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _say(problem: str) -> None:
+    """As an error; what data and names hold cannot act on the terminal."""
+    text = printable(problem)
+    text = text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "…"
+    encoding = sys.stderr.encoding or "utf-8"
+    print(f"error: {text.encode(encoding, 'backslashreplace').decode(encoding)}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 wrong input, 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -152,15 +163,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.action(arguments)
     except UserError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            _say(problem)
         return 2
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(str(error))
+        return 1
+    except MemoryError:
+        _say("there is not enough memory for this table with this configuration")
         return 1
     except Exception as error:
         if not _is_from_outside(error):
             raise
-        print(f"error: {_first_line(error)}", file=sys.stderr)
+        _say(_first_line(error))
         return 1
     except (KeyboardInterrupt, SystemExit) as error:
         if not interrupts.ended_by_signal(error):

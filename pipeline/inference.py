@@ -11,6 +11,7 @@ folder's copy of this file, and gives the same predictions.
 
 import datetime
 import decimal
+import io
 import json
 import math
 import numbers
@@ -370,8 +371,7 @@ def load(path: str | Path) -> TabularModel:
     if not file.is_file():
         raise ModelError(f"{folder}: no {PROGRAM_FILE}; not the folder of a model, or damaged")
     try:
-        _check_archive(file)
-        module = torch.export.load(file).module()
+        module = torch.export.load(_checked_archive(file)).module()
         with torch.inference_mode():
             blank = torch.full((1, len(schema["columns"])), float("nan"), dtype=torch.float64)
             shape = tuple(module(blank).shape)
@@ -417,7 +417,7 @@ def _read_schema(file: Path) -> dict[str, Any]:
         schema = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{file}: missing; not the folder of a model, or damaged") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file}: cannot be read: {error}") from error
     check_schema(schema, str(file))
     return dict(schema)
@@ -452,31 +452,86 @@ def check_schema(schema: Any, source: str) -> None:
 
 
 _RECORDS = re.compile(
-    r"models/[^/]+\.json|data/(weights|constants)/[^/]+_config\.json|data/weights/weight_\d+"
-    r"|data/constants/tensor_\d+|data/sample_inputs/[^/]+\.pt|(\.data/|data/)?[a-z_]+"
+    r"models/model\.json|data/(weights|constants)/model_\w+_config\.json|data/weights/weight_\d+"
+    r"|data/constants/tensor_\d+|data/sample_inputs/model\.pt|(\.data/|data/)?[a-z_]+"
 )
+_OPERATIONS = (
+    "__and__|__or__|_assert_tensor_metadata|abs|add|addmm|alias|argmax|baddbmm|bitwise_and|"
+    "bitwise_not|bitwise_or|bmm|cat|clamp|clamp_max|clamp_min|clone|contiguous|div|elu|eq|erf|"
+    "exp|expand|flatten|full_like|gather|ge|gelu|gt|index_select|isfinite|isinf|isnan|le|"
+    "leaky_relu|linear|log|log_softmax|logical_and|logical_not|logical_or|lt|masked_fill|"
+    "matmul|maximum|mean|minimum|mm|movedim|mul|nan_to_num|ne|neg|ones_like|permute|pow|"
+    "reciprocal|relu|repeat|reshape|rsqrt|rsub|select|sigmoid|silu|slice|softmax|softplus|"
+    "split|sqrt|squeeze|stack|sub|sum|t|tanh|to|transpose|unbind|unsqueeze|view|where|"
+    "zeros_like"
+)
+"""Functions of tensors that a program may call: none reads a file or runs anything else."""
+
+_WORD = re.compile(r"[\w.+]*", re.ASCII)
+_TEXTS = {
+    # torch evaluates this as Python
+    "expr_str": re.compile(
+        r"(Symbol\('s\d+', positive=True, integer=True\)|(Mul|Add)\(|Integer\(\d+\)|, |\))+"
+    ),
+    "target": re.compile(rf"torch\.ops\.aten\.({_OPERATIONS})\.\w+", re.ASCII),
+    # nested tuples, lists and dictionaries without keys
+    "in_spec": re.compile(
+        r'([\[\]{}0-9:, ]|null|"(type|context|children_spec|null|\[\])"'
+        r'|"builtins\.(tuple|list|dict)")+'
+    ),
+}
+_TEXTS["out_spec"] = _TEXTS["in_spec"]
+_FORBIDDEN = {"as_custom_obj", "as_graph", "as_operator", "class_fqn", "guards_code"}
 
 
-def _check_archive(file: Path) -> None:
-    """A .pt2 archive may hold pickles, which torch.export.load would run: let none in.
+def _checked_archive(file: Path) -> io.BytesIO:
+    """A copy of a .pt2 archive that torch.export.load can read without running code that is in it.
 
-    Nor does torch compare checksums. Weights and constants must be stored as plain bytes. The
-    example inputs that torch adds itself must be readable by torch's restricted reader (tensors in
-    tuples and dictionaries).
+    Of a file from anywhere torch would run pickles, evaluate the texts of shapes and guards, call
+    any function of torch by its name and make Python code out of names. So weights and constants
+    must be plain bytes, every call one of `_OPERATIONS` and every name a name; the example inputs
+    and the notes on where the graph came from are left out. Nor does torch compare checksums.
     """
-    with zipfile.ZipFile(file) as archive:
-        if damaged := archive.testzip():
-            raise ModelError(f"{file}: damaged: the record {damaged!r} fails its checksum")
-        for entry in archive.namelist():
-            record = entry.partition("/")[2]
-            unsafe = not _RECORDS.fullmatch(record)
-            if record.endswith("_config.json"):
-                stored = json.loads(archive.read(entry))["config"].values()
-                unsafe = any(item["use_pickle"] is not False for item in stored)
-            elif record.startswith("data/sample_inputs/"):
-                with archive.open(entry) as stream:
-                    torch.load(stream, weights_only=True)
-            if unsafe:
+    checked = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(checked, "w") as copy:
+        if len(set(archive.namelist())) != len(archive.namelist()):
+            raise ModelError(f"{file}: damaged: a record is there twice")
+        for entry in archive.infolist():
+            record = entry.filename.partition("/")[2]
+            if not _RECORDS.fullmatch(record) or entry.compress_type != zipfile.ZIP_STORED:
                 raise ModelError(
                     f"{file}: the record {record!r} is none of a graph with plain tensors"
                 )
+            try:
+                content = archive.read(entry)
+            except zipfile.BadZipFile:
+                raise ModelError(
+                    f"{file}: damaged: the record {record!r} fails its checksum"
+                ) from None
+            if record.startswith("data/sample_inputs/"):
+                content = b""
+            elif record.endswith(".json"):
+                content = json.dumps(_checked_json(json.loads(content), record)).encode()
+            copy.writestr(zipfile.ZipInfo(entry.filename), content)
+    checked.seek(0)
+    return checked
+
+
+def _checked_json(value: Any, key: str) -> Any:
+    """The value, which stands under `key`, without metadata. Raises ModelError."""
+    if isinstance(value, list):
+        return [_checked_json(one, key) for one in value]
+    if isinstance(value, dict):
+        for name, below in value.items():
+            refused = (name in _FORBIDDEN and below) or (
+                name == "use_pickle" and below is not False
+            )
+            if refused or not _WORD.fullmatch(name):
+                raise ModelError(f"the program's {_short(name)} is none of a graph of tensors")
+        return {
+            name: {} if name == "metadata" else _checked_json(below, name)
+            for name, below in value.items()
+        }
+    if isinstance(value, str) and not _TEXTS.get(key, _WORD).fullmatch(value):
+        raise ModelError(f"the program's {key} {_short(value)} is none of a graph of tensors")
+    return value

@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"errors", "interrupts", "formats"},
+    {"errors", "interrupts", "formats", "download", "memory"},
     {"config"},
-    {"values", "tables", "schema", "features", "folds", "data", "model", "members"},
+    {"values", "delimited", "tables", "schema", "features", "folds", "data", "model", "members"},
     {"update_rules", "optimizers", "batches", "inference", "fingerprint", "threads"},
     {"native"},
     {

@@ -1,3 +1,4 @@
+import contextlib
 import datetime
 import decimal
 import json
@@ -415,6 +416,7 @@ def flip_weights(folder: Path) -> None:
         (lambda folder: (folder / "schema.json").unlink(), "schema.json: missing"),
         (lambda folder: (folder / "schema.json").write_text("{"), "schema.json: cannot be read"),
         (lambda folder: (folder / "schema.json").write_text("{}"), "it has no version"),
+        (lambda folder: (folder / "schema.json").write_text("[" * 100_000), "cannot be read"),
         (lambda folder: (folder / "model.pt2").unlink(), "no model.pt2"),
         (lambda folder: (folder / "model.pt2").write_bytes(b""), "model.pt2: damaged"),
         (cut_program, "model.pt2: damaged"),
@@ -464,6 +466,117 @@ def test_a_pickle_in_the_archive_is_refused(
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in records.items():
             archive.writestr(name, content)
-    with pytest.raises(ModelError):
+    if where == "sample_inputs":
+        load(folder)  # which nobody reads
+    else:
+        with pytest.raises(ModelError):
+            load(folder)
+    assert not Path("trapped").exists()
+
+
+TOUCH = "__import__('pathlib').Path('trapped').touch()"
+
+
+def first_node(program: Any) -> Any:
+    return program["graph_module"]["graph"]["nodes"][0]
+
+
+def evaluated_size(program: Any) -> None:
+    size = program["graph_module"]["graph"]["tensor_values"]["raw"]["sizes"][0]
+    size["as_expr"]["expr_str"] = TOUCH
+
+
+def evaluated_guard(program: Any) -> None:
+    program["guards_code"] = [TOUCH + " is None"]
+
+
+def called_function(program: Any) -> None:
+    node = first_node(program)
+    node["target"] = "torch.serialization.os.mkdir"
+    node["inputs"] = [{"name": "path", "arg": {"as_string": "trapped"}, "kind": 1}]
+
+
+def renamed_input(program: Any) -> None:
+    def rename(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {rename(key): rename(below) for key, below in value.items()}
+        if isinstance(value, list):
+            return [rename(one) for one in value]
+        return f"raw={TOUCH}" if value == "raw" else value
+
+    program.update(rename(program))
+
+
+def operator_as_argument(program: Any) -> None:
+    first_node(program)["inputs"][1]["arg"] = {"as_operator": "torch.serialization.os.mkdir"}
+
+
+def other_containers(program: Any) -> None:
+    signature = program["graph_module"]["module_call_graph"][0]["signature"]
+    signature["in_spec"] = signature["in_spec"].replace("builtins.tuple", "os.system")
+
+
+def custom_object(program: Any) -> None:
+    graph = program["graph_module"]["graph"]
+    graph["custom_obj_values"] = {"x": {"name": "x", "class_fqn": "os.system"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        evaluated_size,
+        evaluated_guard,
+        called_function,
+        renamed_input,
+        operator_as_argument,
+        other_containers,
+        custom_object,
+    ],
+)
+def test_code_in_the_graph_is_refused(
+    folder: Path, change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.export.load itself runs the first two."""
+    monkeypatch.chdir(folder)
+    rewrite(folder / "model.pt2", change)
+    with pytest.raises(ModelError, match="is none of a graph of tensors"):
         load(folder)
     assert not Path("trapped").exists()
+    if change in (evaluated_size, evaluated_guard):
+        with contextlib.suppress(Exception):
+            torch.export.load("model.pt2").module()(torch.zeros(2, 5, dtype=torch.float64))
+        assert Path("trapped").exists()
+
+
+def test_notes_in_the_graph_are_left_out(folder: Path, model: TabularModel) -> None:
+    def note(program: Any) -> None:
+        first_node(program)["metadata"] = {"stack_trace": f"\n{TOUCH}", "torch_fn": "a;b"}
+
+    rewrite(folder / "model.pt2", note)
+    pd.testing.assert_frame_equal(load(folder).predict(make_rows()), model.predict(make_rows()))
+
+
+def test_compressed_and_doubled_records_are_refused(folder: Path) -> None:
+    file = folder / "model.pt2"
+    original = file.read_bytes()
+    rewrite(file, lambda program: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match="none of a graph with plain tensors"):
+        load(folder)
+    file.write_bytes(original)
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(archive.namelist()[0], b"")
+    with pytest.raises(ModelError, match="twice"):
+        load(folder)
+
+
+def rewrite(file: Path, change: Any, compression: int = zipfile.ZIP_STORED) -> None:
+    """The archive with its graph changed in place by `change`."""
+    with zipfile.ZipFile(file) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in records if name.endswith("/models/model.json"))
+    program = json.loads(records[name])
+    change(program)
+    records[name] = json.dumps(program).encode()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for record, content in records.items():
+            archive.writestr(record, content)

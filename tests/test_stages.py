@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -22,6 +25,8 @@ from sklearn.datasets import load_breast_cancer
 
 from pipeline import __main__ as command_line
 from pipeline import config as configuration
+from pipeline import model
+from pipeline.tracking import TrialLog
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
@@ -258,6 +263,51 @@ def test_each_stage_works_alone_and_in_order(
     assert stages == ["evaluate", *finals, "pipeline", "prepare", "train", "trial", "trial"]
     assert all(run.info.status == "FINISHED" for run in _all_runs(client))
     assert mlflow.pyfunc.load_model("models:/cells@champion") is not None
+
+
+def test_a_prepare_that_was_cut_short_goes_on_in_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_store: Callable[[Path], str]
+) -> None:
+    """And of several networks each is exported while nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
+    Path("cells.yaml").write_text(SETTINGS)
+    arguments = ["run", "--config", "cells.yaml", "--set", "search.trials=6", "training.epochs=2"]
+    arguments += [
+        "model.hidden={choice: [[8], [4], [2]]}",
+        "model.batch_norm={choice: [true, false]}",
+    ]
+    writing, exports = threading.Event(), []
+    export, log_trial = model.export, TrialLog.log_trial
+
+    def watched_export(*given: Any, **named: Any) -> Any:
+        exports.append(writing.is_set())
+        time.sleep(0.1)
+        assert not writing.is_set()
+        return export(*given, **named)
+
+    def watched_log(*given: Any, **named: Any) -> Any:
+        writing.set()
+        try:
+            return log_trial(*given, **named)
+        finally:
+            writing.clear()
+
+    monkeypatch.setattr(model, "export", watched_export)
+    monkeypatch.setattr(TrialLog, "log_trial", watched_log)
+    assert command_line.main(arguments) == 0
+    assert 1 <= len(exports) <= 3
+    assert not any(exports)
+
+    client = MlflowClient()
+    by_stage = {run.data.tags["pipeline.stage"]: run for run in _all_runs(client)}
+    for stage in ("prepare", "pipeline"):
+        client.set_terminated(by_stage[stage].info.run_id, "KILLED")
+    runs = {run.info.run_id for run in _all_runs(client)}
+    assert command_line.main(arguments) == 0
+    assert {run.info.run_id for run in _all_runs(client)} == runs
+    stages = [run for run in _all_runs(client) if run.data.tags["pipeline.stage"] != "trial"]
+    assert [run.info.status for run in stages] == ["FINISHED"] * 4
 
 
 def _all_runs(client: MlflowClient) -> list[Run]:

@@ -30,6 +30,7 @@ _LONGEST_MODEL_NAME = 250
 _MODEL_NAME_TEXT = "a name without '/', ':', '?', '@', a dot at its start or blanks at its ends"
 
 _count = Number(low=1, integer=True)
+_repeats = Number(low=1, high=1000, integer=True)
 _part = Number(low=0, high=1, open_low=True, open_high=True)
 _path = Text("a path, a URL or sklearn:NAME")
 
@@ -106,7 +107,7 @@ class Validation(Section):
     folds: Annotated[
         int, _count, Field(description="Stratified folds; 1: one hold-out of `fraction`.")
     ] = 5
-    repeats: Annotated[int, _count, Field(description="How often to split anew.")] = 1
+    repeats: Annotated[int, _repeats, Field(description="How often to split anew.")] = 1
     fraction: Annotated[
         float, _part, Field(description="Fraction that validates, when folds is 1.")
     ] = 0.2

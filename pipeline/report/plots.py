@@ -417,9 +417,28 @@ def _optimizer_legend(axes: Axes, trials: Sequence[TrialResult], best_so_far: bo
 # Evaluation --------------------------------------------------------------------------------------
 
 
+def _most_mistaken(
+    counts: npt.NDArray[Any], labels: Sequence[Any], shown: int = 30
+) -> tuple[npt.NDArray[Any], Sequence[Any]]:
+    """A confusion matrix of at most `shown` labels, the last of which stands for all others."""
+    if len(labels) <= shown:
+        return counts, labels
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
+    kept = np.sort(np.argsort(-wrong, kind="stable")[: shown - 1])
+    place = np.full(len(labels), shown - 1)
+    place[kept] = np.arange(shown - 1)
+    folded = np.zeros((shown, shown), dtype=counts.dtype)
+    np.add.at(folded, (place[:, None], place[None, :]), counts)
+    others = f"{len(labels) - shown + 1} others"
+    return folded, [*(labels[index] for index in kept), others]
+
+
 def confusion(scores: Scores, labels: Sequence[Any]) -> Figure:
-    """Rows of each true label by predicted label: counts, shaded by the share of the true label."""
-    counts = scores.confusion
+    """Rows of each true label by predicted label: counts, shaded by the share of the true label.
+
+    Of more than 30 labels those that are mistaken most, and the others together.
+    """
+    counts, labels = _most_mistaken(scores.confusion, labels)
     classes = len(counts)
     names = [_text(label, 14 if classes > 4 else 18) for label in labels]
     longest = max(len(name) for name in names)
@@ -832,6 +851,7 @@ def _value_limits(axes: Axes, values: Sequence[float], objective: Objective) -> 
 def _log_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xscale("log")
     low, high = (min(values), max(values)) if values else (1e-3, 1e-1)
+    low, high = (min(max(end, 1e-60), 1e60) for end in (low, high))  # room to divide
     pad = max((high / low) ** 0.05, 1.15 if high > low else 3.0)
     low, high = low / pad, high * pad
     axes.set_xlim(low, high)

@@ -89,14 +89,18 @@ class Evaluated:
 def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
     """Score the chosen model on the test rows and register it, as a child of the pipeline's run.
 
-    An evaluation that was cut short is taken up again in its run.
+    An evaluation that was cut short, or whose outcome the pipeline's run did not get any more, is
+    taken up again in its run.
 
     Raises UserError when no trial completed.
     """
     candidate = Candidate.of(job, trained)
     name = f"evaluate · {candidate.name}"
     before = job.store.child(parent, "evaluate")
-    resume = before.info.run_id if before is not None and before.info.status != "FINISHED" else None
+    if before is not None and before.info.status == "FINISHED":
+        same = before.data.tags.get("best.run_id") == candidate.run_id and not job.store.launcher
+        before = before if same else None
+    resume = before.info.run_id if before is not None else None
     with job.store.run(
         "evaluate", name, parent=parent, fingerprint=job.fingerprint, resume=resume
     ) as run:

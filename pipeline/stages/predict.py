@@ -26,11 +26,17 @@ def predict(model_uri: str, source: str, output: Path) -> int:
     """
     if output.suffix not in ENDINGS:
         raise UserError(f"--output: must end in {' or '.join(ENDINGS)}; got {output}")
+    if output.is_dir():
+        raise UserError(f"--output: must be a file; got the folder {output}")
     if not output.parent.is_dir():
         raise UserError(f"--output: no such folder: {output.parent}")
     quiet()
     with downloaded(connect(), model_uri) as folder:
-        model = inference.load(folder)
+        try:
+            model = inference.load(folder)
+        except inference.ModelError as error:
+            problem = str(error).replace(f"{folder}/", "")
+            raise UserError(f"--model: {model_uri}: {problem}") from error
     table, _ = tables.read(source)
     try:
         predictions = model.predict(table.to_pandas())

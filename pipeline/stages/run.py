@@ -28,6 +28,7 @@ from pipeline.stages.final import check_threshold
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record
 from pipeline.stages.train import Trained, read_finished, read_trained, train
+from pipeline.stages.trainer import check_device
 from pipeline.tracking import Run, Stage, Store
 
 
@@ -35,9 +36,12 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     """Prepare, train and evaluate as children of one pipeline run.
 
     A search that an earlier start left unfinished, or that got a larger budget, goes on in its
-    runs; one that is finished is only read. With `fresh` everything is done anew.
+    runs; one that is finished is only read. Then the run that `mlflow run` made, in whatever
+    experiment, is described by a link to the pipeline's run that is there: MLflow cannot move what
+    a run holds to another. With `fresh` everything is done anew, and in the launcher's run.
     """
     console = Console()
+    check_device(config)
     parts = _prepare(config, console)
     job = Job(config, parts, Store.open(config.experiment), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -70,6 +74,7 @@ def prepare_alone(config: Config, command: str) -> None:
 
 def train_alone(config: Config, command: str, fresh: bool = False) -> None:
     """Search on the prepared parts."""
+    check_device(config)
     store = Store.open(config.experiment, launched="train")
     job = Job(config, data.open_parts(config), store, Console(), command)
     with job.store.lease(job.fingerprint) as lease:
