@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = "configs/default.yaml"
 
+SOME_REJECTED = 3  # of `predict`
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -61,12 +62,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     evaluate_alone(config, arguments.command)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(arguments: argparse.Namespace) -> int:
     model = arguments.model or f"models:/{_read(arguments).registry.name}@champion"
     from pipeline.stages.predict import predict
 
-    rows = predict(model, arguments.input, Path(arguments.output))
-    print(f"{rows} rows scored by {model}: {arguments.output}")
+    scored = predict(
+        model,
+        arguments.input,
+        Path(arguments.output),
+        keep=[name for name in arguments.keep if name],
+        threshold=arguments.threshold,
+        rejected=Path(arguments.rejected) if arguments.rejected else None,
+    )
+    print(f"{scored.rows:,} rows scored by {model}: {arguments.output}")
+    if not scored.rejected:
+        return 0
+    print(
+        f"warning: {scored.rejected:,} rows could not be read and have no prediction: "
+        f"{scored.rejected_path}",
+        file=sys.stderr,
+    )
+    return SOME_REJECTED
 
 
 def _status(_: argparse.Namespace) -> None:
@@ -89,7 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str, action: Callable[[argparse.Namespace], None], summary: str, configured: bool
+        name: str,
+        action: Callable[[argparse.Namespace], int | None],
+        summary: str,
+        configured: bool,
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(action=action)
@@ -125,8 +144,29 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument(
         "--model", default="", metavar="URI", help="default: the configuration's @champion"
     )
-    scoring.add_argument("--input", required=True, metavar="FILE", help="csv, tsv or parquet")
-    scoring.add_argument("--output", required=True, metavar="FILE", help="csv or parquet")
+    scoring.add_argument(
+        "--input", required=True, metavar="FILE", help="csv, tsv or parquet, of any length"
+    )
+    scoring.add_argument("--output", required=True, metavar="FILE", help="csv, tsv or parquet")
+    scoring.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="copy a column, such as an id, into the output; may be given several times",
+    )
+    scoring.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="two labels: the positive one from this probability on (default: the model's own)",
+    )
+    scoring.add_argument(
+        "--rejected",
+        default="",
+        metavar="FILE",
+        help="rows that cannot be read, with the reason (default: OUTPUT.rejected.csv)",
+    )
     command("status", _status, "list the searches of the tracking store", False)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
@@ -143,13 +183,14 @@ def _first_line(error: Exception) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 wrong input, 1 anything else."""
+    """Run one command and return its exit status: 0 done, 2 wrong input, 3 done but for rows that
+    could not be read (`predict`), 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
     interrupts.end_in_good_order()
     try:
-        arguments.action(arguments)
+        status: int | None = arguments.action(arguments)
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -167,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"interrupted; to go on: {arguments.command}", file=sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class Source:
         are named and the others counted.
         """
         first = [int(row) for row in index[:shown]]
-        if self.path is not None and not _is_parquet(self.path.name):
+        if self.path is not None and not is_parquet(self.path.name):
             word, numbers = "line", _lines(self.path, first)
         else:
             word, numbers = "row", [row + 1 for row in first]
@@ -107,11 +107,23 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
     Raises:
         UserError: missing or unreadable file, unknown ending or name, another digest.
     """
-    if source.startswith("sklearn:"):
-        table = _from_sklearn(source)
-        digest = _content_digest(table)
+    with located(source) as found:
+        path, shipped = (found, None) if isinstance(found, Path) else (None, found)
+        digest = _content_digest(shipped) if path is None else file_digest(path)
         _check_digest(source, sha256, digest)
-        yield Source(source, digest, None, table)
+        yield Source(source, digest, path, shipped)
+
+
+@contextmanager
+def located(source: str) -> Iterator[Path | pa.Table]:
+    """The table's file, which can be read; a download is removed at the end. Of sklearn:NAME the
+    table itself.
+
+    Raises:
+        UserError: missing or unreadable file, unknown ending or name.
+    """
+    if source.startswith("sklearn:"):
+        yield _from_sklearn(source)
         return
     scheme = urlsplit(source).scheme.lower()
     if len(scheme) > 1 and "://" in source and scheme not in ("http", "https", "file"):
@@ -127,12 +139,10 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
             path = Path(source).expanduser()
         _check_ending(source, path.name)
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            path.open("rb").close()
         except OSError as error:
             raise UserError(_why_unreadable(source, path, error)) from error
-        _check_digest(source, sha256, digest)
-        yield Source(source, digest, path)
+        yield path
 
 
 def read(source: str, sha256: str | None = None) -> tuple[pa.Table, str]:
@@ -199,7 +209,7 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{source}: the file is empty")
-        if _is_parquet(path.name):
+        if is_parquet(path.name):
             # Not read_table: it would add a column for a folder named like 'year=2024'.
             with pa.parquet.ParquetFile(path) as file:
                 return file.read()
@@ -209,13 +219,13 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
             f"{source}: the header is not UTF-8 text; save the file as UTF-8"
         ) from error
     except (pa.ArrowException, EOFError) as error:
-        raise UserError(f"{source}: cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
     except OSError as error:
-        raise UserError(f"{source}: cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
 
 
 def _parse_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
-    delimiter = _delimiter(path.name)
+    delimiter = delimiter_of(path.name)
     try:
         # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
         # error, and the second reading respects it.
@@ -226,7 +236,7 @@ def _parse_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             raise UserError(f"{source}: the file is empty") from error
-        raise UserError(_unequal_rows(source, path) or f"{source}: {_first_line(error)}") from error
+        raise UserError(_unequal_rows(source, path) or f"{source}: {first_line(error)}") from error
     binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
     if binary:
         raise UserError(
@@ -282,11 +292,13 @@ def _convert(path: Path, delimiter: str, text: Collection[str], newlines: bool) 
     return pa.csv.read_csv(path, **options({}))
 
 
-def _delimiter(name: str) -> str:
+def delimiter_of(name: str) -> str:
+    """What separates the values of a text file of this name."""
     return "\t" if name.lower().endswith((".tsv", ".tsv.gz")) else ","
 
 
-def _is_parquet(name: str) -> bool:
+def is_parquet(name: str) -> bool:
+    """Whether a file of this name is read as Parquet."""
     return name.lower().endswith(".parquet")
 
 
@@ -302,7 +314,7 @@ def _unequal_rows(source: str, path: Path, shown: int = 5) -> str | None:
     count = expected = 0
     try:
         with _open_text(path) as file:
-            reader = csv.reader(file, delimiter=_delimiter(path.name))
+            reader = csv.reader(file, delimiter=delimiter_of(path.name))
             line = 1
             for row in reader:
                 if row and not expected:
@@ -330,7 +342,7 @@ def _lines(path: Path, rows: Sequence[int]) -> list[int]:
     found: dict[int, int] = {}
     try:
         with _open_text(path) as file:
-            reader = csv.reader(file, delimiter=_delimiter(path.name))
+            reader = csv.reader(file, delimiter=delimiter_of(path.name))
             row, line = -2, 1
             for values in reader:
                 if values:
@@ -358,7 +370,8 @@ def _list(names: Sequence[str], shown: int = 8) -> str:
     return ", ".join(repr(name) for name in names[:shown]) + rest
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message, or its type where it has none."""
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 

@@ -10,7 +10,14 @@ folder's copy of this package, and gives the same predictions.
 """
 
 from .folder import PROGRAM_FILE, SCHEMA_FILE, _load_pyfunc, check_schema, load
-from .model import DEFAULT_THRESHOLD, TabularModel, decide, default_threshold, probability_names
+from .model import (
+    DEFAULT_THRESHOLD,
+    TabularModel,
+    decide,
+    default_threshold,
+    probability_names,
+    threshold_of,
+)
 from .program import ModelError
 from .rows import InputError, to_raw
 
@@ -27,5 +34,6 @@ __all__ = [
     "default_threshold",
     "load",
     "probability_names",
+    "threshold_of",
     "to_raw",
 ]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from .rows import InputError, Reader, as_frame, listed, short
+from .rows import Floats, InputError, Reader, as_frame, listed, short
 
 BATCH_ROWS = 2_048
 """Rows per pass through the module: what a pass needs stays in the processor's cache."""
@@ -45,7 +45,7 @@ class TabularModel:
         Raises InputError for rows or parameters that do not fit.
         """
         frame = as_frame(rows, self._raw.names)
-        threshold = _threshold(params, self.schema)
+        threshold = threshold_of(params, self.schema)
         probabilities = self.probabilities(frame)
         shown = probabilities[:, 1:] if len(self._labels) == 2 else probabilities
         columns = {name: shown[:, position] for position, name in enumerate(self._names)}
@@ -54,11 +54,14 @@ class TabularModel:
 
     def probabilities(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
         """Probabilities [rows, labels] float32 of a frame's rows."""
-        raw = torch.from_numpy(self._raw(frame))
+        return self.scores(self._raw(frame))
+
+    def scores(self, raw: Floats) -> npt.NDArray[np.float32]:
+        """Probabilities [rows, labels] float32 of raw rows [rows, columns], as `to_raw` gives."""
         if len(raw) == 0:
             return np.empty((0, len(self._labels)), dtype=np.float32)
         with torch.inference_mode():
-            parts = [self.module(part) for part in torch.split(raw, BATCH_ROWS)]
+            parts = [self.module(part) for part in torch.split(torch.from_numpy(raw), BATCH_ROWS)]
             return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
 
 
@@ -90,7 +93,8 @@ def is_threshold(value: Any) -> bool:
     )
 
 
-def _threshold(params: Mapping[str, Any] | None, schema: Mapping[str, Any]) -> float:
+def threshold_of(params: Mapping[str, Any] | None, schema: Mapping[str, Any]) -> float:
+    """The threshold that `params` ask for, or the schema's; InputError for others than that."""
     given = dict(params or {})
     binary = len(schema["labels"]) == 2
     value = given.pop("threshold", None) if binary else None
