@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from pipeline.errors import UserError, did_you_mean
 
 OUTPUTS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
-_BLOCK_BYTES = 1 << 23  # of text; a longer row cannot be read
+_BLOCK_BYTES = 1 << 22  # of text; a longer row cannot be read
 _BLOCK_ROWS = 65_536
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ def _open_shipped(table: pa.Table) -> _Opened:
 
 
 def _open_parquet(path: Path) -> _Opened:
-    file = pa.parquet.ParquetFile(path)
+    # Read through a buffer of its own per column: else whole columns of a row group, and all row
+    # groups that were read before, are held.
+    file = pa.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
     def read(columns: list[str]) -> Iterator[Block]:
         total, start = file.metadata.num_rows, 1
@@ -163,12 +166,12 @@ def _open_text(path: Path) -> _Opened:
 
 
 @contextmanager
-def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
+def _bytes_of(path: Path) -> Iterator[tuple[Any, Any]]:
     """The text of a file, and the file itself, which tells how far it has been read."""
-    with path.open("rb") as file:
-        stream = pa.PythonFile(file, mode="r")
+    with pa.OSFile(str(path), "rb") as file:
+        stream = file
         if path.name.lower().endswith(".gz"):
-            stream = pa.CompressedInputStream(stream, "gzip")
+            stream = pa.CompressedInputStream(file, "gzip")
         yield stream, file
 
 
