@@ -91,6 +91,13 @@ def _status(_: argparse.Namespace) -> None:
     status()
 
 
+def _gc(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.retention import gc
+
+    gc(config)
+
+
 def _schema(_: argparse.Namespace) -> None:
     from pipeline import config as configuration
 
@@ -168,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         help="rows that cannot be read, with the reason (default: OUTPUT.rejected.csv)",
     )
     command("status", _status, "list the searches of the tracking store", False)
+    command("gc", _gc, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
 

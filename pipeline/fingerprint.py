@@ -14,7 +14,7 @@ def fingerprint(config: Config, parts: Parts) -> str:
     training, the optimizers and how the search draws; not the budget, the names or the device.
     """
     content = config.to_plain()
-    for key in ("data", "experiment", "registry"):
+    for key in ("data", "experiment", "registry", "tracking"):
         del content[key]
     del content["search"]["trials"]
     del content["training"]["device"]

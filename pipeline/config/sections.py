@@ -174,6 +174,21 @@ class Registry(Section):
         Text(_MODEL_NAME_TEXT, _MODEL_NAME, longest=_LONGEST_MODEL_NAME),
         Field(description="Registered model; default: the experiment's name."),
     ] = DEFAULT_EXPERIMENT
+    onnx: Annotated[
+        bool,
+        Flag(),
+        Field(description="Put an ONNX file into the registered model's folder as well."),
+    ] = False
+
+
+class Tracking(Section):
+    """What stays in MLflow."""
+
+    keep_models: Annotated[
+        Literal["all", "best_per_optimizer", "champion"],
+        OneOf(("all", "best_per_optimizer", "champion")),
+        Field(description="Trials whose models stay; a registered one and the best always do."),
+    ] = "all"
 
 
 def model_name(experiment: str) -> str:

@@ -1,6 +1,8 @@
 """The last stage: the test rows, opened for the model that the search chose, and the registry."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -8,6 +10,7 @@ from pipeline import data, evaluation, formats, inference
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation, best_trial
 from pipeline.report import descriptions, plots
+from pipeline.stages import onnx_file
 from pipeline.stages.job import Job
 from pipeline.tracking import LoggedTrial, Run, Version, downloaded, register
 
@@ -50,6 +53,8 @@ def evaluate(job: Job, parent: Run, trials: list[LoggedTrial]) -> Evaluated:
         run.metrics(metrics, model_id=best.model_id, data=test)
         for file, figure in plots.evaluation_figures(found, job.parts.schema.labels).items():
             run.figure(figure, f"plots/{file}.png")
+        if job.config.registry.onnx:
+            _add_onnx(job, best.model_id)
         version = _register(job, best, found)
         run.tags(
             {
@@ -81,6 +86,17 @@ def _score(job: Job, model_id: str) -> Evaluation:
     return evaluation.evaluate(probabilities, rows.y)
 
 
+def _add_onnx(job: Job, model_id: str) -> None:
+    """Put the model as an ONNX file into its folder in the store."""
+    rows = data.load_test(job.parts)
+    with (
+        downloaded(job.store.client, f"models:/{model_id}") as folder,
+        tempfile.TemporaryDirectory(prefix="onnx-") as temporary,
+    ):
+        onnx_file.write(folder / inference.PROGRAM_FILE, rows.raw, Path(temporary))
+        job.store.client.log_model_artifacts(model_id, temporary)
+
+
 def _metrics(found: Evaluation) -> dict[str, float | None]:
     scores = found.scores
     return {
@@ -106,7 +122,7 @@ def _register(job: Job, best: LoggedTrial, found: Evaluation) -> Version:
         job.store,
         best.model_id or "",
         job.config.registry.name,
-        description=descriptions.markdown(text),
+        description=f"{descriptions.markdown(text)}\n\n{_columns(job)}",
         tags={
             "optimizer": best.optimizer,
             "lr": best.lr,
@@ -119,3 +135,7 @@ def _register(job: Job, best: LoggedTrial, found: Evaluation) -> Version:
         ),
         once=True,
     )
+
+
+def _columns(job: Job) -> str:
+    return descriptions.columns_text({c.name: c.kind for c in job.parts.schema.columns})

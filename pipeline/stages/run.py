@@ -22,9 +22,11 @@ from pipeline.report import (
     ui_command,
     verdict,
 )
+from pipeline.stages import onnx_file
 from pipeline.stages.evaluate import Evaluated, evaluate, is_evaluated
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record
+from pipeline.stages.retention import keep_models
 from pipeline.stages.train import finished_trials, read_trials, train
 from pipeline.tracking import LoggedTrial, Run, Stage, Store
 
@@ -36,6 +38,8 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     runs; one that is finished is only read. With `fresh` everything is done anew.
     """
     console = Console()
+    if config.registry.onnx:
+        onnx_file.check_packages()
     parts = _prepare(config, console)
     job = Job(config, parts, Store.open(config.experiment), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -48,6 +52,7 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
             trials = train(job, run, lease)
             evaluated = evaluate(job, run, trials)
             _publish(job, run, trials, evaluated)
+            keep_models(config, job.store, trials)
     _close(job, trials, evaluated)
 
 
@@ -76,6 +81,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
             before = None
         with _pipeline_run(job, before) as run:
             trials = train(job, run, lease)
+            keep_models(config, store, trials)
     _close(job, trials, None)
 
 
@@ -94,6 +100,7 @@ def evaluate_alone(config: Config, command: str) -> None:
         with _pipeline_run(job, store.parent(found)) as run:
             evaluated = evaluate(job, run, trials)
             _publish(job, run, trials, evaluated)
+            keep_models(config, job.store, trials)
     _close(job, trials, evaluated)
 
 
