@@ -242,3 +242,51 @@ def test_a_clean_environment(folder: Path, tmp_path: Path) -> None:
     )
     assert list(found["prediction"]) == list(expected["prediction"])
     np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser")
+def test_the_pages_of_mlflows_ui(folder: Path) -> None:
+    """What somebody finds there after a run: names, links, metrics, the model and the report."""
+    browsers = pytest.importorskip("playwright.sync_api")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("breast-cancer").experiment_id
+    runs = {run.data.tags["pipeline.stage"]: run for run in client.search_runs([experiment])}
+    version = client.get_model_version_by_alias("breast-cancer", "champion")
+    model_id = version.source.removeprefix("models:/")
+    trial = client.get_run(version.run_id)
+    pipeline = f"/experiments/{experiment}/runs/{runs['pipeline'].info.run_id}"
+    pages = {
+        f"/experiments/{experiment}/runs": ["pipeline · breast_cancer"],
+        pipeline: ["did best", "test_accuracy"],
+        f"{pipeline}/artifacts/report.html": ["report.html", "summary.json", "config.yaml"],
+        f"/experiments/{experiment}/runs/{trial.info.run_id}": [
+            trial.info.run_name,
+            "optimizer",
+            "breast_cancer-train",
+        ],
+        f"/experiments/{experiment}/models/{model_id}": [
+            *("Ready", "breast-cancer", "breast_cancer-test", "test_accuracy_low"),
+            "Rows have the columns",
+        ],
+        "/models/breast-cancer": ["champion", "Predicts target"],
+        f"/models/breast-cancer/versions/{version.version}": [
+            *("champion", "Test accuracy", "Rows have the columns mean radius", "Outputs (2)"),
+        ],
+    }
+    port = free_port()
+    server = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    with serving([*server, *store], port), browsers.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        for place, words in pages.items():
+            page.goto(f"http://127.0.0.1:{port}/#{place}")
+            for word in words:
+                page.get_by_text(word).first.wait_for(timeout=60_000)
+        page.goto(f"http://127.0.0.1:{port}/#{pipeline}/artifacts/report.html")
+        frame = page.frame_locator("iframe").first
+        frame.locator("h1").first.wait_for(timeout=60_000)
+        browser.close()
