@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = "configs/default.yaml"
 
+SOME_REJECTED = 3  # of `predict`
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -64,18 +65,40 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     evaluate_alone(config, arguments.command)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(arguments: argparse.Namespace) -> int:
     model = arguments.model or f"models:/{_read(arguments).registry.name}@champion"
     from pipeline.stages.predict import predict
 
-    rows = predict(model, arguments.input, Path(arguments.output))
-    print(f"{rows} rows scored by {model}: {arguments.output}")
+    scored = predict(
+        model,
+        arguments.input,
+        Path(arguments.output),
+        keep=[name for name in arguments.keep if name],
+        threshold=arguments.threshold,
+        rejected=Path(arguments.rejected) if arguments.rejected else None,
+    )
+    print(f"{scored.rows:,} rows scored by {model}: {arguments.output}")
+    if not scored.rejected:
+        return 0
+    print(
+        f"warning: {scored.rejected:,} rows could not be read and have no prediction: "
+        f"{scored.rejected_path}",
+        file=sys.stderr,
+    )
+    return SOME_REJECTED
 
 
 def _status(_: argparse.Namespace) -> None:
     from pipeline.stages.status import status
 
     status()
+
+
+def _gc(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.retention import gc
+
+    gc(config)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -92,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str, action: Callable[[argparse.Namespace], None], summary: str, configured: bool
+        name: str,
+        action: Callable[[argparse.Namespace], int | None],
+        summary: str,
+        configured: bool,
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(action=action)
@@ -128,9 +154,31 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument(
         "--model", default="", metavar="URI", help="default: the configuration's @champion"
     )
-    scoring.add_argument("--input", required=True, metavar="FILE", help="csv, tsv or parquet")
-    scoring.add_argument("--output", required=True, metavar="FILE", help="csv or parquet")
+    scoring.add_argument(
+        "--input", required=True, metavar="FILE", help="csv, tsv or parquet, of any length"
+    )
+    scoring.add_argument("--output", required=True, metavar="FILE", help="csv, tsv or parquet")
+    scoring.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="copy a column, such as an id, into the output; may be given several times",
+    )
+    scoring.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="two labels: the positive one from this probability on (default: the model's own)",
+    )
+    scoring.add_argument(
+        "--rejected",
+        default="",
+        metavar="FILE",
+        help="rows that cannot be read, with the reason (default: OUTPUT.rejected.csv)",
+    )
     command("status", _status, "list the searches of the tracking store", False)
+    command("gc", _gc, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
 
@@ -154,13 +202,14 @@ def _say(problem: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 wrong input, 1 anything else."""
+    """Run one command and return its exit status: 0 done, 2 wrong input, 3 done but for rows that
+    could not be read (`predict`), 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
     interrupts.end_in_good_order()
     try:
-        arguments.action(arguments)
+        status: int | None = arguments.action(arguments)
     except UserError as error:
         for problem in error.problems:
             _say(problem)
@@ -181,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"interrupted; to go on: {arguments.command}", file=sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

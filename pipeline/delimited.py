@@ -33,7 +33,7 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
 
     Raises UserError, and pyarrow's errors for what is no text at all.
     """
-    delimiter = _delimiter(path.name)
+    delimiter = delimiter_of(path.name)
     try:
         # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
         # error, and the second reading respects it.
@@ -156,7 +156,8 @@ def _why_no_table(source: str, path: Path, error: pa.ArrowInvalid) -> str:
     return f"{source}: {first_line(error)}"
 
 
-def _delimiter(name: str) -> str:
+def delimiter_of(name: str) -> str:
+    """What separates the values of a text file of this name."""
     return "\t" if name.lower().endswith((".tsv", ".tsv.gz")) else ","
 
 
@@ -198,7 +199,7 @@ def _unequal_rows(source: str, path: Path, shown: int = 5) -> str | None:
     found: list[tuple[int, int]] = []
     count = expected = 0
     try:
-        reader = csv.reader(_text_lines(path), delimiter=_delimiter(path.name))
+        reader = csv.reader(_text_lines(path), delimiter=delimiter_of(path.name))
         line = 1
         for row in reader:
             if row and not expected:
@@ -225,7 +226,7 @@ def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
     wanted = set(rows)
     found: dict[int, int] = {}
     try:
-        reader = csv.reader(_text_lines(path), delimiter=_delimiter(path.name))
+        reader = csv.reader(_text_lines(path), delimiter=delimiter_of(path.name))
         row, line = -2, 1
         for values in reader:
             if values:

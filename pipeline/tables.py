@@ -85,7 +85,7 @@ class Source:
         are named and the others counted.
         """
         first = [int(row) for row in index[:shown]]
-        if self.path is not None and not _is_parquet(self.path.name):
+        if self.path is not None and not is_parquet(self.path.name):
             word, numbers = "line", lines_of(self.path, first)
         else:
             word, numbers = "row", [row + 1 for row in first]
@@ -109,11 +109,23 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
     Raises:
         UserError: missing or unreadable file, unknown ending or name, another digest.
     """
-    if source.startswith("sklearn:"):
-        table = _from_sklearn(source)
-        digest = _content_digest(table)
+    with located(source) as found:
+        path, shipped = (found, None) if isinstance(found, Path) else (None, found)
+        digest = _content_digest(shipped) if path is None else file_digest(path)
         _check_digest(source, sha256, digest)
-        yield Source(source, digest, None, table)
+        yield Source(source, digest, path, shipped)
+
+
+@contextmanager
+def located(source: str) -> Iterator[Path | pa.Table]:
+    """The table's file, which can be read; a download is removed at the end. Of sklearn:NAME the
+    table itself.
+
+    Raises:
+        UserError: missing or unreadable file, unknown ending or name.
+    """
+    if source.startswith("sklearn:"):
+        yield _from_sklearn(source)
         return
     scheme, separator, _ = source.partition("://")
     if separator and scheme.lower() not in ("http", "https", "file"):
@@ -123,11 +135,10 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
         path = _local(source, Path(folder))
         try:
-            digest = _digest_of_file(path)
+            _check_readable(path)
         except OSError as error:
             raise UserError(_why_unreadable(source, path, error)) from error
-        _check_digest(source, sha256, digest)
-        yield Source(source, digest, path)
+        yield path
 
 
 def _local(source: str, folder: Path) -> Path:
@@ -152,14 +163,14 @@ def _local(source: str, folder: Path) -> Path:
     return path
 
 
-def _digest_of_file(path: Path) -> str:
-    """SHA-256 of a regular file. Raises OSError: a pipe or a device might never end."""
+def _check_readable(path: Path) -> None:
+    """Raises OSError unless it is a regular file to read: a pipe or a device might never end."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError
     if not stat.S_ISREG(mode):
         raise OSError("it is no regular file but a pipe, a socket or a device")
-    return file_digest(path)
+    path.open("rb").close()
 
 
 def read(source: str, sha256: str | None = None) -> tuple[pa.Table, str]:
@@ -212,7 +223,7 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{source}: the file is empty")
-        if _is_parquet(path.name):
+        if is_parquet(path.name):
             # Not read_table: it would add a column for a folder named like 'year=2024'.
             with pa.parquet.ParquetFile(path) as file:
                 check_columns(source, file.metadata.num_columns)
@@ -232,7 +243,8 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
         raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
 
 
-def _is_parquet(name: str) -> bool:
+def is_parquet(name: str) -> bool:
+    """Whether a file of this name is read as Parquet."""
     return name.lower().endswith(".parquet")
 
 

@@ -66,6 +66,9 @@ search:
   pruner: none
 registry:
   name: water-potability
+  onnx: false
+tracking:
+  keep_models: all
 """
 
 

@@ -4,6 +4,7 @@ import decimal
 import json
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.features import Encoder
 from pipeline.flavor import save_model
 from pipeline.inference import InputError, ModelError, TabularModel, load, to_raw
+from pipeline.inference.program import read_program
+from pipeline.model import Architecture, Ensemble, export
+from pipeline.schema import Schema
 from tests.small_model import (
     COLUMNS,
     NAMES,
@@ -328,9 +333,31 @@ def test_rows_as_dictionaries(model: TabularModel) -> None:
     assert model.predict(rows.to_dict("list")).equals(expected)
     assert model.predict(rows.to_dict("records")).equals(expected)
     assert model.predict(rows.to_dict("records")[0]).equals(expected[:1])
-    # as MLflow hands on a dictionary of lists of text
-    lists = pd.DataFrame([{name: list(rows[name]) for name in NAMES}])
-    assert model.predict(lists).equals(expected)
+    # as MLflow's server hands on records
+    packed = [{k: np.array(v) for k, v in row.items()} for row in rows.to_dict("records")]
+    assert model.predict(packed).equals(expected)
+
+
+def test_tables_of_other_libraries(model: TabularModel) -> None:
+    rows = make_rows().reset_index(drop=True)
+    table = pa.Table.from_pandas(rows.assign(other=[[1], [2], [3], [4]]))
+    assert model.predict(table).equals(model.predict(rows))
+    with pytest.raises(InputError, match="columns missing: 'age'"):
+        model.predict(table.drop(["age"]))
+    polars = pytest.importorskip("polars")
+    assert model.predict(polars.from_pandas(rows)[["since", *NAMES[:3], "colour"]]).equals(
+        model.predict(rows)
+    )
+
+
+def test_the_schemas_own_threshold(model: TabularModel) -> None:
+    rows = make_rows()
+    probability = model.predict(rows)["probability"]
+    own = TabularModel(model.module, {**SCHEMA, "threshold": 0.9})
+    assert list(own.predict(rows)["prediction"]) == [
+        "yes" if p > 0.9 else "no" for p in probability
+    ]
+    assert own.predict(rows, {"threshold": 0.5}).equals(model.predict(rows))
 
 
 def test_no_rows_and_one_row(model: TabularModel) -> None:
@@ -344,7 +371,7 @@ def test_no_rows_and_one_row(model: TabularModel) -> None:
 
 @pytest.mark.parametrize("rows", [None, 5, "age", [1, 2], np.zeros((2, 5)), [[1, 2, 3, 4, 5]]])
 def test_rows_that_are_no_table(model: TabularModel, rows: Any) -> None:
-    with pytest.raises(InputError, match="rows must be a pandas DataFrame"):
+    with pytest.raises(InputError, match="rows must be a DataFrame"):
         model.predict(rows)
     with pytest.raises(InputError, match="do not make a table"):
         model.predict({"age": [1, 2], "income": [1]})
@@ -377,6 +404,40 @@ def test_a_folder_loads(folder: Path, model: TabularModel) -> None:
     pd.testing.assert_frame_equal(load(folder).predict(make_rows()), model.predict(make_rows()))
 
 
+@pytest.mark.parametrize(("labels", "widths"), [(2, (6,)), (3, (6, 4)), (2, ())])
+def test_the_program_is_what_torch_reads(
+    tmp_path: Path, labels: int, widths: tuple[int, ...]
+) -> None:
+    """An ensemble over every kind of column, read here and by torch.export.load."""
+    architecture = Architecture(1, widths, 1 if labels == 2 else labels, "gelu", True)
+    schema = Schema.from_dict({**make_schema(list(range(labels))), "columns": COLUMNS})
+    raw = torch.tensor(RAW, dtype=torch.float64)
+    encoder = Encoder.fit(raw, schema, [torch.arange(4), torch.arange(3)])
+    architecture = replace(architecture, inputs=schema.width)
+    size = architecture.size + sum(architecture.statistics)
+    states = torch.rand((2, size), generator=torch.Generator().manual_seed(1))
+    torch.export.save(export(Ensemble(encoder, architecture, states), 5), tmp_path / "model.pt2")
+    program = read_program(tmp_path / "model.pt2")
+    assert type(program).__name__ == "_Graph"
+    module = torch.export.load(tmp_path / "model.pt2").module()
+    for rows in (raw, raw[:1], raw[:0], raw.repeat(100, 1)):
+        assert torch.equal(program(rows), module(rows))
+
+
+def test_a_program_that_only_torch_reads(tmp_path: Path) -> None:
+    class Sized(torch.nn.Module):
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            return torch.full((raw.shape[0], 2), 0.5) + 0 * raw[:, :2].nan_to_num().float()
+
+    example = (torch.zeros((2, 5), dtype=torch.float64),)
+    rows = ({0: torch.export.Dim("rows")},)
+    torch.export.save(
+        torch.export.export(Sized(), example, dynamic_shapes=rows), tmp_path / "model.pt2"
+    )
+    program = read_program(tmp_path / "model.pt2")
+    assert program(torch.zeros((3, 5), dtype=torch.float64)).tolist() == [[0.5, 0.5]] * 3
+
+
 def damage_version(folder: Path) -> None:
     (folder / "schema.json").write_text(json.dumps({**SCHEMA, "version": 2}))
 
@@ -391,6 +452,10 @@ def damage_columns(folder: Path) -> None:
 
 def damage_kind(folder: Path) -> None:
     (folder / "schema.json").write_text(json.dumps({**SCHEMA, "columns": [{"name": "a"}]}))
+
+
+def damage_threshold(folder: Path) -> None:
+    (folder / "schema.json").write_text(json.dumps({**SCHEMA, "threshold": 7}))
 
 
 def cut_program(folder: Path) -> None:
@@ -413,6 +478,7 @@ def flip_weights(folder: Path) -> None:
         (damage_labels, "gives 2 probabilities, but schema.json has 3 labels"),
         (damage_columns, "model.pt2: damaged, or made for another schema"),
         (damage_kind, "schema.json: damaged"),
+        (damage_threshold, "schema.json: damaged"),
         (lambda folder: (folder / "schema.json").unlink(), "schema.json: missing"),
         (lambda folder: (folder / "schema.json").write_text("{"), "schema.json: cannot be read"),
         (lambda folder: (folder / "schema.json").write_text("{}"), "it has no version"),

@@ -185,15 +185,52 @@ def test_predict_writes_what_the_model_says(finished: Finished) -> None:
     assert len(pd.read_parquet("out.parquet")) == 20
 
 
+def test_predict_sets_aside_rows_that_it_cannot_read(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = load_breast_cancer(as_frame=True).data.head(6).assign(id=list("abcdef"))
+    text = frame.to_csv(index=False).splitlines()
+    text[2] = "wide," + text[2].partition(",")[2]
+    text[5] = "1,2,3"
+    Path("rows.csv").write_text("\n".join(text))
+    arguments = ["--model", "models:/cells@champion", "--input", "rows.csv", "--keep", "id"]
+    assert command_line.main(["predict", *arguments, "--output", "out.tsv"]) == 3
+    captured = capsys.readouterr()
+    assert "4 rows scored" in captured.out
+    assert "2 rows could not be read" in captured.err
+    written = pd.read_csv("out.tsv", sep="\t")
+    good = frame.iloc[[0, 2, 3, 5]]
+    expected = mlflow.pyfunc.load_model("models:/cells@champion").predict(good)
+    assert list(written["id"]) == list(good["id"])
+    assert list(written["prediction"]) == list(expected["prediction"])
+    rejected = pd.read_csv("out.rejected.csv")
+    assert list(rejected["row"]) == [2, 5]
+    assert "column 'mean radius': expected a number; got 'wide'" in rejected["reason"][0]
+    assert "expected 31 values, got 3" in rejected["reason"][1]
+    assert rejected["id"][0] == "b"
+
+    frame.to_csv("rows.csv", index=False)
+    high = ["--threshold", "1"]
+    assert command_line.main(["predict", *arguments, *high, "--output", "out.tsv"]) == 0
+    assert set(pd.read_csv("out.tsv", sep="\t")["prediction"]) == {"benign"}
+    assert not Path("out.rejected.csv").exists()
+
+
 def test_predict_refuses_what_it_cannot_use(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("few.csv").write_text("mean radius,other\n1,2\n")
+    names = load_breast_cancer().feature_names
+    Path("words.csv").write_text(",".join(names) + "\n" + ",".join(["word"] * len(names)) + "\n")
     model = ["--model", "models:/cells@champion"]
     for arguments, word in (
         ([*model, "--input", "few.csv", "--output", "o.csv"], "mean texture"),
         ([*model, "--input", "none.csv", "--output", "o.csv"], "none.csv"),
         ([*model, "--input", "few.csv", "--output", "o.xlsx"], ".parquet"),
+        ([*model, "--input", "words.csv", "--output", "o.csv"], "row 1: column 'mean radius'"),
+        ([*model, "--input", "few.csv", "--output", "o.csv", "--keep", "othre"], "'other'"),
+        ([*model, "--input", "few.csv", "--output", "o.csv", "--threshold", "2"], "from 0 to 1"),
+        ([*model, "--input", "few.csv", "--output", "o.csv", "--keep", "prediction"], "--keep"),
         (["--model", "models:/no@champion", "--input", "few.csv", "--output", "o.csv"], "no"),
     ):
         assert command_line.main(["predict", *arguments]) == 2

@@ -220,6 +220,21 @@ class Registry(Section):
         Flag(),
         Field(description="Fit a temperature to the probabilities, on validation rows."),
     ] = True
+    onnx: Annotated[
+        bool,
+        Flag(),
+        Field(description="Put an ONNX file into the registered model's folder as well."),
+    ] = False
+
+
+class Tracking(Section):
+    """What stays in MLflow."""
+
+    keep_models: Annotated[
+        Literal["all", "best_per_optimizer", "champion"],
+        OneOf(("all", "best_per_optimizer", "champion")),
+        Field(description="Trials whose models stay; a registered one and the best always do."),
+    ] = "all"
 
 
 def model_name(experiment: str) -> str:

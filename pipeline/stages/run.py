@@ -23,10 +23,12 @@ from pipeline.report import (
     ui_command,
     verdict,
 )
+from pipeline.stages import onnx_file
 from pipeline.stages.evaluate import Evaluated, evaluate, evaluated_alias
 from pipeline.stages.final import check_threshold
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record
+from pipeline.stages.retention import keep_models
 from pipeline.stages.train import Trained, read_finished, read_trained, train
 from pipeline.stages.trainer import check_device
 from pipeline.tracking import Run, Stage, Store
@@ -42,6 +44,8 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     """
     console = Console()
     check_device(config)
+    if config.registry.onnx:
+        onnx_file.check_packages()
     parts = _prepare(config, console)
     job = Job(config, parts, Store.open(config.experiment), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -54,6 +58,7 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
             trained = train(job, run, lease)
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
+            keep_models(config, job.store, trained.trials)
     _close(job, trained, evaluated)
 
 
@@ -83,6 +88,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
             before = None
         with _pipeline_run(job, before) as run:
             trained = train(job, run, lease)
+            keep_models(config, store, trained.trials)
     _close(job, trained, None)
 
 
@@ -106,6 +112,7 @@ def evaluate_alone(config: Config, command: str) -> None:
         with _pipeline_run(job, store.parent(found)) as run:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
+            keep_models(config, job.store, trained.trials)
     _close(job, trained, evaluated)
 
 
