@@ -81,11 +81,11 @@ def network(work: Work) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def ours(work: Work, members: int, compiled: bool, epochs: int) -> tuple[float, float]:
+def ours(work: Work, members: int, native: bool, epochs: int) -> tuple[float, float]:
     """Milliseconds per epoch and network, and the seconds of the first epoch."""
     x, y, split = table(work)
     arrays = Arrays(x.unsqueeze(0), y, (split,), 2)
-    settings = Settings(hidden=work.widths[1:-1], batch_size=work.batch, compiled=compiled)
+    settings = Settings(hidden=work.widths[1:-1], batch_size=work.batch, native=native)
     # One more than is timed, and a patience that holds out: all members run in every epoch.
     member = Member(0, "Adam", {"lr": LEARNING_RATE}, epochs=epochs + 1, patience=epochs + 1)
     stamps = [time.perf_counter()]

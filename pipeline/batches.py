@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.members import Floats, Settings
@@ -81,11 +82,20 @@ class Random:
 
 
 class Rows:
-    """A study's rows on the device, those of all splits one after the other [S * N]."""
+    """A study's rows on the device, those of all splits one after the other [S * N].
 
-    def __init__(self, arrays: Arrays, device: torch.device, dtype: torch.dtype) -> None:
-        splits, rows, _ = arrays.x.shape
-        self.x = arrays.x.to(device, dtype).flatten(0, 1)
+    Attributes:
+        x: [S * N, width], the `columns` of the rows and zeros beside them.
+        y: [S * N].
+        held_counts: [S], validation rows.
+    """
+
+    def __init__(
+        self, arrays: Arrays, device: torch.device, dtype: torch.dtype, width: int | None = None
+    ) -> None:
+        splits, rows, self.columns = arrays.x.shape
+        x = arrays.x.to(device, dtype).flatten(0, 1)
+        self.x = x if width is None else F.pad(x, (0, width - self.columns))
         self.y = arrays.y.to(device).repeat(splits)
         self.splits = splits
         offset = torch.arange(splits).unsqueeze(1) * rows
@@ -99,21 +109,22 @@ class Rows:
         validation, is_padding = _padded([split.validation for split in arrays.splits])
         shape = validation.shape
         at = (validation + offset).flatten().to(device)
-        self._held_x = self.x.index_select(0, at).view(*shape, -1).mT.contiguous()
+        self._held_x = self.x.index_select(0, at).view(*shape, -1)
         self._held_y = self.y.index_select(0, at).view(shape)
         counts = (~is_padding).sum(dim=1, keepdim=True)
         self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
-        self.wanted = torch.where(is_padding, -1, 1).to(device)
+        self.held_counts = counts.squeeze(1).to(device)
 
     def batch_size(self, wanted: int) -> int:
         """Rows in a batch (`Batches`)."""
         return self.smallest // -(-self.smallest // wanted)
 
     def validation(self, split: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Chunks of the validation rows: x [S, V, width] of all splits, y and weights [K, V]."""
         for start in range(0, self._held_y.shape[1], step):
             chunk = slice(start, start + step)
             yield (
-                self._held_x[:, :, chunk].index_select(0, split),
+                self._held_x[:, chunk],
                 self._held_y[:, chunk].index_select(0, split),
                 self._weights[:, chunk].index_select(0, split),
             )
@@ -124,7 +135,7 @@ class Batches:
 
     An epoch is ceil(n / batch_size) batches of n // that many rows, n being the smallest training
     part of all splits: no batch is tiny and all have one shape. Rows left over are others in the
-    next epoch. Iterating gives x [K, D, B], y [K, B] and dropout's draws.
+    next epoch. Iterating gives x [K, D, B], y [K, B] and dropout's draws [K, units, B].
     """
 
     def __init__(
@@ -144,23 +155,27 @@ class Batches:
         return self._count
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
-        splits, size = self._at.shape[1:]
-        columns = self._rows.x.shape[1]
-        at_once = max(1, GATHERED_ELEMENTS // (splits * size * columns))
-        for some in torch.split(self._at, at_once):
-            x = self._rows.x.index_select(0, some.flatten())
-            x = x.view(len(some), splits, size, columns).mT.contiguous()
-            y = self._rows.y.index_select(0, some.flatten()).view(some.shape)
-            for x_split, y_split in zip(x, y, strict=True):
-                draws = [self._draw((splits, width, size), x.dtype) for width in self._widths]
-                yield (
-                    x_split.index_select(0, self._split),
-                    y_split.index_select(0, self._split),
-                    [draw.index_select(0, self._split) for draw in draws],
-                )
+        for x, y, draws in self.segments():
+            x = x[..., : self._rows.columns].mT.contiguous()
+            for batch in zip(x, y, *draws, strict=True):
+                x_split, y_split, *drawn = (part.index_select(0, self._split) for part in batch)
+                yield x_split, y_split, drawn
 
-    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def segments(self) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+        """Many batches at once for all splits: x [n, S, B, width], y [n, S, B] and dropout's draws,
+        for each layer [n, S, units, B]."""
+        splits, size = self._at.shape[1:]
+        width = self._rows.x.shape[1]
+        at_once = max(1, GATHERED_ELEMENTS // (splits * size * max(width, sum(self._widths))))
+        for some in torch.split(self._at, at_once):
+            x = self._rows.x.index_select(0, some.flatten()).view(*some.shape, width)
+            y = self._rows.y.index_select(0, some.flatten()).view(some.shape)
+            drawn = [[self._draw(splits, units, size) for units in self._widths] for _ in some]
+            yield x, y, [torch.stack(layer) for layer in zip(*drawn, strict=True)]
+
+    def _draw(self, *shape: int) -> Tensor:
         generator = self._random.dropout
+        dtype = self._rows.x.dtype
         return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
 
 

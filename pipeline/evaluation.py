@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import stats
 from sklearn import metrics
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
+from torchmetrics.functional.classification import multiclass_accuracy
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -76,7 +78,10 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float
     n, classes = probabilities.shape
     labels = np.arange(classes)
     predicted = predicted_labels(probabilities, threshold)
-    right = int((predicted == y).sum())
+    accuracy = multiclass_accuracy(
+        torch.from_numpy(predicted), torch.from_numpy(y), num_classes=classes, average="micro"
+    )
+    right = round(float(accuracy) * n)  # it is rounded to float32
     low, high = wilson(right, n)
     roc_auc = None
     if len(np.unique(y)) == classes:

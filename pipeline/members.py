@@ -37,7 +37,8 @@ class Settings:
     """What the members of a stack have in common.
 
     device: auto, cpu, cuda or cuda:N.
-    compiled: whether torch.compile makes the steps, where there is a C++ compiler.
+    native: whether compiled code may train the members, where there is a C++ compiler
+        (`native.calls.Kernel`); else all of it is operations of torch.
     """
 
     hidden: tuple[int, ...]
@@ -47,7 +48,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
-    compiled: bool = False
+    native: bool = True
 
 
 @dataclass(frozen=True)

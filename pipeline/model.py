@@ -97,6 +97,12 @@ class Architecture:
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property
+    def products(self) -> int:
+        """Multiplications of one row's forward pass."""
+        pairs = zip(self.widths, self.widths[1:], strict=False)
+        return sum(before * after for before, after in pairs)
+
+    @property
     def statistics(self) -> tuple[int, ...]:
         """Widths of a member's running statistics in their order in Q: mean, variance per layer."""
         return tuple(width for width in self.hidden for _ in range(2)) if self.batch_norm else ()

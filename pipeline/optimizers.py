@@ -8,7 +8,7 @@ one object for each member.
 
 import inspect
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -53,13 +53,18 @@ def arguments_of(spec: OptimizerSpec) -> dict[str, Any]:
     }
 
 
+def is_stacked(spec: OptimizerSpec) -> bool:
+    """Whether there is a stacked rule for the class."""
+    return spec.name in RULES
+
+
 def group_key(spec: OptimizerSpec) -> tuple[Hashable, ...]:
     """Members with equal keys can share a group. Keys of any specs can be ordered.
 
     A stack ordered by this key has the fewest groups.
     """
     booleans = (value for value in arguments_of(spec).values() if isinstance(value, bool))
-    return (spec.name not in RULES, spec.name, *booleans)
+    return (not is_stacked(spec), spec.name, *booleans)
 
 
 class StackedOptimizer:
@@ -85,16 +90,24 @@ class StackedOptimizer:
     ) -> None:
         self._groups: list[tuple[int, StackedGroup | SeparateGroup]] = []
         start = 0
-        for key, members in itertools.groupby(specs, group_key):
+        for _, members in itertools.groupby(specs, group_key):
             run = list(members)
             rows = slice(start, start + len(run))
             group: StackedGroup | SeparateGroup
-            if key[0]:
+            if not is_stacked(run[0]):
                 group = SeparateGroup(run, parameters[rows], gradients[rows], shapes)
             else:
                 group = StackedGroup(run, parameters[rows], gradients[rows])
             self._groups.append((len(run), group))
             start += len(run)
+
+    @property
+    def groups(self) -> Iterator[tuple[slice, "StackedGroup | SeparateGroup"]]:
+        """The groups, each with its members' positions in the stack."""
+        start = 0
+        for size, group in self._groups:
+            yield slice(start, start + size), group
+            start += size
 
     @torch.no_grad()
     def step(self) -> None:
@@ -121,7 +134,14 @@ class StackedOptimizer:
 
 
 class StackedGroup:
-    """Members of one rule: one call of its update for all of them."""
+    """Members of one rule: one call of its update for all of them.
+
+    Attributes:
+        name: of the class; flags: its booleans.
+        parameters, gradients: [k, P], views of the stack's.
+        states: what the rule keeps between steps, [k, P] or float64 [k, 1]; None: not needed.
+        steps: how many were made.
+    """
 
     def __init__(
         self,
@@ -131,26 +151,47 @@ class StackedGroup:
     ) -> None:
         rule = RULES[specs[0].name]
         hyper = _hyper([arguments_of(spec) for spec in specs], parameters.device)
-        states = {name: start(parameters, hyper) for name, start in rule.states.items()}
         taken = inspect.signature(rule.update).parameters
+        self.name = specs[0].name
+        self.flags = frozenset((n, v) for n, v in hyper.items() if isinstance(v, bool))
+        self.parameters, self.gradients = parameters, gradients
+        self.states = {name: start(parameters, hyper) for name, start in rule.states.items()}
+        self.steps = 0
         self._update = rule.update
-        self._flags = {n: v for n, v in hyper.items() if n in taken and isinstance(v, bool)}
-        self._rows = {n: v for n, v in {**hyper, **states}.items() if n in taken}
-        self._rows = {n: v for n, v in self._rows.items() if not isinstance(v, bool)}
-        self._parameters, self._gradients = parameters, gradients
-        self._t = torch.zeros((), dtype=torch.float64, device=parameters.device)
+        self._given = {n: v for n, v in self.flags if n in taken}
+        self._hyper = {n: v for n, v in hyper.items() if n in taken and n not in self._given}
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether any member uses momentum, for the rules that can do without."""
+        return self._hyper.get("momentum", True) is not None
+
+    def columns(self, names: Sequence[str]) -> Tensor:
+        """[k, len(names)] float64: hyper-parameters side by side, 0 for a term that is unused."""
+        zero = self.parameters.new_zeros((len(self.parameters), 1), dtype=torch.float64)
+        values = [self._hyper[name] for name in names]
+        return torch.cat([zero if value is None else value for value in values], dim=1)
 
     def step(self) -> None:
-        self._t += 1
-        self._update(self._parameters, self._gradients, self._t, **self._rows, **self._flags)
+        self.steps += 1
+        self._update(
+            self.parameters,
+            self.gradients,
+            float(self.steps),
+            **self.states,
+            **self._hyper,
+            **self._given,
+        )
 
     def keep(self, index: Sequence[int], parameters: Tensor, gradients: Tensor) -> None:
         rows = torch.tensor(index, device=parameters.device)
-        self._rows = {
-            name: None if value is None else value.index_select(0, rows)
-            for name, value in self._rows.items()
-        }
-        self._parameters, self._gradients = parameters, gradients
+        self.states = _selected(self.states, rows)
+        self._hyper = _selected(self._hyper, rows)
+        self.parameters, self.gradients = parameters, gradients
+
+
+def _selected(values: Mapping[str, Tensor | None], rows: Tensor) -> dict[str, Tensor | None]:
+    return {n: None if v is None else v.index_select(0, rows) for n, v in values.items()}
 
 
 class SeparateGroup:

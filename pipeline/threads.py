@@ -7,7 +7,7 @@ itself if its operations are large.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +24,10 @@ WORKING_SET = 2**23
 LEAST_WORK = 2**25
 """Multiplications in a step below which a stack is not worth a thread of its own: what is saved is
 less than what the threads take from each other while they dispatch the operations."""
+
+LEAST_NATIVE_WORK = 2**25
+"""Multiplications in an epoch from which a thread of the compiled program takes longer than what
+Python does around it."""
 
 LARGE_PRODUCT = 2**22
 """Multiplications in a step of one network from which torch's own threads help."""
@@ -43,7 +47,12 @@ class Layout:
     threads: int
 
 
-def plan(members: int, architecture: Architecture, rows: int, device: torch.device) -> Layout:
+def plan(
+    members: int,
+    architecture: Architecture,
+    rows: int,
+    device: torch.device,
+) -> Layout:
     """The stacks for so many members, at batches of so many rows.
 
     It follows from the work and from the number of torch's threads, not from any measurement: the
@@ -52,8 +61,7 @@ def plan(members: int, architecture: Architecture, rows: int, device: torch.devi
     available = torch.get_num_threads()
     if device.type != "cpu":
         return Layout(1, 1, available)
-    pairs = zip(architecture.widths, architecture.widths[1:], strict=False)
-    products = 3 * rows * sum(before * after for before, after in pairs)
+    products = 3 * rows * architecture.products
     # Parameters, gradients and two states; activations, their gradients and a temporary.
     touched = 4 * (4 * architecture.size + 3 * rows * sum(architecture.widths))
     fitting = max(1, WORKING_SET // touched)
@@ -63,6 +71,24 @@ def plan(members: int, architecture: Architecture, rows: int, device: torch.devi
     stacks = min(members, math.ceil(stacks / useful) * useful)
     alone = useful == 1 and products >= LARGE_PRODUCT
     return Layout(stacks, useful, available if alone else 1)
+
+
+def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
+    """The same where the compiled program trains them, `rows` being those of an epoch.
+
+    It takes a member after the other, so that only the number of threads matters.
+    """
+    work = members * rows * 3 * architecture.products
+    stacks = max(1, min(torch.get_num_threads(), members, work // LEAST_NATIVE_WORK))
+    return Layout(stacks, stacks, 1)
+
+
+def together(layouts: Sequence[Layout]) -> Layout:
+    """The layout of groups of stacks that run side by side."""
+    if len(layouts) == 1:
+        return layouts[0]
+    stacks = sum(layout.stacks for layout in layouts)
+    return Layout(stacks, min(stacks, torch.get_num_threads()), 1)
 
 
 class Threads:

@@ -12,21 +12,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_accuracy
 
 from pipeline.batches import Arrays, Batches, Part, Random, Rows
-from pipeline.compiled import compiled, has_compiler
 from pipeline.members import Fit, Floats, Member, Settings
 from pipeline.model import (
+    Architecture,
     StackedMLP,
     initial_parameters,
     loss_gradients,
     member_losses,
     predicted_labels,
 )
-from pipeline.optimizers import OptimizerSpec, StackedOptimizer, group_key
+from pipeline.native import Kernel, can_train
+from pipeline.optimizers import (
+    OptimizerSpec,
+    StackedGroup,
+    StackedOptimizer,
+    group_key,
+    is_stacked,
+)
 from pipeline.record import Epoch, Record, Watch
-from pipeline.threads import Threads, plan
+from pipeline.threads import Threads, native_plan, plan, together
 
 __all__ = ["Arrays", "Fit", "Floats", "Member", "Part", "Settings", "Stack", "Watch", "fit"]
 
@@ -50,21 +56,24 @@ def fit(
     if not members:
         return []
     device = _device(settings.device)
-    rows = Rows(arrays, device, settings.dtype)
     architecture = arrays.architecture(settings)
+    kernel = _kernel(architecture, settings, device)
+    rows = Rows(arrays, device, settings.dtype, kernel.width if kernel else None)
     size = rows.batch_size(settings.batch_size)
-    layout = plan(len(members), architecture, size, device)
-    is_compiled = settings.compiled and device.type == "cpu" and has_compiler()
-    stacks = [
-        Stack(arrays, rows, [members[k] for k in part], settings, part, is_compiled)
-        for part in np.array_split(_by_rule(members), layout.stacks)
-    ]
+    stacks, layouts = [], []
+    for program, positions in _by_rule(members, kernel):
+        if program is None:
+            layout = plan(len(positions), architecture, size, device)
+        else:
+            layout = native_plan(len(positions), architecture, rows.smallest)
+        layouts.append(layout)
+        for part in np.array_split(positions, layout.stacks):
+            own = [members[k] for k in part]
+            stacks.append(Stack(arrays, rows, own, settings, part, program))
     record = Record(members, _initial_states(stacks))
-    with Threads(layout) as threads:
+    with Threads(together(layouts)) as threads:
         for epoch in range(1, max(member.epochs for member in members) + 1):
-            # torch.compile is not safe in threads: they begin when the programs are there.
-            each = map if is_compiled and epoch == 1 else threads.map
-            record.add(epoch, list(each(run_epoch, stacks)))
+            record.add(epoch, threads.map(run_epoch, stacks))
             record.stop(epoch, watch)
             stacks = [stack for stack in stacks if stack.shrink(record.running)]
             if not stacks:
@@ -74,22 +83,22 @@ def fit(
 
 def run_epoch(stack: "Stack") -> Epoch:
     """Train for an epoch, then validate."""
-    train_loss, gradient_sum = train(stack, stack.batches())
+    train_loss, gradient_sum = (train if stack.kernel is None else train_natively)(stack)
     val_loss, accuracy = validate(stack)
     return Epoch(stack.members, stack.network, train_loss, gradient_sum, val_loss, accuracy)
 
 
 @torch.no_grad()
-def train(stack: "Stack", batches: Batches) -> tuple[Tensor, Tensor]:
+def train(stack: "Stack") -> tuple[Tensor, Tensor]:
     """One epoch.
 
     Returns the mean of each member's losses over the batches [K], and the sum of all elements of
     its gradients [K], which is finite as long as these are.
     """
-    network, optimizer = stack.network, stack.optimizer
+    network, optimizer, batches = stack.network, stack.optimizer, stack.batches()
     total, gradient_sum = stack.zeros(), stack.zeros()
     for x, y, draws in batches:
-        total += stack.step(network, optimizer, x, y, draws)
+        total += step(network, optimizer, x, y, draws)
         gradient_sum += network.gradients.sum(dim=1)
     return total / len(batches), gradient_sum
 
@@ -111,26 +120,31 @@ def step(
 
 
 @torch.no_grad()
+def train_natively(stack: "Stack") -> tuple[Tensor, Tensor]:
+    """The same epoch by the compiled program, which takes many batches and any number of members
+    in a call: a member's numbers do not depend on the others."""
+    assert stack.kernel is not None
+    network, batches = stack.network, stack.batches()
+    total, gradient_sum = stack.zeros().double(), stack.zeros().double()
+    for x, y, draws in batches.segments():
+        batch = x, y, [draw.mT.contiguous() for draw in draws]
+        for k, group in stack.optimizer.groups:
+            assert isinstance(group, StackedGroup)
+            stack.kernel.train(
+                group, stack.split[k], network.dropout[k], batch, total[k], gradient_sum[k]
+            )
+    return total / len(batches), gradient_sum
+
+
+@torch.no_grad()
 def validate(stack: "Stack") -> tuple[Tensor, Tensor]:
     """The loss and the accuracy [K] of each member on the validation rows of its split."""
-    loss, hits = stack.zeros(), []
+    loss, hits = stack.zeros(), stack.zeros().long()
     for x, y, weights in stack.validation():
-        logits = stack.network(x)
+        logits = stack.logits(x)
         loss += (member_losses(logits, y) * weights).sum(dim=1)
-        hits.append(predicted_labels(logits) == y)
-    # A right answer counts as a positive, so one call scores all members and any number of labels
-    # (multiclass_accuracy would spread every answer over a column for each label first).
-    wanted = stack.wanted()
-    accuracy = binary_accuracy(
-        torch.cat(hits, dim=1).long(),
-        wanted,
-        multidim_average="samplewise",
-        ignore_index=-1,
-        validate_args=False,
-    ).view(-1)
-    # It is rounded to float32; the number of right answers is not.
-    rows = (wanted > 0).sum(dim=1)
-    return loss, (accuracy * rows).round().double() / rows
+        hits += ((predicted_labels(logits) == y) & (weights > 0)).sum(dim=1)
+    return loss, hits.double() / stack.validation_rows()
 
 
 class Stack:
@@ -138,7 +152,9 @@ class Stack:
 
     Attributes:
         members: [K] positions in the list that `fit` was given; neighbours share an update rule.
+        split: [K] int64, their splits.
         network: K networks; optimizer: their K update rules, on the same buffers.
+        kernel: what trains them, None: operations of torch.
     """
 
     def __init__(
@@ -148,13 +164,13 @@ class Stack:
         members: Sequence[Member],
         settings: Settings,
         positions: npt.NDArray[np.intp],
-        is_compiled: bool = False,
+        kernel: Kernel | None = None,
     ) -> None:
         device = rows.x.device
         architecture = arrays.architecture(settings)
         specs = [OptimizerSpec(member.optimizer, member.arguments) for member in members]
         self.members = positions
-        self._split = torch.tensor([member.split for member in members], device=device)
+        self.split = torch.tensor([member.split for member in members], device=device)
         self._rows = rows
         self._random = Random(settings.seed, device)
         self._batch_size = settings.batch_size
@@ -162,7 +178,7 @@ class Stack:
         initial = initial_parameters(architecture, len(arrays.splits), self._random.weights)
         self.network = StackedMLP(
             architecture,
-            initial.to(device, settings.dtype).index_select(0, self._split),
+            initial.to(device, settings.dtype).index_select(0, self.split),
             dropout=torch.tensor([member.dropout for member in members]),
         )
         self.optimizer = StackedOptimizer(
@@ -171,7 +187,7 @@ class Stack:
             self.network.gradients,
             architecture.shapes,
         )
-        self.step = compiled(step) if is_compiled else step
+        self.kernel = kernel
 
     def zeros(self) -> Tensor:
         """[K]"""
@@ -183,17 +199,25 @@ class Stack:
 
     def batches(self) -> Batches:
         """The batches of the next epoch."""
-        return Batches(self._rows, self._split, self._random, self._batch_size, self.network.draws)
+        return Batches(self._rows, self.split, self._random, self._batch_size, self.network.draws)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Chunks of the validation rows: x [K, D, V], y [K, V], weights [K, V] that sum to 1."""
+        """Chunks of the validation rows: x [S, V, width] for `logits`, y [K, V] and weights [K, V]
+        that sum to 1."""
         width = max(self.network.architecture.widths)
         step = max(1, VALIDATION_ELEMENTS // (len(self.members) * width))
-        return self._rows.validation(self._split, step)
+        return self._rows.validation(self.split, step)
 
-    def wanted(self) -> Tensor:
-        """[K, V]: 1 for a validation row of the member's split, -1 for padding."""
-        return self._rows.wanted.index_select(0, self._split)
+    def logits(self, x: Tensor) -> Tensor:
+        """[K, outputs, V] of rows [S, V, width], each member those of its split."""
+        if self.kernel is not None:
+            return self.kernel.logits(self.network.parameters, self.split, x)
+        x = x[..., : self.network.architecture.inputs].mT
+        return self.network(x.index_select(0, self.split))
+
+    def validation_rows(self) -> Tensor:
+        """[K]: how many there are in the member's split."""
+        return self._rows.held_counts.index_select(0, self.split)
 
     def shrink(self, running: npt.NDArray[np.bool_]) -> bool:
         """Let members go that no longer run [M], if enough of them; False: none is left."""
@@ -204,17 +228,25 @@ class Stack:
 
     def keep(self, index: npt.NDArray[np.intp]) -> None:
         """Go on with the members at these positions of the stack; the others leave."""
-        rows = torch.from_numpy(index).to(self._split.device)
+        rows = torch.from_numpy(index).to(self.split.device)
         self.members = self.members[index]
-        self._split = self._split.index_select(0, rows)
+        self.split = self.split.index_select(0, rows)
         self.network.keep(rows)
         self.optimizer.keep(index.tolist(), self.network.parameters, self.network.gradients)
 
 
-def _by_rule(members: Sequence[Member]) -> npt.NDArray[np.intp]:
-    """Positions of the members, those of one update rule side by side."""
-    keys = [group_key(OptimizerSpec(member.optimizer, member.arguments)) for member in members]
-    return np.array(sorted(range(len(members)), key=lambda k: keys[k]))
+def _by_rule(
+    members: Sequence[Member], kernel: Kernel | None
+) -> list[tuple[Kernel | None, npt.NDArray[np.intp]]]:
+    """Positions of the members, those of one update rule side by side, with what trains them:
+    the compiled program has the stacked rules and no others."""
+    specs = [OptimizerSpec(member.optimizer, member.arguments) for member in members]
+    order = np.array(sorted(range(len(members)), key=lambda k: group_key(specs[k])))
+    stacked = np.array([is_stacked(specs[k]) for k in order])
+    if kernel is None:
+        return [(None, order)]
+    parts = [(kernel, order[stacked]), (None, order[~stacked])]
+    return [(program, positions) for program, positions in parts if len(positions)]
 
 
 def _initial_states(stacks: Sequence[Stack]) -> Tensor:
@@ -222,6 +254,14 @@ def _initial_states(stacks: Sequence[Stack]) -> Tensor:
     order = np.argsort(np.concatenate([stack.members for stack in stacks]))
     states = torch.cat([stack.state() for stack in stacks])
     return states.index_select(0, torch.from_numpy(order).to(states.device))
+
+
+def _kernel(architecture: Architecture, settings: Settings, device: torch.device) -> Kernel | None:
+    """The compiled program for an architecture, where there is one."""
+    possible = device.type == "cpu" and settings.dtype == torch.float32
+    if not (settings.native and possible and can_train(architecture)):
+        return None
+    return Kernel.get(architecture)
 
 
 def _device(name: str) -> torch.device:

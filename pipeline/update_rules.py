@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 # The rules. `p` and `g` are the group's parameters and gradients [k, P], `t` is the number of this
-# step (1 for the first; float64, no dimensions), hyper-parameters are float64 [k, 1], and a state
-# is [k, P]. A term that no member of the group uses is None. Coefficients are computed in float64,
-# as torch.optim computes them in Python floats, and rounded to the parameters' dtype once.
+# step (1 for the first), hyper-parameters are float64 [k, 1], and a state is [k, P]. A term that
+# no member of the group uses is None. Coefficients are computed in float64, as torch.optim computes
+# them in Python floats, and rounded to the parameters' dtype once.
+#
+# `native.rules` runs each rule on symbols to write it in C++, so only operations that it knows can
+# stand here, and no branch may depend on a number.
 
 
 def sgd(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     buffer: Tensor | None,
     lr: Tensor,
@@ -47,7 +50,7 @@ def sgd(
 def adagrad(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     squares: Tensor,
     lr: Tensor,
@@ -68,7 +71,7 @@ def adagrad(
 def rmsprop(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     v: Tensor,
     mean: Tensor | None,
@@ -100,7 +103,7 @@ def rmsprop(
 def adam(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     m: Tensor,
     v: Tensor,
@@ -126,7 +129,7 @@ def adam(
 def nadam(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     m: Tensor,
     v: Tensor,
@@ -155,7 +158,7 @@ def nadam(
 def radam(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     m: Tensor,
     v: Tensor,
@@ -183,7 +186,7 @@ def radam(
 def adamax(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     m: Tensor,
     norm: Tensor,
@@ -205,7 +208,7 @@ def adamax(
 def adadelta(
     p: Tensor,
     g: Tensor,
-    t: Tensor,
+    t: float,
     *,
     squares: Tensor,
     deltas: Tensor,

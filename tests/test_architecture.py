@@ -13,7 +13,8 @@ LAYERS = [
     {"errors", "interrupts", "formats"},
     {"config"},
     {"values", "tables", "schema", "features", "folds", "data", "model", "members"},
-    {"update_rules", "optimizers", "batches", "inference", "fingerprint", "compiled", "threads"},
+    {"update_rules", "optimizers", "batches", "inference", "fingerprint", "threads"},
+    {"native"},
     {
         "record",
         "training",

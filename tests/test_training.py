@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import training
 from pipeline.batches import Random, Rows
-from pipeline.compiled import has_compiler
 from pipeline.model import Architecture, StackedMLP, initial_parameters
-from pipeline.threads import Layout, plan
+from pipeline.threads import Layout, native_plan, plan
 from pipeline.training import Arrays, Fit, Member, Settings, Stack, fit, train
 from tests.test_model import Linear, network
 
@@ -349,15 +348,18 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none() -> None:
+def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rules = ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adadelta"]
     counts = []
     for copies in (1, 2, 7):
         members = [Member(k % 3, rule, dropout=0.1) for rule in rules for k in range(copies)]
         stack = stack_of(arrays(), members, SETTINGS)
         batches = stack.batches()
+        monkeypatch.setattr(stack, "batches", lambda made=batches: made)
         with Operations() as operations:
-            train(stack, batches)
+            train(stack)
         assert operations.waits == []
         counts.append(operations.count)
     assert all(a == b for a, b in pairwise(counts))
@@ -365,21 +367,6 @@ def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none() -> N
 
 def test_no_members_no_fits() -> None:
     assert fit(arrays(), [], SETTINGS) == []
-
-
-@pytest.mark.compiles
-@pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
-def test_compiled_steps_give_the_same_fits() -> None:
-    members = [
-        Member(0, "Adam", {"lr": 0.02}, epochs=8),
-        Member(1, "Adam", {"lr": 0.05}, epochs=4, dropout=0.2),
-        Member(2, "SGD", {"lr": 0.1, "momentum": 0.9}, epochs=8),
-        Member(0, "Rprop", {"lr": 0.01}, epochs=3),
-    ]
-    eager = fit(arrays(), members, replace(SETTINGS, compiled=False))
-    compiled = fit(arrays(), members, replace(SETTINGS, compiled=True))
-    for found, expected in zip(compiled, eager, strict=True):
-        assert_same(found, expected)
 
 
 def test_threads_are_given_back_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,5 +387,8 @@ def test_the_plan_follows_the_work() -> None:
         assert plan(128, Architecture(9, (128, 64), 1), 60, cpu).workers == 2
         assert plan(7, wide, 1000, cpu).stacks in (4, 6, 7)
         assert plan(1, wide, 1000, cpu) == Layout(1, 1, 2)
+        assert native_plan(8, small, 1200) == Layout(1, 1, 1)
+        assert native_plan(400, small, 1200) == Layout(2, 2, 1)
+        assert native_plan(1, wide, 100_000) == Layout(1, 1, 1)
     finally:
         torch.set_num_threads(before)

@@ -1,7 +1,7 @@
 """Writing trials to MLflow: one run each, with its curves, its scores and its model.
 
-The model is there before the metrics, so that one batch holds the curves and the scores, and the
-scores name the model and the data set that they are of.
+The model is there before the metrics, so that the scores name the model and the data set that they
+are of.
 """
 
 import math
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline import interrupts
+from pipeline.tracking.bulk import BulkMetrics
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.outage import is_outage
 from pipeline.tracking.param_text import encode_param, lr_path
@@ -111,6 +113,10 @@ class TrialLog:
     data: DataSet | None = None
     stage: ClassVar[Stage] = "trial"
 
+    @cached_property
+    def _bulk(self) -> BulkMetrics:
+        return BulkMetrics(self.store.client)
+
     def log_trial(self, trial: TrialRecord, model_args: Mapping[str, Any] | None) -> Logged:
         """Write a whole trial. `model_args` go to the flavor's save_model; None: no model.
 
@@ -128,17 +134,19 @@ class TrialLog:
                 run = self.store.create(self.stage, self._name(trial), self._tags(trial), start)
             if complete and model_args is not None:
                 model_id = self._log_model(run, trial, params, model_args)
-            metrics = _curves(trial, start, end)
+            curves, scores = _curves(trial, start, end), []
             if complete:
-                metrics += self._scores(trial, end, model_id) + _fold_scores(trial, end)
+                curves += _fold_scores(trial, end)
+                scores = self._scores(trial, end, model_id)
             if self.data:
                 run.inputs((self.data, "training"))
             if model_id:
                 run.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
                 run.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+            self._bulk.write(run.run_id, curves)
             # The client parts this into calls of 1,000 metrics and 100 parameters.
             run.client.log_batch(
-                run.run_id, metrics, [Param(k, v) for k, v in params.items()], synchronous=True
+                run.run_id, scores, [Param(k, v) for k, v in params.items()], synchronous=True
             )
             run.client.set_terminated(run.run_id, _STATUS[trial.state], end)
         except BaseException as error:
