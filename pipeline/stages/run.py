@@ -188,7 +188,8 @@ def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
     evaluation = evaluated.evaluation if evaluated else None
     evidence = evaluated.evidence if evaluated else trained.evidence
-    return Report(job.facts(uri), trained.trials, evaluation, evidence)
+    registered = evaluated.sentence if evaluated else ""
+    return Report(job.facts(uri), trained.trials, evaluation, evidence, registered)
 
 
 def _close(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str = "") -> None:
