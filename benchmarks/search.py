@@ -44,7 +44,7 @@ def ours(folder: Path, trials: int, epochs: int) -> float:
     config = {
         "experiment": "ours",
         "data": {"source": str(table), "target": "label"},
-        "validation": {"folds": 1},
+        "validation": {"folds": 1, "final": None},  # the others have no such thing
         "model": {"hidden": list(HIDDEN)},
         "training": {"epochs": epochs, "batch_size": BATCH, "patience": None},
         "optimizers": [{"name": name, "lr": lr} for name in OPTIMIZERS],

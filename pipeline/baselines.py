@@ -13,6 +13,20 @@ Name = Literal["majority label", "logistic regression", "gradient boosting"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 
+MOST_WORK = 3e9
+"""Of gradient boosting, for one fit: about ten seconds of a processor. Larger tables go without."""
+
+_TREES, _LEAVES, _BINS, _DEPTH = 100, 31, 256, 5  # scikit-learn's defaults; the depth as a rule
+
+
+def affordable(name: Name, rows: int, columns: int, labels: int) -> bool:
+    """Whether the model costs seconds and not minutes on a table of this size."""
+    if name != "gradient boosting":
+        return True
+    trees = _TREES * (1 if labels == 2 else labels)
+    return trees * columns * (_LEAVES * _BINS + _DEPTH * rows) <= MOST_WORK
+
+
 def key(name: Name) -> str:
     """As it stands in the names of metrics."""
     return f"baseline_{name.replace(' ', '_')}"

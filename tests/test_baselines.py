@@ -44,3 +44,15 @@ def test_score_of_a_certain_mistake_is_finite():
     accuracy, loss = baselines.score(said, np.array([1, 1]))
     assert accuracy == 0.5
     assert loss == pytest.approx(log_loss([1, 1], said, labels=[0, 1]), abs=1e-9)
+
+
+def test_gradient_boosting_is_left_out_where_it_takes_minutes():
+    sizes = {
+        (426, 30, 2): True,
+        (1_347, 64, 10): True,
+        (50_000, 30, 2): True,
+        (240, 5_000, 2): False,
+    }
+    for size, expected in sizes.items():
+        assert baselines.affordable("gradient boosting", *size) == expected, size
+        assert baselines.affordable("logistic regression", *size)

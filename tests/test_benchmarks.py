@@ -25,6 +25,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             "seconds per trial",
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            "evidence",
+            ["--seeds", "1", "--only", "interval"],
+            "holds the true accuracy",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_it_prints_a_table(name: str, arguments: list[str], word: str) -> None:

@@ -107,6 +107,14 @@ class Place:
             for run in self.trials(experiment)
         )
 
+    def finals(self) -> list[tuple[object, ...]]:
+        """The final round's, as `outcomes`."""
+        return sorted(
+            (int(run.data.tags["final.trial"]), run.info.status, sorted(run.data.metrics.items()))
+            for run in self.runs("final")
+            if "pipeline.abandoned" not in run.data.tags
+        )
+
     def versions(self) -> list[Any]:
         return list(self.client.search_model_versions("name = 'cells'"))
 
@@ -166,6 +174,7 @@ def assert_whole(place: Place, unbroken: Place) -> None:
     champion = place.client.get_model_version_by_alias("cells", "champion")
     model = place.client.get_logged_model(champion.source.rpartition("/")[2])
     assert model.status == "READY"
+    assert place.finals() == unbroken.finals()
     (evaluate,), (wanted,) = place.runs("evaluate"), unbroken.runs("evaluate")
     assert evaluate.data.metrics == wanted.data.metrics
     experiment = place.client.get_experiment_by_name("cells")
@@ -173,11 +182,13 @@ def assert_whole(place: Place, unbroken: Place) -> None:
 
 
 def test_killed_at_several_moments(place: Place, unbroken: Place) -> None:
-    """Before the first trial, inside a stack, while writing, in evaluate: each time once more."""
+    """Before the first trial, inside a stack, while writing, in the final round, in evaluate: each
+    time once more."""
     for reached in (
         lambda: bool(place.runs("prepare")),
         lambda: len(place.runs("trial")) >= 1,
         lambda: len(place.trials()) >= 11,
+        lambda: bool(place.runs("final")),
         lambda: bool(place.runs("evaluate")),
         lambda: bool(place.versions()),
     ):

@@ -168,6 +168,8 @@ def _baselines(job: Job, rows: data.Rows) -> dict[str, float]:
     x, x_test = (encoder.encode(part)[0].numpy() for part in (raw, torch.from_numpy(rows.raw)))
     found = {}
     for name in baselines.NAMES:
+        if not baselines.affordable(name, len(x), x.shape[1], schema.classes):
+            continue
         said = baselines.probabilities(name, x, training.y, x_test, schema.classes)
         key = baselines.key(name)
         found[f"{key}_accuracy"], found[f"{key}_loss"] = baselines.score(said, rows.y)

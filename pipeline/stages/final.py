@@ -1,8 +1,7 @@
 """The final round: the best trial of each optimizer once more, on fresh folds from fresh weights.
 
 The search picks the best of many estimates, and so the luckiest; this round measures what it picked
-on folds that it was not picked by. All are trained on the same folds from the same initial weights
-with the same batches, so their scores are compared pair by pair.
+on folds that it was not picked by.
 """
 
 import json
@@ -15,26 +14,19 @@ import numpy as np
 
 from pipeline import baselines, data, decision, flavor, folds, formats
 from pipeline.calibrated import mean_by_row, out_of_fold
-from pipeline.comparison import pairs
 from pipeline.config import Config
 from pipeline.data import Parts
 from pipeline.errors import UserError
-from pipeline.evidence import Baseline, Evidence, Finalist
-from pipeline.forgiveness import forgiveness
+from pipeline.evidence import Evidence, Finalist
 from pipeline.model import Ensemble
-from pipeline.ranking import best_per_optimizer
-from pipeline.resampled import overlap
 from pipeline.search import Proposal
+from pipeline.stages.competition import Competition, compete, final_seed, finalists
 from pipeline.stages.job import Job
 from pipeline.stages.trainer import Trainer
 from pipeline.tracking import FinalLog, Lease, Logged, LoggedTrial, Run
 from pipeline.trials import Trial
 
 FILE = "evidence.json"
-MOST_ELEMENTS = 2**29
-"""Encoded numbers that all folds together may hold (2 GB); a larger table has fewer repeats."""
-
-_SEED = 3  # what its random numbers are for; the second part of its seed
 
 
 @dataclass(frozen=True)
@@ -61,18 +53,13 @@ def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease)
 
     Cut short it is trained again whole, with the same results, and what was logged stays.
     """
-    chosen = finalists(job, trials)
+    chosen = finalists(job.config, trials)
     if job.config.validation.final is None or not chosen:
         return
     started = time.perf_counter()
-    trainer = Trainer(job.config, job.parts, final_splits, final_seed(job.config))
-    batch = [
-        Proposal(trial.number, trial.entry, trial.params, job.config.at(trial.entry, trial.params))
-        for trial in sorted(chosen, key=lambda trial: trial.number)
-    ]
-    trained = {trial.number: trial for trial in trainer.train(batch)}
+    found = compete(job.config, job.parts, trials)
     lease.check()
-    evidence = gather(job, trials, trainer, trained)
+    evidence = found.evidence
     log = FinalLog(
         job.store,
         run,
@@ -82,7 +69,7 @@ def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease)
         round=round_name(job, chosen),
         also={one.trial: _also(one) for one in evidence.finalists if one.completed},
     )
-    winner = _log(job, log, trainer, trained, evidence)
+    winner = _log(job, log, found)
     _conclude(run, evidence, winner, log.round)
     again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
     job.console.say(
@@ -95,7 +82,7 @@ def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease)
 def read_final(job: Job, train_run_id: str, trials: Sequence[LoggedTrial]) -> FinalRound | None:
     """The final round that these trials and this configuration ask for, when it was made."""
     tags = job.store.client.get_run(train_run_id).data.tags
-    if tags.get("final.round") != round_name(job, finalists(job, trials)):
+    if tags.get("final.round") != round_name(job, finalists(job.config, trials)):
         return None
     text = job.store.text(train_run_id, FILE)
     if text is None:
@@ -105,11 +92,6 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[LoggedTrial]) -> Fi
         tags.get("final.run_id") or None,
         tags.get("final.model_id") or None,
     )
-
-
-def finalists(job: Job, trials: Sequence[LoggedTrial]) -> list[LoggedTrial]:
-    """The best trial of each optimizer, the best first."""
-    return best_per_optimizer(trials, job.config.search.objective)
 
 
 def round_name(job: Job, chosen: Sequence[LoggedTrial]) -> str:
@@ -125,87 +107,10 @@ def round_name(job: Job, chosen: Sequence[LoggedTrial]) -> str:
     )
 
 
-def final_seed(config: Config) -> int:
-    return int(np.random.SeedSequence([config.seed, _SEED]).generate_state(1)[0])
-
-
-def final_splits(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split, ...]:
-    """Other folds than those of the search; at most as many as the rarest label has rows."""
-    final = config.validation.final
-    assert final is not None
-    count = min(final.folds, int(np.bincount(rows.y).min()))
-    at_once = count * len(rows.y) * max(parts.schema.width, 1)
-    repeats = max(1, min(final.repeats, MOST_ELEMENTS // at_once))
-    return folds.make_splits(
-        rows.y, count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
-    )
-
-
 def all_rows(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split, ...]:
     """One split that trains on every row; its validation scores are of these rows too."""
     every = np.arange(len(rows.y))
     return (folds.Split(0, 0, every, every),)
-
-
-def gather(
-    job: Job, trials: Sequence[LoggedTrial], trainer: Trainer, trained: dict[int, Trial]
-) -> Evidence:
-    """Compare the finalists with each other, with the search and with the baselines."""
-    config, objective = job.config, job.config.search.objective
-    by_accuracy = objective == "val_accuracy"
-    count = 1 + max(split.fold for split in trainer.splits)
-    found = [_finalist(one, trained[one.number]) for one in finalists(job, trials)]
-    found.sort(key=lambda one: one.ranking(objective))
-    scores = [
-        (one.optimizer, one.accuracy if by_accuracy else -one.loss)
-        for one in found
-        if one.completed
-    ]
-    validation = config.validation
-    held = (
-        int(np.ceil(validation.fraction * job.parts.rows["train"]))
-        if validation.folds == 1
-        else None
-    )
-    return Evidence(
-        objective=objective,
-        folds=count,
-        repeats=len(trainer.splits) // count,
-        finalists=tuple(found),
-        pairs=pairs(scores, overlap(count)),
-        baselines=_baselines(trainer, count, job.parts.schema.classes),
-        forgiveness=forgiveness(trials, objective, validation.folds * validation.repeats, held),
-    )
-
-
-def _finalist(before: LoggedTrial, trial: Trial) -> Finalist:
-    assert before.accuracy is not None
-    assert before.loss is not None
-    fits = trial.fits if trial.state == "COMPLETE" else ()
-    return Finalist(
-        optimizer=trial.optimizer,
-        trial=trial.number,
-        lr=trial.lr,
-        params=dict(trial.params),
-        accuracy=np.array([fit.accuracy for fit in fits], dtype=np.float64),
-        loss=np.array([fit.loss for fit in fits], dtype=np.float64),
-        search_accuracy=before.accuracy,
-        search_loss=before.loss,
-        best_epoch=trial.best_epoch,
-        seconds=trial.seconds,
-        reason=trial.reason,
-    )
-
-
-def _baselines(trainer: Trainer, count: int, labels: int) -> tuple[Baseline, ...]:
-    """The majority label on all folds; models that cost something on those of the first repeat."""
-    found = []
-    for name in baselines.NAMES:
-        used = len(trainer.splits) if name == "majority label" else count
-        x = trainer.arrays.x[:used].numpy()
-        y = trainer.arrays.y.numpy()
-        found.append(Baseline(name, *baselines.scores(name, x, y, trainer.splits[:used], labels)))
-    return tuple(found)
 
 
 def _also(one: Finalist) -> dict[str, float]:
@@ -218,16 +123,14 @@ def _also(one: Finalist) -> dict[str, float]:
     }
 
 
-def _log(
-    job: Job, log: FinalLog, trainer: Trainer, trained: dict[int, Trial], evidence: Evidence
-) -> Logged | None:
+def _log(job: Job, log: FinalLog, found: Competition) -> Logged | None:
     """Write a run for each finalist that has none yet; where the winner's is."""
     written = log.written()
-    winner = evidence.winner
-    for one in evidence.finalists:
-        trial = trained[one.trial]
+    winner = found.evidence.winner
+    for one in found.evidence.finalists:
+        trial = found.trained[one.trial]
         if trial.number not in written:
-            model = _model(job, trainer, trial) if one is winner else None
+            model = _model(job, found.trainer, trial) if one is winner else None
             written[trial.number] = log.log_trial(trial, model)
     return written[winner.trial] if winner is not None else None
 

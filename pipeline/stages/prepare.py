@@ -5,10 +5,14 @@ from pipeline.tracking import Run
 
 
 def record(job: Job, parent: Run) -> None:
-    """Log the prepared parts as a child of the pipeline's run."""
+    """Log the prepared parts as a child of the pipeline's run; in the one that was cut short."""
     parts = job.parts
     name = f"prepare · {job.table}"
-    with job.store.run("prepare", name, parent=parent, fingerprint=job.fingerprint) as run:
+    before = job.store.child(parent, "prepare")
+    resume = before.info.run_id if before is not None and before.info.status != "FINISHED" else None
+    with job.store.run(
+        "prepare", name, parent=parent, fingerprint=job.fingerprint, resume=resume
+    ) as run:
         run.inputs((job.data_set("train"), "training"), (job.data_set("test"), "testing"))
         run.params(
             {
