@@ -18,6 +18,7 @@ from pipeline.report import (
     descriptions,
     final_scores,
     loading_code,
+    numbers,
     optimizer_rows,
     page,
     ui_command,
@@ -168,6 +169,8 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))
+        for path in numbers.write(report, Path(folder)):
+            run.file(path, "tables" if path.suffix == ".csv" else None)
 
 
 def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
