@@ -123,5 +123,6 @@ def test_figures_by_name(objective):
         study_facts(objective=objective), search(trials=5), evaluate(*predictions(2, 50))
     )
     assert list(report.figures) == [
-        "learning_rate", "curves", "history", "confusion", "calibration", "roc", "precision_recall",
+        "learning_rate", "landscape_accuracy", "landscape_loss", "curves", "history",
+        "confusion", "calibration", "roc", "precision_recall",
     ]  # fmt: skip

@@ -11,8 +11,6 @@ from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
 from pipeline import formats
 from pipeline.comparison import Comparison, compare
 from pipeline.evaluation import Evaluation
@@ -108,13 +106,14 @@ class Report:
     """Everything that the page and the descriptions are made of.
 
     `evaluation` is None until the test rows have been scored, `evidence` where there is no final
-    round.
+    round; `registered` says what became of the model, empty where none was registered.
     """
 
     facts: Facts
     trials: Sequence[TrialResult]
     evaluation: Evaluation | None = None
     evidence: Evidence | None = None
+    registered: str = ""
 
     @cached_property
     def best(self) -> TrialResult | None:
@@ -146,9 +145,11 @@ class Report:
         )
 
     @cached_property
-    def figures(self) -> dict[str, Figure]:
-        """The figures of the search, and of the evaluation when there is one, by file name."""
-        figures = plots.search_figures(self.trials, self.facts.objective)
+    def figures(self) -> dict[str, plots.Plot]:
+        """Of the search, the final round and the evaluation, as far as there are, by file name."""
+        figures = plots.search_figures(self.trials, self.facts.objective, self.evidence)
+        if self.evidence is not None:
+            figures |= plots.evidence_figures(self.evidence)
         if self.evaluation is not None:
             figures |= plots.evaluation_figures(self.evaluation, self.facts.labels)
         return figures

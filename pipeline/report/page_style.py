@@ -19,13 +19,14 @@ body {
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
   overflow-wrap: break-word;
 }
-main { max-width: 76rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main { max-width: 64rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 header { margin-bottom: 2.5rem; }
-h1 { font-size: clamp(1.5rem, 4.5vw, 2.2rem); line-height: 1.2; margin: 0 0 1.25rem; }
+h1 { font-size: clamp(1.5rem, 4.5vw, 2.2rem); line-height: 1.2; margin: 0 0 .6rem; }
 h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.75rem 0 .9rem; }
 p { margin: 0 0 .75rem; max-width: 48rem; }
 .over { margin: 0 0 .25rem; color: var(--muted); font-weight: 600; }
 .answer { font-size: 1.1rem; }
+.question { color: var(--muted); margin-bottom: 1.25rem; }
 .note { color: var(--muted); font-size: .875rem; }
 .cards {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem;
@@ -47,16 +48,25 @@ th, td { padding: .5rem .8rem; text-align: left; white-space: nowrap; }
 thead th { color: var(--muted); font-weight: 600; white-space: normal; vertical-align: bottom; }
 tbody tr { border-top: 1px solid var(--line); }
 tbody th { font-weight: 600; max-width: 16rem; overflow: hidden; text-overflow: ellipsis; }
-tbody tr:first-child td, tbody tr:first-child th { font-weight: 650; }
-td.number, thead th:not(:first-child) { text-align: right; }
+td.number, th.end { text-align: right; }
 td.number { font-variant-numeric: tabular-nums; }
 .figures {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr));
-  gap: 1rem; align-items: start;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr));
+  gap: 1rem; align-items: start; margin-bottom: 1rem;
 }
-figure { margin: 0; padding: .4rem; min-width: 0; }
+figure { margin: 0; padding: .75rem .5rem .4rem; min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
-figure.wide svg { max-width: 50rem; margin: 0 auto; }
+figcaption { padding: 0 .4rem .5rem; line-height: 1.4; }
+figcaption strong { display: block; }
+figcaption span { color: var(--muted); font-size: .82rem; }
+.tip { fill: transparent; stroke: none; }
+.tip:hover, .tip.on { fill: var(--ink); fill-opacity: .1; }
+.tooltip {
+  position: fixed; z-index: 9; max-width: min(22rem, 90vw); padding: .4rem .6rem;
+  background: var(--ink); color: var(--paper); border-radius: .4rem; font-size: .82rem;
+  line-height: 1.4; white-space: pre-line; pointer-events: none; overflow-wrap: anywhere;
+}
+.tooltip[hidden] { display: none; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg * { stroke-linejoin: round; }
 figure svg text {
@@ -78,7 +88,9 @@ figure svg text {
 }
 .columns code { color: var(--ink); }
 pre { padding: .8rem 1rem; overflow-x: auto; margin: 0 0 1rem; }
-summary { cursor: pointer; color: var(--link); }
+details { margin: .75rem 0; }
+summary { cursor: pointer; color: var(--link); margin-bottom: .5rem; }
+li { margin-bottom: .3rem; max-width: 48rem; }
 @media (max-width: 34rem) {
   main { padding: 1.25rem .8rem 3rem; }
   th, td { padding: .45rem .5rem; }

@@ -18,6 +18,7 @@ from pipeline.report import (
     descriptions,
     final_scores,
     loading_code,
+    numbers,
     optimizer_rows,
     page,
     ui_command,
@@ -180,6 +181,8 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))
+        for path in numbers.write(report, Path(folder)):
+            run.file(path, "tables" if path.suffix == ".csv" else None)
 
 
 def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
@@ -200,7 +203,8 @@ def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
     evaluation = evaluated.evaluation if evaluated else None
     evidence = evaluated.evidence if evaluated else trained.evidence
-    return Report(job.facts(uri), trained.trials, evaluation, evidence)
+    registered = evaluated.sentence if evaluated else ""
+    return Report(job.facts(uri), trained.trials, evaluation, evidence, registered)
 
 
 def _close(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str = "") -> None:

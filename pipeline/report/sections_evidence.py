@@ -1,0 +1,169 @@
+"""Sections of the page about the final round: ranking, differences, learning rates, baselines."""
+
+from pipeline import formats
+from pipeline.evidence import Evidence, Finalist
+from pipeline.report import plots
+from pipeline.report.answer import Report
+from pipeline.report.markup import Safe, element
+from pipeline.report.page_parts import details, figures, note, table
+
+RANKING = (
+    "The best trial of each optimizer, trained again from fresh weights on fresh folds, the same "
+    "for all. The interval is for the mean over folds, widened because their training parts "
+    "overlap (Nadeau and Bengio, 2003). Optimism: how much better the search had made it look."
+)
+PAIRS = (
+    "Intervals and p-values by the corrected resampled t-test; together: intervals that hold for "
+    "all pairs with 95 % (Bonferroni), p-values by Holm. The last column is the Bayesian "
+    "correlated t-test (Benavoli et al., 2017)."
+)
+
+
+def ranking(report: Report) -> Safe:
+    """The optimizers in the order of the final round, with intervals."""
+    evidence = report.evidence
+    if evidence is None:
+        return Safe("")
+    loss = evidence.objective == "val_loss"
+    head = ["Optimizer", "Loss" if loss else "Accuracy", "95 % interval", "In the search"]
+    head += ["Optimism", "Learning rate", "Kept epoch", "Trial"]
+    rows = [_finalist(one, evidence) for one in evidence.finalists]
+    return element(
+        "section",
+        element("h2", "Ranking"),
+        figures([(name, report.figures[name]) for name in ("final_scores", "pairs")]),
+        table(head, rows, optimizers=1),
+        note(RANKING),
+        _pairs(evidence),
+    )
+
+
+def _finalist(one: Finalist, evidence: Evidence) -> list[str]:
+    rate, trial = formats.number(one.lr), str(one.trial)
+    loss = evidence.objective == "val_loss"
+    searched = formats.number(one.search_loss, 4) if loss else formats.percent(one.search_accuracy)
+    if not one.completed:
+        return [one.optimizer, "diverged", "–", searched, "–", rate, "–", trial]
+    scores = one.loss if loss else one.accuracy
+    low, high = plots.score_interval(scores, evidence.folds)
+    if loss:
+        score = formats.number(one.loss_mean, 4)
+        interval, optimism = f"{low:.4f} to {high:.4f}", f"{one.optimism_loss:+.4f}"
+    else:
+        score = formats.percent(one.accuracy_mean)
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        optimism = f"{100 * one.optimism_accuracy:+.1f}"
+    epoch = "–" if one.best_epoch is None else f"{one.best_epoch:.0f}"
+    return [one.optimizer, score, interval, searched, optimism, rate, epoch, trial]
+
+
+def _pairs(evidence: Evidence) -> Safe:
+    if not evidence.pairs:
+        return Safe("")
+    loss = evidence.objective == "val_loss"
+    scale, digits = (1, 4) if loss else (100, 1)
+    margin = f"{formats.number(scale * evidence.pairs[0].margin, 2)} {'nats' if loss else 'points'}"
+    head = ["Better", "Worse", "By", "95 % interval", "All together", "p", "Holm"]
+    head.append(f"Chance of more than {margin}")
+    rows = []
+    for pair in evidence.pairs:
+        values = (pair.low, pair.high, pair.low_all, pair.high_all)
+        low, high, low_all, high_all = (f"{scale * value:+.{digits}f}" for value in values)
+        rows.append(
+            [
+                pair.better,
+                pair.worse,
+                f"{scale * pair.difference:.{digits}f}",
+                f"{low} to {high}",
+                f"{low_all} to {high_all}",
+                f"{pair.p_value:.2g}",
+                f"{pair.p_adjusted:.2g}",
+                formats.percent(pair.probability_better, 0),
+            ]
+        )
+    count = formats.count(len(rows), "comparison")
+    return details(f"All {count}" if len(rows) > 1 else count, table(head, rows, 2), note(PAIRS))
+
+
+def learning_rates(report: Report) -> Safe:
+    """How much each optimizer forgives a wrong learning rate."""
+    names = ("landscape_accuracy", "landscape_loss")
+    parts = [
+        element("h2", "Learning rates"),
+        figures([(name, report.figures[name]) for name in names]),
+    ]
+    evidence = report.evidence
+    if evidence is not None:
+        head = ["Optimizer", "Rates within one standard error", "Decades", "Diverged", "Trials"]
+        head += ["Epochs to target", "Time to target"]
+        rows = []
+        for one in evidence.forgiveness:
+            known = one.lr_low is not None and one.lr_high is not None
+            rates = f"{formats.number(one.lr_low, 2)} to {formats.number(one.lr_high, 2)}"
+            rows.append(
+                [
+                    one.optimizer,
+                    rates if known else "–",
+                    formats.number(one.decades, 2),
+                    formats.percent(one.diverged, 0),
+                    str(one.trials),
+                    "–" if one.epochs_to_target is None else str(one.epochs_to_target),
+                    "–" if one.seconds_to_target is None else f"{one.seconds_to_target:.2g} s",
+                ]
+            )
+        parts += [table(head, rows, optimizers=1), note(_target(evidence))]
+    return element("section", *parts)
+
+
+def _target(evidence: Evidence) -> str:
+    text = (
+        "Standard error: of the optimizer's best trial, over its folds. The range ends before the "
+        "first tried rate that is worse by more."
+    )
+    target = next((one.target for one in evidence.forgiveness if one.target is not None), None)
+    if target is None:
+        return text
+    said = (
+        f"accuracy {formats.percent(target)}"
+        if evidence.objective == "val_accuracy"
+        else f"loss {formats.number(target)}"
+    )
+    return f"{text} Target: validation {said}, which the best trial of every optimizer reached."
+
+
+def baselines(report: Report) -> Safe:
+    """The network beside models that are none."""
+    evidence = report.evidence
+    if evidence is None or not evidence.baselines:
+        return Safe("")
+    head = ["Model", "Accuracy", "Loss", "Test accuracy", "Test loss"]
+    rows = []
+    winner = evidence.winner
+    if winner is not None:
+        scores = report.evaluation.scores if report.evaluation is not None else None
+        rows.append(
+            [
+                f"network, {winner.optimizer}",
+                formats.percent(winner.accuracy_mean),
+                f"{winner.loss_mean:.3f}",
+                formats.percent(scores.accuracy if scores else None),
+                f"{scores.loss:.3f}" if scores else "–",
+            ]
+        )
+    for one in evidence.baselines:
+        rows.append(
+            [
+                one.name,
+                formats.percent(one.accuracy_mean),
+                f"{one.loss_mean:.3f}",
+                formats.percent(one.test_accuracy),
+                "–" if one.test_loss is None else f"{one.test_loss:.3f}",
+            ]
+        )
+    text = (
+        "Is a network worth having here? Accuracy and loss (nats) on the folds of the final round; "
+        "the others are scikit-learn's with their defaults, trained on the same rows."
+    )
+    if report.evaluation is not None:
+        text += " On test rows the network is the model that was registered."
+    return element("section", element("h2", "Beside other models"), table(head, rows), note(text))
