@@ -19,7 +19,7 @@ LABEL = "label"
 
 
 def load(name: str) -> pd.DataFrame | None:
-    """A table of `TABLES`, its rows without a label left out; None: its package is not installed."""
+    """A table of `TABLES` without its unlabelled rows; None: its package is not installed."""
     try:
         table = TABLES[name]()
     except ModuleNotFoundError:
