@@ -24,6 +24,7 @@ import pandas as pd
 import public_tables
 import pyarrow as pa
 import torch
+from scipy.stats import friedmanchisquare
 from setting import machine, show
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -85,7 +86,9 @@ CANDIDATES: dict[str, Candidate] = {
     "batch-32": Candidate(batch_size=32),
     "batch-128": Candidate(batch_size=128),
     "patience-10": Candidate(patience=10),
+    "epochs-200": Candidate(epochs=200),
     "epochs-200-patience-40": Candidate(epochs=200, patience=40),
+    "epochs-300-patience-40": Candidate(epochs=300, patience=40),
     "weight-decay": Candidate(trials=DECAYED),
     "scaling-smooth": Candidate(scaling="smooth"),
     "scaling-quantile": Candidate(scaling="quantile"),
@@ -284,6 +287,10 @@ def summary(found: Mapping[str, Mapping[str, Scores]], settings: Sequence[str]) 
         ],
         rows,
     )
+    if len(settings) > 2 and len(found) > 1:
+        p_loss, p_error = (friedmanchisquare(*each.T).pvalue for each in (losses, errors))
+        print(f"\nFriedman test, that all settings are alike: p = {p_loss:.2f} by log loss, "
+              f"{p_error:.2f} by accuracy")  # fmt: skip
 
 
 def ranks(figures: np.ndarray) -> np.ndarray:
