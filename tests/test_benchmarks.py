@@ -15,6 +15,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("prepare", ["--rows", "500", "--columns", "3"], "rows per second"),
         pytest.param("inference", ["--rows", "1", "50"], "times bare", marks=pytest.mark.slow),
         pytest.param(
+            "defaults",
+            ["--tables", "iris", "--rows", "60", "--settings", "before,width-32", "--final"],
+            "over 1 tables",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "tracking",
             ["--trials", "1", "--others", "1", "--epochs", "2"],
             "ms per trial",

@@ -141,13 +141,13 @@ class Model(Section):
 class Training(Section):
     """The loop over epochs."""
 
-    epochs: Annotated[int, Leaf(_count), Field(description="Epochs at most.")] = 100
+    epochs: Annotated[int, Leaf(_count), Field(description="Epochs at most.")] = 200
     batch_size: Annotated[int, Leaf(_count), Field(description="Rows per step.")] = 64
     patience: Annotated[
         int | None,
         Leaf(Number(low=1, integer=True, optional=True)),
         Field(description="Epochs without a lower validation loss; null: run them all."),
-    ] = 20
+    ] = 40
     device: Annotated[
         str,
         Leaf(OneOf(("auto", "cpu", "cuda"), r"^cuda:[0-9]{1,3}$", "cuda:N")),
