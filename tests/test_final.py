@@ -87,7 +87,12 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
     assert finals.keys() == {"SGD", "Adam"}  # Adagrad diverged in the search: it has no best trial
     for run in finals.values():
         assert run.info.status == "FINISHED"
-        assert run.data.tags["mlflow.parentRunId"] == train.info.run_id
+        assert run.data.tags["final.train"] == train.info.run_id
+        (trial,) = (
+            t for t in place.runs("trial") if t.info.run_id == run.data.tags["mlflow.parentRunId"]
+        )
+        assert trial.data.tags["trial.number"] == run.data.tags["final.trial"]
+        assert trial.data.tags["mlflow.parentRunId"] == train.info.run_id
         assert "trial.number" not in run.data.tags
         accuracies, losses = (place.history(run, f"fold_{name}") for name in ("accuracy", "loss"))
         assert len(accuracies) == 6

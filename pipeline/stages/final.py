@@ -49,7 +49,7 @@ def check_threshold(config: Config, parts: Parts) -> None:
 
 
 def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease) -> None:
-    """Train the finalists, log them under the train run and leave the evidence on it.
+    """Train the finalists, log each under its trial and leave the evidence on the train run.
 
     Cut short it is trained again whole, with the same results, and what was logged stays.
     """
@@ -67,6 +67,7 @@ def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease)
         flavor,
         job.data_set("train"),
         round=round_name(job, chosen),
+        repeated={trial.number: trial.run_id for trial in chosen},
         also={one.trial: _also(one) for one in evidence.finalists if one.completed},
     )
     winner = _log(job, log, found)

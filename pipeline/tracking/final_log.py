@@ -1,6 +1,6 @@
-"""Writing the final round to MLflow: one run for each optimizer, beside the trials of the search.
+"""Writing the final round to MLflow: one run for each optimizer, under the trial that it repeats.
 
-Their stage is `final`, so that nothing that counts or reads trials sees them.
+So the children of a train run are its trials and nothing else.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,19 @@ class FinalLog(TrialLog):
 
     round: which round it is: what was asked of it, and the trials that are in it.
     also: further metrics by the trial's number in the search.
+    repeated: the run of each trial, by the same number.
     """
 
     round: str = ""
     also: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    repeated: Mapping[int, str] = field(default_factory=dict)
     stage: ClassVar[Stage] = "final"
 
     def written(self) -> dict[int, Logged]:
         """The finalists of this round that are whole in the store, by their numbers."""
         found = {}
         for run in self.store.search(
-            f"tags.`mlflow.parentRunId` = '{self.train.run_id}'", "tags.`pipeline.stage` = 'final'"
+            f"tags.`final.train` = '{self.train.run_id}'", "tags.`pipeline.stage` = 'final'"
         ):
             tags = run.data.tags
             is_whole = run.info.status != "RUNNING" and "pipeline.abandoned" not in tags
@@ -44,7 +46,8 @@ class FinalLog(TrialLog):
 
     def _tags(self, trial: TrialRecord) -> dict[str, str]:
         tags = {
-            "mlflow.parentRunId": self.train.run_id,
+            "mlflow.parentRunId": self.repeated[trial.number],
+            "final.train": self.train.run_id,
             "final.round": self.round,
             "final.trial": str(trial.number),
             "final.state": trial.state,

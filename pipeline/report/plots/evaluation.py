@@ -16,7 +16,7 @@ from pipeline.report.plots.colours import ACCENT, BAND, FAINT, INK, MUTED, PAPER
 _MOST_LABELS_TIPPED = 30  # of more, cells without rows cannot be pointed at
 
 
-def _most_mistaken(
+def most_mistaken(
     counts: npt.NDArray[Any], labels: Sequence[Any], shown: int = 30
 ) -> tuple[npt.NDArray[Any], Sequence[Any]]:
     """A confusion matrix of at most `shown` labels, the last of which stands for all others."""
@@ -37,7 +37,7 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
 
     Of more than 30 labels those that are mistaken most, and the others together.
     """
-    counts, labels = _most_mistaken(scores.confusion, labels)
+    counts, labels = most_mistaken(scores.confusion, labels)
     classes = len(counts)
     names = [text_of(label, 14 if classes > 4 else 18) for label in labels]
     longest = max(len(name) for name in names)
