@@ -298,7 +298,7 @@ def check_run(config: dict[str, Any], content: bytes) -> None:
     assert command_line.main(["run", "--config", "c.yaml", "--fresh"]) in (0, 2)
 
 
-@settings(max_examples=5, derandomize=True, **LOOSE)
+@settings(max_examples=2, derandomize=True, **LOOSE)
 @given(runnable, csv_texts(sound=True))
 def test_runs(place: Path, config: dict[str, Any], content: bytes) -> None:
     check_run(config, content)
