@@ -82,7 +82,10 @@ def network(work: Work) -> nn.Sequential:
 
 
 def ours(work: Work, members: int, native: bool, epochs: int) -> tuple[float, float]:
-    """Milliseconds per epoch and network, and the seconds of the first epoch."""
+    """Milliseconds per epoch and network, and the seconds of the first epoch.
+
+    native: with the compiled program, else with torch's operations alone.
+    """
     x, y, split = table(work)
     arrays = Arrays(x.unsqueeze(0), y, (split,), 2)
     settings = Settings(hidden=work.widths[1:-1], batch_size=work.batch, native=native)
@@ -291,9 +294,8 @@ def measure(work: Work, members: Sequence[int], jax_python: str | None, epochs: 
         if importlib.util.find_spec(name.lower()):
             add(name, library(work, max(2, epochs // 4)))
     for count in members:
-        add(f"ours, {count} networks, eager", *ours(work, count, False, epochs))
-        if max(work.widths) <= 64:
-            add(f"ours, {count} networks, compiled", *ours(work, count, True, epochs))
+        add(f"ours, {count} networks", *ours(work, count, True, epochs))
+        add(f"ours without a compiler, {count} networks", *ours(work, count, False, epochs))
         if jax_python:
             add(f"JAX, {count} networks", *jax(jax_python, work, count, epochs))
         add(f"products alone, {count} networks, one thread", floor(work, count, epochs))

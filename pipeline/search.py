@@ -142,7 +142,7 @@ class Search:
         if self.remaining == 0:
             return []
         size = batch_size(self._config)
-        start = self._missing()[0] // size * size
+        start = self._first_missing() // size * size
         if self._batch is None or self._batch[0] != start:
             self._batch = start, self._propose(start)
         return self._batch[1]
@@ -185,7 +185,7 @@ class Search:
     @property
     def remaining(self) -> int:
         """Trials still to be told: what is left of the budget, or of a finite space if less."""
-        left = len(self._missing())
+        left = self._trials - sum(number < self._trials for number in self._told)
         if self._quota is not None:
             kept = Counter(told.entry for told in self._told.values())
             return min(left, sum(max(0, q - kept[e]) for e, q in enumerate(self._quota)))
@@ -197,7 +197,7 @@ class Search:
     def exhausted(self) -> bool:
         """Whether every point that may be tried was tried before the budget was spent."""
         if self._quota is not None:
-            return self.remaining == 0 and bool(self._missing())
+            return self.remaining == 0 and len(self._told) < self._trials
         return self._space.size is not None and len(self._taken()) >= self._space.size
 
     @property
@@ -267,8 +267,8 @@ class Search:
             told.number, told.entry, dict(told.params), told.state, value, course
         )
 
-    def _missing(self) -> list[int]:
-        return [number for number in range(self._trials) if number not in self._told]
+    def _first_missing(self) -> int:
+        return next(number for number in range(self._trials) if number not in self._told)
 
     def _taken(self) -> Counter[Key]:
         return Counter(self._space.key(told.point) for told in self._told.values())

@@ -73,6 +73,12 @@ def plan(
     return Layout(stacks, useful, available if alone else 1)
 
 
+def fills_the_threads(members: int, architecture: Architecture, rows: int) -> bool:
+    """Whether members are too few for a thread each, and large enough for torch's own threads."""
+    work = 3 * rows * architecture.products
+    return members < torch.get_num_threads() and work >= LARGE_PRODUCT
+
+
 def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
     """The same where the compiled program trains them, `rows` being those of an epoch.
 

@@ -32,7 +32,7 @@ from pipeline.optimizers import (
     is_stacked,
 )
 from pipeline.record import Epoch, Record, Watch
-from pipeline.threads import Threads, native_plan, plan, together
+from pipeline.threads import Threads, fills_the_threads, native_plan, plan, together
 
 __all__ = ["Arrays", "Fit", "Floats", "Member", "Part", "Settings", "Stack", "Watch", "fit"]
 
@@ -57,7 +57,7 @@ def fit(
         return []
     device = _device(settings.device)
     architecture = arrays.architecture(settings)
-    kernel = _kernel(architecture, settings, device)
+    kernel = _kernel(architecture, len(members), settings, device)
     rows = Rows(arrays, device, settings.dtype, kernel.width if kernel else None)
     size = rows.batch_size(settings.batch_size)
     stacks, layouts = [], []
@@ -256,10 +256,14 @@ def _initial_states(stacks: Sequence[Stack]) -> Tensor:
     return states.index_select(0, torch.from_numpy(order).to(states.device))
 
 
-def _kernel(architecture: Architecture, settings: Settings, device: torch.device) -> Kernel | None:
-    """The compiled program for an architecture, where there is one."""
+def _kernel(
+    architecture: Architecture, members: int, settings: Settings, device: torch.device
+) -> Kernel | None:
+    """The compiled program for an architecture, where there is one and it is the faster way."""
     possible = device.type == "cpu" and settings.dtype == torch.float32
     if not (settings.native and possible and can_train(architecture)):
+        return None
+    if fills_the_threads(members, architecture, settings.batch_size):
         return None
     return Kernel.get(architecture)
 

@@ -145,6 +145,15 @@ def test_a_final_round_that_was_cut_short_is_completed(place: Place) -> None:
     assert after == before
 
 
+def test_a_larger_budget_brings_the_evidence_up_to_date(place: Place) -> None:
+    assert place.start("search.trials=6", command="train") == 0
+    (train,) = place.runs("train")
+    evidence = Evidence.from_plain(json.loads(place.text(train, "evidence.json")))
+    assert sum(one.trials for one in evidence.forgiveness) == 6
+    best = {run.data.tags["final.trial"] for run in place.runs("final")}
+    assert {str(one.trial) for one in evidence.finalists} <= best
+
+
 def test_what_is_registered_can_be_changed_after_the_search(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

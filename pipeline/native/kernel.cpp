@@ -137,56 +137,62 @@ inline vec slope(long activation, vec x, vec out) {
     }
 }
 
-// out[r, :] = init[r, :] + sum over k of a[r, k] b[k, :], for R rows and C vectors of columns.
+// out[r, :] = init[r, :] + sum over k < depth of a[r, k] b[k, :]; the steps are between neighbours.
+struct Product {
+    long depth;
+    const float *a;
+    long a_row, a_step;
+    const float *b;
+    long b_step;
+    const float *init;
+    long init_row;
+    float *out;
+    long out_row;
+};
+
+// R rows and C vectors of columns.
 template <int R, int C>
-void block(long depth, const float *a, long a_row, long a_step, const float *b, long b_step,
-           const float *init, long init_row, float *out, long out_row) {
+void block(const Product &p) {
     vec sum[R][C];
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sum[r][c] = load(init + r * init_row + c * LANES);
-    for (long k = 0; k < depth; k++) {
+        for (int c = 0; c < C; c++) sum[r][c] = load(p.init + r * p.init_row + c * LANES);
+    for (long k = 0; k < p.depth; k++) {
         vec row[C];
-        for (int c = 0; c < C; c++) row[c] = load(b + k * b_step + c * LANES);
+        for (int c = 0; c < C; c++) row[c] = load(p.b + k * p.b_step + c * LANES);
         for (int r = 0; r < R; r++) {
-            const vec factor = all(a[r * a_row + k * a_step]);
+            const vec factor = all(p.a[r * p.a_row + k * p.a_step]);
             for (int c = 0; c < C; c++) sum[r][c] += factor * row[c];
         }
     }
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) store(out + r * out_row + c * LANES, sum[r][c]);
+        for (int c = 0; c < C; c++) store(p.out + r * p.out_row + c * LANES, sum[r][c]);
 }
 
 // Rows in a block: as many as keep both multipliers busy and fit the registers.
-constexpr int ROWS(int columns) {
+constexpr int block_rows(int columns) {
     return columns == 1 ? 8 : columns == 2 ? (LANES == 16 ? 8 : 6) : 4;
 }
 
 template <int R, int C>
-void rows(long count, long depth, const float *a, long a_row, long a_step, const float *b,
-          long b_step, const float *init, long init_row, float *out, long out_row) {
+void rows(Product p, long count) {
     for (; count >= R; count -= R) {
-        block<R, C>(depth, a, a_row, a_step, b, b_step, init, init_row, out, out_row);
-        a += R * a_row, init += R * init_row, out += R * out_row;
+        block<R, C>(p);
+        p.a += R * p.a_row, p.init += R * p.init_row, p.out += R * p.out_row;
     }
     if constexpr (R > 1)
-        if (count > 0)
-            rows<(R + 1) / 2, C>(count, depth, a, a_row, a_step, b, b_step, init, init_row, out,
-                                 out_row);
+        if (count > 0) rows<(R + 1) / 2, C>(p, count);
 }
 
-void product(long count, long width, long depth, const float *a, long a_row, long a_step,
-             const float *b, long b_step, const float *init, long init_row, float *out,
-             long out_row) {
-    long left = padded(width) / LANES;
-    while (left > 0) {
-        const long c = left < COLUMNS ? left : COLUMNS;
+void multiply(Product p, long count, long width) {
+    for (long left = padded(width) / LANES, c; left > 0; left -= c) {
+        c = left < COLUMNS ? left : COLUMNS;
         switch (c) {
-            case 1: rows<ROWS(1), 1>(count, depth, a, a_row, a_step, b, b_step, init, init_row, out, out_row); break;
-            case 2: rows<ROWS(2), 2>(count, depth, a, a_row, a_step, b, b_step, init, init_row, out, out_row); break;
-            case 3: rows<ROWS(3), 3>(count, depth, a, a_row, a_step, b, b_step, init, init_row, out, out_row); break;
-            default: rows<ROWS(4), 4>(count, depth, a, a_row, a_step, b, b_step, init, init_row, out, out_row);
+            case 1: rows<block_rows(1), 1>(p, count); break;
+            case 2: rows<block_rows(2), 2>(p, count); break;
+            case 3: rows<block_rows(3), 3>(p, count); break;
+            default: rows<block_rows(4), 4>(p, count);
         }
-        left -= c, b += c * LANES, init += c * LANES, out += c * LANES;
+        p.b += c * LANES, p.init += c * LANES, p.out += c * LANES;
     }
 }
 
@@ -271,8 +277,9 @@ struct Network {
         for (long l = 0; l < count; l++) {
             const Layer &layer = layers[l];
             const long n = rows * layer.out_row;
-            product(rows, layer.out, layer.in, x, x_row, 1, layer.transposed, layer.out_row,
-                    layer.bias, 0, layer.before, layer.out_row);
+            multiply({layer.in, x, x_row, 1, layer.transposed, layer.out_row, layer.bias, 0,
+                      layer.before, layer.out_row},
+                     rows, layer.out);
             if (l + 1 == count) break;
             switch (activation) {  // so that the loop has no branch in it
                 case RELU: activate<RELU>(layer, n); break;
@@ -315,8 +322,9 @@ struct Network {
         for (long l = count - 1; l >= 0; l--) {
             const Layer &layer = layers[l];
             const float *input = l == 0 ? x : draws ? layers[l - 1].output : layers[l - 1].after;
-            product(layer.out, layer.in, rows, layer.delta, 1, layer.out_row, input, layer.in_row,
-                    layer.weight_gradient, layer.in_row, layer.weight_gradient, layer.in_row);
+            multiply({rows, layer.delta, 1, layer.out_row, input, layer.in_row,
+                      layer.weight_gradient, layer.in_row, layer.weight_gradient, layer.in_row},
+                     layer.out, layer.in);
             for (long o = 0; o < layer.out_row; o += LANES) {
                 vec sums[4] = {load(layer.bias_gradient + o)};  // four, none waits for another
                 for (long r = 0; r < rows; r++)
@@ -326,8 +334,9 @@ struct Network {
             if (l == 0) break;
             const Layer &below = layers[l - 1];
             const long n = rows * below.out_row;
-            product(rows, layer.in, layer.out, layer.delta, layer.out_row, 1, layer.weight, layer.in,
-                    zeros, 0, below.delta, below.out_row);
+            multiply({layer.out, layer.delta, layer.out_row, 1, layer.weight, layer.in, zeros, 0,
+                      below.delta, below.out_row},
+                     rows, layer.in);
             if (draws) drop(below, rows, draws[l - 1], rate, below.delta, below.delta);
             switch (activation) {
                 case RELU: descend<RELU>(below, n); break;

@@ -4,6 +4,7 @@ All finalists are trained on the same folds from the same initial weights with t
 their scores are compared pair by pair.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +15,7 @@ from pipeline import baselines, data, folds
 from pipeline.comparison import pairs
 from pipeline.config import Config
 from pipeline.data import Parts
-from pipeline.evidence import Baseline, Evidence, Finalist
+from pipeline.evidence import Baseline, Evidence, Finalist, Forgiveness
 from pipeline.forgiveness import forgiveness
 from pipeline.ranking import AnyTrial, TrialResult, best_per_optimizer
 from pipeline.resampled import overlap
@@ -102,10 +103,6 @@ def _gather(
         for one in found
         if one.completed
     ]
-    validation = config.validation
-    held = (
-        int(np.ceil(validation.fraction * parts.rows["train"])) if validation.folds == 1 else None
-    )
     return Evidence(
         objective=objective,
         folds=count,
@@ -113,8 +110,18 @@ def _gather(
         finalists=tuple(found),
         pairs=pairs(scores, overlap(count)),
         baselines=_baselines(trainer, count, parts.schema.classes),
-        forgiveness=forgiveness(trials, objective, validation.folds * validation.repeats, held),
+        forgiveness=forgiven(config, parts, trials),
     )
+
+
+def forgiven(
+    config: Config, parts: Parts, trials: Sequence[TrialResult]
+) -> tuple[Forgiveness, ...]:
+    """How much each optimizer forgives, by the trials of the search."""
+    validation = config.validation
+    held = math.ceil(validation.fraction * parts.rows["train"]) if validation.folds == 1 else None
+    members = validation.folds * validation.repeats
+    return forgiveness(trials, config.search.objective, members, held)
 
 
 def _finalist(before: Entrant, trial: Trial) -> Finalist:

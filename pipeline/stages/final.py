@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.evidence import Evidence, Finalist
 from pipeline.model import Ensemble
 from pipeline.search import Proposal
-from pipeline.stages.competition import Competition, compete, final_seed, finalists
+from pipeline.stages.competition import Competition, compete, final_seed, finalists, forgiven
 from pipeline.stages.job import Job
 from pipeline.stages.trainer import Trainer
 from pipeline.tracking import FinalLog, Lease, Logged, LoggedTrial, Run
@@ -79,16 +79,25 @@ def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease)
     )
 
 
+def write_evidence(run: Run, evidence: Evidence) -> None:
+    run.text(json.dumps(evidence.to_plain(), indent=1), FILE)
+
+
 def read_final(job: Job, train_run_id: str, trials: Sequence[LoggedTrial]) -> FinalRound | None:
-    """The final round that these trials and this configuration ask for, when it was made."""
+    """The final round that these trials and this configuration ask for, when it was made.
+
+    A larger budget may have left the best trials what they were: then the round is the same, and
+    what it says of all trials is brought up to date.
+    """
     tags = job.store.client.get_run(train_run_id).data.tags
     if tags.get("final.round") != round_name(job, finalists(job.config, trials)):
         return None
     text = job.store.text(train_run_id, FILE)
     if text is None:
         return None
+    found = Evidence.from_plain(json.loads(text))
     return FinalRound(
-        Evidence.from_plain(json.loads(text)),
+        replace(found, forgiveness=forgiven(job.config, job.parts, trials)),
         tags.get("final.run_id") or None,
         tags.get("final.model_id") or None,
     )
@@ -183,7 +192,7 @@ def _retrained(job: Job, trial: Trial) -> tuple[Trainer, Trial]:
 def _conclude(run: Run, evidence: Evidence, winner: Logged | None, name: str) -> None:
     """The evidence on the train run; the tag that says which round it is comes last."""
     best = evidence.winner
-    run.text(json.dumps(evidence.to_plain(), indent=1), FILE)
+    write_evidence(run, evidence)
     metrics: dict[str, float | None] = {}
     for one in evidence.baselines:
         key = baselines.key(one.name)

@@ -5,11 +5,12 @@ from pipeline.tracking import Run
 
 
 def record(job: Job, parent: Run) -> None:
-    """Log the prepared parts as a child of the pipeline's run; in the one that was cut short."""
+    """Log the prepared parts as a child of the pipeline's run, in the run that was cut short if
+    there is one."""
     parts = job.parts
     name = f"prepare · {job.table}"
-    before = job.store.child(parent, "prepare")
-    resume = before.info.run_id if before is not None and before.info.status != "FINISHED" else None
+    found = job.store.child(parent, "prepare")
+    resume = found.info.run_id if found is not None and found.info.status != "FINISHED" else None
     with job.store.run(
         "prepare", name, parent=parent, fingerprint=job.fingerprint, resume=resume
     ) as run:

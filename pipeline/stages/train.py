@@ -10,7 +10,7 @@ from pipeline.evidence import Evidence
 from pipeline.ranking import best_per_optimizer, best_trial, completed
 from pipeline.report import Report, descriptions, verdict
 from pipeline.search import Search, Told
-from pipeline.stages.final import FinalRound, final_round, read_final
+from pipeline.stages.final import FinalRound, final_round, read_final, write_evidence
 from pipeline.stages.job import Job
 from pipeline.stages.journal import Journal
 from pipeline.stages.trainer import Trainer
@@ -69,6 +69,8 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
         if final is None:
             final_round(job, run, trials, lease)
             final = read_final(job, run.run_id, trials)
+        else:
+            write_evidence(run, final.evidence)
         trained = Trained(trials, final)
         _conclude(job, run, trained)
     return trained
