@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 from pipeline import interrupts
 from pipeline.errors import RunError, UserError
+from pipeline.formats import printable
 
 if TYPE_CHECKING:
     from pipeline.config import Config
 
 DEFAULT_CONFIG = "configs/default.yaml"
 
+SOME_REJECTED = 3  # of `predict`
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+_LONGEST_ERROR = 2000  # characters: a column's name may have a million
 
 
 # What a command needs is imported where it is needed: `--help` answers at once, a wrong
@@ -61,18 +65,40 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     evaluate_alone(config, arguments.command)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(arguments: argparse.Namespace) -> int:
     model = arguments.model or f"models:/{_read(arguments).registry.name}@champion"
     from pipeline.stages.predict import predict
 
-    rows = predict(model, arguments.input, Path(arguments.output))
-    print(f"{rows} rows scored by {model}: {arguments.output}")
+    scored = predict(
+        model,
+        arguments.input,
+        Path(arguments.output),
+        keep=[name for name in arguments.keep if name],
+        threshold=arguments.threshold,
+        rejected=Path(arguments.rejected) if arguments.rejected else None,
+    )
+    print(f"{scored.rows:,} rows scored by {model}: {arguments.output}")
+    if not scored.rejected:
+        return 0
+    print(
+        f"warning: {scored.rejected:,} rows could not be read and have no prediction: "
+        f"{scored.rejected_path}",
+        file=sys.stderr,
+    )
+    return SOME_REJECTED
 
 
 def _status(_: argparse.Namespace) -> None:
     from pipeline.stages.status import status
 
     status()
+
+
+def _gc(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.stages.retention import gc
+
+    gc(config)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -89,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str, action: Callable[[argparse.Namespace], None], summary: str, configured: bool
+        name: str,
+        action: Callable[[argparse.Namespace], int | None],
+        summary: str,
+        configured: bool,
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(action=action)
@@ -125,9 +154,31 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument(
         "--model", default="", metavar="URI", help="default: the configuration's @champion"
     )
-    scoring.add_argument("--input", required=True, metavar="FILE", help="csv, tsv or parquet")
-    scoring.add_argument("--output", required=True, metavar="FILE", help="csv or parquet")
+    scoring.add_argument(
+        "--input", required=True, metavar="FILE", help="csv, tsv or parquet, of any length"
+    )
+    scoring.add_argument("--output", required=True, metavar="FILE", help="csv, tsv or parquet")
+    scoring.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="copy a column, such as an id, into the output; may be given several times",
+    )
+    scoring.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="two labels: the positive one from this probability on (default: the model's own)",
+    )
+    scoring.add_argument(
+        "--rejected",
+        default="",
+        metavar="FILE",
+        help="rows that cannot be read, with the reason (default: OUTPUT.rejected.csv)",
+    )
     command("status", _status, "list the searches of the tracking store", False)
+    command("gc", _gc, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
 
@@ -142,32 +193,44 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _say(problem: str) -> None:
+    """As an error; what data and names hold cannot act on the terminal."""
+    text = printable(problem)
+    text = text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "…"
+    encoding = sys.stderr.encoding or "utf-8"
+    print(f"error: {text.encode(encoding, 'backslashreplace').decode(encoding)}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 wrong input, 1 anything else."""
+    """Run one command and return its exit status: 0 done, 2 wrong input, 3 done but for rows that
+    could not be read (`predict`), 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
     interrupts.end_in_good_order()
     try:
-        arguments.action(arguments)
+        status: int | None = arguments.action(arguments)
     except UserError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            _say(problem)
         return 2
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(str(error))
+        return 1
+    except MemoryError:
+        _say("there is not enough memory for this table with this configuration")
         return 1
     except Exception as error:
         if not _is_from_outside(error):
             raise
-        print(f"error: {_first_line(error)}", file=sys.stderr)
+        _say(_first_line(error))
         return 1
     except (KeyboardInterrupt, SystemExit) as error:
         if not interrupts.ended_by_signal(error):
             raise
         print(f"interrupted; to go on: {arguments.command}", file=sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

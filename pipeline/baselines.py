@@ -1,6 +1,7 @@
 """Models that are no networks, on the same rows: whether a network is worth having at all."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -50,8 +51,19 @@ def probabilities(
         found[:] = np.bincount(y, minlength=labels) / len(y)
         return found
     model = _model(name, seed)
-    found[:, np.unique(y)] = model.fit(x, y).predict_proba(x_new) if len(np.unique(y)) > 1 else 1.0
+    with _one_thread():
+        known = np.unique(y)
+        found[:, known] = model.fit(x, y).predict_proba(x_new) if len(known) > 1 else 1.0
     return found
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """On small tables OpenMP's threads wait for each other longer than they work, and where another
+    program holds a core fifty times as long."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limits
 
 
 def _model(name: Name, seed: int) -> Any:

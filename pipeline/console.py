@@ -122,6 +122,25 @@ class Console:
             finally:
                 self._live = None
 
+    @contextmanager
+    def rows(self) -> Iterator["RowProgress"]:
+        """Progress through the rows of a file. The bar is taken away however the block ends."""
+        if not self.is_terminal:
+            yield RowProgress(self, None, None)
+            return
+        progress = Progress(
+            TextColumn("Rows", markup=False),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=self._rich,
+            transient=True,
+        )
+        task = progress.add_task("", total=1.0)
+        with progress:
+            yield RowProgress(self, progress, task)
+
     def optimizers(
         self,
         summaries: Sequence[OptimizerSummary],
@@ -263,6 +282,30 @@ class SearchProgress:
         if not ran:
             return ""
         return f", about {formats.duration(passed / ran * (self._total - self._done))} left"
+
+
+class RowProgress:
+    """Rows scored and rejected so far; made by `Console.rows`."""
+
+    def __init__(self, console: Console, progress: Progress | None, task: TaskID | None) -> None:
+        self._console, self._progress, self._task = console, progress, task
+        self._started = self._said = console._clock()
+        self.scored = self.rejected = 0
+
+    def update(self, scored: int, rejected: int, done: float) -> None:
+        """So many more rows; `done` is the part of the file that has been read, in [0, 1]."""
+        self.scored += scored
+        self.rejected += rejected
+        now = self._console._clock()
+        words = formats.count(self.scored, "row")
+        if self.rejected:
+            words += f", {self.rejected:,} rejected"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, description=words)
+        elif now - self._said >= self._console._interval and 0 < done < 1:
+            self._said = now
+            left = formats.duration((now - self._started) / done * (1 - done))
+            self._console.say(f"{words}, {formats.percent(done, 0)}, about {left} left")
 
 
 def _can_write(text: str, stream: TextIO) -> bool:

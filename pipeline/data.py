@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ def _split(config: "Config", source: tables.Source, directory: Path) -> Parts:
         y = features.label_ids(table, Schema((), data.target, labels))
         training, test = folds.holdout(y, float(data.test), config.seed, labels)
         counts = _counts(y[training], y[test], len(labels))
-        folds.check_counts(np.array(counts["train"]), config.validation.folds, labels)
+        _check_splits(config, counts, labels)
         mask = np.zeros(table.num_rows, dtype=bool)
         mask[training] = True
         schema, left_out = features.infer_schema(
@@ -216,7 +216,7 @@ def _pair(config: "Config", source: tables.Source, test: tables.Source, director
             table, data.target, data.positive, data.drop, rows=source.rows
         )
         y = features.label_ids(table, schema)
-        folds.check_counts(np.bincount(y), config.validation.folds, schema.labels)
+        _check_splits(config, {"train": tuple(np.bincount(y).tolist())}, schema.labels)
     text = [column.name for column in schema.columns if column.kind == "category"]
     if isinstance(schema.labels[0], str):
         text.append(data.target)
@@ -267,11 +267,18 @@ def _counts(train: np.ndarray, test: np.ndarray, classes: int) -> dict[str, tupl
 
 
 def _checked(parts: Parts, config: "Config") -> Parts:
-    """The number of folds may have changed since the parts were written."""
-    folds.check_counts(
-        np.array(parts.counts["train"]), config.validation.folds, parts.schema.labels
-    )
+    """The validation may be another than when the parts were written."""
+    _check_splits(config, parts.counts, parts.schema.labels)
     return parts
+
+
+def _check_splits(
+    config: "Config", counts: dict[str, tuple[int, ...]], labels: Sequence[Any]
+) -> None:
+    wanted = config.validation
+    folds.check_splits(
+        counts["train"], wanted.folds, wanted.repeats, wanted.fraction, config.seed, labels
+    )
 
 
 def _write(

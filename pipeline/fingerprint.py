@@ -15,7 +15,7 @@ def fingerprint(config: Config, parts: Parts) -> str:
     the names or the device.
     """
     content = config.to_plain()
-    for key in ("data", "experiment", "registry"):
+    for key in ("data", "experiment", "registry", "tracking"):
         del content[key]
     del content["search"]["trials"]
     del content["validation"]["final"]

@@ -71,6 +71,25 @@ def holdout(
     return _hold_out(y, fraction, _random_state(seed, 0, 0), "data.test", labels)
 
 
+def check_splits(
+    counts: Sequence[int],
+    folds: int,
+    repeats: int,
+    fraction: float,
+    seed: int,
+    labels: Sequence[Any] | None = None,
+) -> None:
+    """Whether `make_splits` will do with so many training rows per class id.
+
+    Raises:
+        UserError: see `make_splits`.
+    """
+    check_counts(np.array(counts), folds, labels)
+    if folds == 1:
+        # How many rows of a label are held out depends on their number and not on their order.
+        make_splits(np.repeat(np.arange(len(counts)), counts), 1, repeats, fraction, seed, labels)
+
+
 def check_counts(counts: np.ndarray, folds: int, labels: Sequence[Any] | None = None) -> None:
     """Whether training rows per class id, int [C], suffice for the folds.
 

@@ -19,6 +19,7 @@ NameRows = Callable[[Index], str]
 
 SCHEMA_VERSION = 1
 MAX_CATEGORIES = 64
+MAX_LABELS = 1000
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ def infer_labels(
     if len(labels) < 2:
         found = f"{labels[0]!r} in every row" if labels else "no rows"
         raise UserError(f"column {target!r} must hold two labels or more; got {found}")
+    if len(labels) > MAX_LABELS:
+        raise UserError(
+            f"column {target!r} must hold at most {MAX_LABELS:,} labels; got {len(labels):,}, such "
+            f"as {some(labels, 3)}; is it a column of labels?"
+        )
     if positive is not None:
         match = next((label for label in labels if _same(label, positive)), None)
         if match is None:

@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     ("name", "arguments", "word"),
     [
         ("prepare", ["--rows", "500", "--columns", "3"], "rows per second"),
+        pytest.param("inference", ["--rows", "1", "50"], "times bare", marks=pytest.mark.slow),
         pytest.param(
             "tracking",
             ["--trials", "1", "--others", "1", "--epochs", "2"],

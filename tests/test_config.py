@@ -66,6 +66,9 @@ search:
   pruner: none
 registry:
   name: water-potability
+  onnx: false
+tracking:
+  keep_models: all
 """
 
 
@@ -100,7 +103,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("registry: {name: ..}", 2, "registry.name", "blanks at its ends; got '..'"),
     ("registry: {name: ''}", 2, "registry.name", "must be a name"),
     ("validation: {folds: 0}", 2, "validation.folds", "must be an integer >= 1; got 0"),
-    ("validation: {repeats: 0}", 2, "validation.repeats", "must be an integer >= 1; got 0"),
+    ("validation: {repeats: 0}", 2, "validation.repeats", "must be an integer in [1, 1000]; got 0"),
     ("validation: {fraction: 1}", 2, "validation.fraction", "must be a number in (0, 1); got 1"),
     ("validation: {fraction: 0}", 2, "validation.fraction", "must be a number in (0, 1); got 0"),
     (

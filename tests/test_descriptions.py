@@ -8,7 +8,12 @@ from markdown_it import MarkdownIt
 from pipeline.evaluation import evaluate
 from pipeline.formats import printable
 from pipeline.report import Report, optimizer_rows, verdict
-from pipeline.report.descriptions import markdown, pipeline_description, train_description
+from pipeline.report.descriptions import (
+    columns_text,
+    markdown,
+    pipeline_description,
+    train_description,
+)
 from tests.study import NASTY, StandInTrial, failed, nasty_facts, predictions, search, study_facts
 
 RENDER = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
@@ -60,3 +65,10 @@ def test_names_from_data_are_text():
 def test_description_without_a_completed_trial():
     assert "No trial completed" in pipeline_description(Report(study_facts(), [failed(0)]))
     assert "No trial has run yet" in pipeline_description(Report(study_facts(), []))
+
+
+def test_columns():
+    assert columns_text({"a_b": "number", "c": "category"}) == (
+        "Rows have the columns a&#95;b (number), c (category)."
+    )
+    assert columns_text({str(i): "date" for i in range(50)}).endswith("39 (date), and 10 more.")

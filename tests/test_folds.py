@@ -1,10 +1,13 @@
+import random
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.folds import check_counts, holdout, make_splits
+from pipeline.folds import check_counts, check_splits, holdout, make_splits
 
 LABELS = st.lists(st.integers(5, 40), min_size=2, max_size=4).flatmap(
     lambda counts: st.permutations(np.repeat(np.arange(len(counts)), counts).tolist())
@@ -91,3 +94,27 @@ def test_many_labels_are_counted_not_listed() -> None:
         check_counts(np.ones(1000, dtype=int), 5)
     assert len(caught.value.problems) == 6
     assert "995 more labels" in caught.value.problems[-1]
+
+
+@given(
+    st.lists(st.integers(2, 30), min_size=2, max_size=6),
+    st.floats(0.02, 0.9),
+    st.integers(0, 2**32 - 1),
+    st.randoms(use_true_random=False),
+)
+def test_whether_a_hold_out_will_do_depends_on_the_counts_alone(
+    counts: list[int], fraction: float, seed: int, shuffle: random.Random
+) -> None:
+    y = np.repeat(np.arange(len(counts)), counts)
+    order = list(y)
+    shuffle.shuffle(order)
+
+    def problems(check: Callable[[], object]) -> tuple[str, ...]:
+        try:
+            check()
+        except UserError as error:
+            return error.problems
+        return ()
+
+    found = problems(lambda: check_splits(counts, 1, 3, fraction, seed))
+    assert found == problems(lambda: make_splits(np.array(order), 1, 3, fraction, seed))

@@ -245,6 +245,17 @@ def test_saved_programs_take_any_number_of_rows_and_other_weights(tmp_path: Path
     assert len(exporter._programs) == 2
 
 
+def test_batch_norm_makes_no_program_of_its_own() -> None:
+    """It is folded into the weights: so an export asks for hidden layers and activation only."""
+    exporter = Exporter(columns=2)
+    graphs = set()
+    for batch_norm in (False, True, False):
+        architecture = Architecture(4, (6,), 1, "relu", batch_norm)
+        ensemble = Ensemble(Linear(3, 2, 4), architecture, trained(architecture, 3))
+        graphs.add(id(exporter.program(ensemble).graph_module))
+    assert len(graphs) == 1
+
+
 def ensembles_states() -> Tensor:
     return initial_parameters(Architecture(4, (6,), 1, "relu"), 3, generator())
 

@@ -12,6 +12,7 @@ from pipeline.evaluation import evaluate
 from pipeline.ranking import best_trial
 from pipeline.report import plots
 from pipeline.report.plots.colours import DARK, STYLES
+from pipeline.report.plots.evaluation import most_mistaken
 from tests.study import NASTY, StandInTrial, failed, predictions, search
 
 
@@ -214,3 +215,17 @@ def test_drawing_in_a_thread():
     thread.start()
     thread.join()
     assert made[0][:4] == b"\x89PNG"
+
+
+def test_labels_beyond_a_figure_are_folded() -> None:
+    """Rows are neither lost nor doubled, and the diagonal stays where it is."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 9, (45, 45))
+    folded, names = most_mistaken(counts, range(45))
+    assert folded.shape == (30, 30)
+    assert folded.sum() == counts.sum()
+    assert names[-1] == "16 others"
+    for place, label in enumerate(names[:-1]):
+        assert folded[place, place] == counts[label, label]
+        assert folded[place].sum() == counts[label].sum()
+        assert folded[:, place].sum() == counts[:, label].sum()

@@ -694,3 +694,16 @@ def test_params_are_read_back_from_the_texts_of_a_run() -> None:
         assert space.read(told.entry, texts | {"seed": "0"}) == told.params
     with pytest.raises(ValueError, match=r"model.hidden has no value '\[1\]'"):
         space.read(0, texts | {"model.hidden": "[1]"})
+
+
+def test_a_budget_of_a_billion_costs_no_list_of_it() -> None:
+    config = check(
+        {
+            "data": {"source": "t.csv", "target": "y"},
+            "optimizers": [{"name": "SGD", "lr": {"choice": [0.1, 0.2]}}],
+            "search": {"trials": 1_000_000_000},
+        }
+    )
+    search = Search(config)
+    assert search.remaining == 2
+    assert len(search.ask()) == 2

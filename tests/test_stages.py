@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -22,6 +25,8 @@ from sklearn.datasets import load_breast_cancer
 
 from pipeline import __main__ as command_line
 from pipeline import config as configuration
+from pipeline import model
+from pipeline.tracking import TrialLog
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
@@ -191,15 +196,52 @@ def test_predict_writes_what_the_model_says(finished: Finished) -> None:
     assert len(pd.read_parquet("out.parquet")) == 20
 
 
+def test_predict_sets_aside_rows_that_it_cannot_read(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = load_breast_cancer(as_frame=True).data.head(6).assign(id=list("abcdef"))
+    text = frame.to_csv(index=False).splitlines()
+    text[2] = "wide," + text[2].partition(",")[2]
+    text[5] = "1,2,3"
+    Path("rows.csv").write_text("\n".join(text))
+    arguments = ["--model", "models:/cells@champion", "--input", "rows.csv", "--keep", "id"]
+    assert command_line.main(["predict", *arguments, "--output", "out.tsv"]) == 3
+    captured = capsys.readouterr()
+    assert "4 rows scored" in captured.out
+    assert "2 rows could not be read" in captured.err
+    written = pd.read_csv("out.tsv", sep="\t")
+    good = frame.iloc[[0, 2, 3, 5]]
+    expected = mlflow.pyfunc.load_model("models:/cells@champion").predict(good)
+    assert list(written["id"]) == list(good["id"])
+    assert list(written["prediction"]) == list(expected["prediction"])
+    rejected = pd.read_csv("out.rejected.csv")
+    assert list(rejected["row"]) == [2, 5]
+    assert "column 'mean radius': expected a number; got 'wide'" in rejected["reason"][0]
+    assert "expected 31 values, got 3" in rejected["reason"][1]
+    assert rejected["id"][0] == "b"
+
+    frame.to_csv("rows.csv", index=False)
+    high = ["--threshold", "1"]
+    assert command_line.main(["predict", *arguments, *high, "--output", "out.tsv"]) == 0
+    assert set(pd.read_csv("out.tsv", sep="\t")["prediction"]) == {"benign"}
+    assert not Path("out.rejected.csv").exists()
+
+
 def test_predict_refuses_what_it_cannot_use(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("few.csv").write_text("mean radius,other\n1,2\n")
+    names = load_breast_cancer().feature_names
+    Path("words.csv").write_text(",".join(names) + "\n" + ",".join(["word"] * len(names)) + "\n")
     model = ["--model", "models:/cells@champion"]
     for arguments, word in (
         ([*model, "--input", "few.csv", "--output", "o.csv"], "mean texture"),
         ([*model, "--input", "none.csv", "--output", "o.csv"], "none.csv"),
         ([*model, "--input", "few.csv", "--output", "o.xlsx"], ".parquet"),
+        ([*model, "--input", "words.csv", "--output", "o.csv"], "row 1: column 'mean radius'"),
+        ([*model, "--input", "few.csv", "--output", "o.csv", "--keep", "othre"], "'other'"),
+        ([*model, "--input", "few.csv", "--output", "o.csv", "--threshold", "2"], "from 0 to 1"),
+        ([*model, "--input", "few.csv", "--output", "o.csv", "--keep", "prediction"], "--keep"),
         (["--model", "models:/no@champion", "--input", "few.csv", "--output", "o.csv"], "no"),
     ):
         assert command_line.main(["predict", *arguments]) == 2
@@ -269,6 +311,52 @@ def test_each_stage_works_alone_and_in_order(
     assert stages == ["evaluate", *finals, "pipeline", "prepare", "train", "trial", "trial"]
     assert all(run.info.status == "FINISHED" for run in _all_runs(client))
     assert mlflow.pyfunc.load_model("models:/cells@champion") is not None
+
+
+def test_a_prepare_that_was_cut_short_goes_on_in_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_store: Callable[[Path], str]
+) -> None:
+    """And of several networks each is exported while nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
+    Path("cells.yaml").write_text(SETTINGS)
+    arguments = ["run", "--config", "cells.yaml", "--set", "search.trials=6", "training.epochs=2"]
+    arguments += [
+        "model.hidden={choice: [[8], [4], [2]]}",
+        "model.batch_norm={choice: [true, false]}",
+        "validation.final=null",
+    ]
+    writing, exports = threading.Event(), []
+    export, log_trial = model.export, TrialLog.log_trial
+
+    def watched_export(*given: Any, **named: Any) -> Any:
+        exports.append(writing.is_set())
+        time.sleep(0.1)
+        assert not writing.is_set()
+        return export(*given, **named)
+
+    def watched_log(*given: Any, **named: Any) -> Any:
+        writing.set()
+        try:
+            return log_trial(*given, **named)
+        finally:
+            writing.clear()
+
+    monkeypatch.setattr(model, "export", watched_export)
+    monkeypatch.setattr(TrialLog, "log_trial", watched_log)
+    assert command_line.main(arguments) == 0
+    assert 1 <= len(exports) <= 3
+    assert not any(exports)
+
+    client = MlflowClient()
+    by_stage = {run.data.tags["pipeline.stage"]: run for run in _all_runs(client)}
+    for stage in ("prepare", "pipeline"):
+        client.set_terminated(by_stage[stage].info.run_id, "KILLED")
+    runs = {run.info.run_id for run in _all_runs(client)}
+    assert command_line.main(arguments) == 0
+    assert {run.info.run_id for run in _all_runs(client)} == runs
+    stages = [run for run in _all_runs(client) if run.data.tags["pipeline.stage"] != "trial"]
+    assert [run.info.status for run in stages] == ["FINISHED"] * 4
 
 
 def _all_runs(client: MlflowClient) -> list[Run]:

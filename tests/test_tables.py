@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from pipeline import tables
+from pipeline import memory, tables
 from pipeline.errors import UserError
 
 CSV = "a,b,label\n1,x,0\n2.5,,1\nNA,z,0\n"
@@ -169,3 +170,53 @@ def test_digest_is_checked_before_the_content(tmp_path: Path) -> None:
     assert tables.read(good, digest.upper())[1] == digest
     with pytest.raises(UserError, match="expected 00, found"):
         tables.read("sklearn:iris", "00")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    pipe, device, socket_ = (tmp_path / f"{name}.csv" for name in ("pipe", "device", "loop"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    socket_.symlink_to(socket_)
+    for path in (pipe, device):
+        with pytest.raises(UserError, match="no regular file but a pipe, a socket or a device"):
+            tables.read(str(path))
+    for source in (str(socket_), "~nobody-of-this-name/x.csv", "file:///tmp/%00.csv"):
+        with pytest.raises(UserError):
+            tables.read(source)
+    with pytest.raises(UserError, match="Invalid IPv6"):
+        tables.read("http://[::1/t.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,y\n" + b"x" * 3_000_000 + b",1\n2,2\n", "a row must be at most 1,048,576 bytes"),
+        (b"a" * 3_000_000 + b",y\n1,2\n", "a row must be at most 1,048,576 bytes"),
+        (b'a,y\n"' + b"x\n" * 1_500_000, "or a quote is never closed"),
+        (bytes(10_000), "not UTF-8"),
+        (b"\x80,y\r\n", "the header is not UTF-8 text"),
+        ("a,y\n1,2\n".encode("utf-16"), "not UTF-8"),
+        (b"\n\n\n", "empty"),
+        (
+            b",".join(b"%d" % i for i in range(20_000)) + b"\n" + b"1," * 19_999 + b"1\n",
+            "at most 10,000 columns; got 20,000",
+        ),
+    ],
+)
+def test_texts_that_are_no_table(tmp_path: Path, content: bytes, message: str) -> None:
+    for name, packed in (("t.csv", content), ("t.csv.gz", gzip.compress(content, 1))):
+        with pytest.raises(UserError, match=message):
+            tables.read(write(tmp_path / name, packed))
+
+
+def test_tables_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packed file may hold a thousand times its size."""
+    packed = write(tmp_path / "t.csv.gz", gzip.compress(b"a,y\n" + b"1,2\n" * 3_000_000))
+    plain = write(tmp_path / "t.csv", b"a,y\n" + b"1,2\n" * 3_000_000)
+    column = pa.array([0.0]).take(pa.array([0] * 1_000_000))
+    pa.parquet.write_table(pa.table({"a": column, "y": column}), tmp_path / "t.parquet")
+    assert tables.read(packed)[0].num_rows == 3_000_000
+    monkeypatch.setattr(memory, "limit", lambda: 20_000_000)
+    for source in (packed, plain, str(tmp_path / "t.parquet")):
+        with pytest.raises(UserError, match=r"must fit into half of the memory, 0\.0 GB here"):
+            tables.read(source)

@@ -262,7 +262,14 @@ def test_experiment_name_that_mlflow_refuses() -> None:
         Store.open("x" * 600)
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////proc/no/such.db", "nonsense://x"])
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:////tmp"])
+def test_databases_that_are_no_files(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI: .* must name a file"):
+        Store.open("x")
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////proc/no/such.db", "nonsense://x", "http://["])
 def test_store_that_cannot_be_used(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI: .* can't be used: "):
@@ -790,6 +797,14 @@ def test_the_writer_has_written_all_at_its_end(log: TrialLog) -> None:
     assert [trial.number for trial in trials_of(log.store, log.train.run_id)] == list(range(5))
     assert threading.current_thread() not in threads
     assert len(threads) == 1
+
+
+def test_nothing_is_written_while_the_writer_is_paused(log: TrialLog) -> None:
+    with Writer(log, lambda _: None, Memory()) as writer, writer.paused():
+        writer.put(Trial(number=0, state="PRUNED"))
+        time.sleep(0.3)
+        assert trials_of(log.store, log.train.run_id) == []
+    assert [trial.number for trial in trials_of(log.store, log.train.run_id)] == [0]
 
 
 def test_what_waits_is_written_first_and_once(log: TrialLog) -> None:

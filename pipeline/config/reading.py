@@ -28,6 +28,7 @@ from pipeline.config.sections import (
     Registry,
     Search,
     Section,
+    Tracking,
     Training,
     Validation,
     model_name,
@@ -75,6 +76,7 @@ class Config(Section):
     ] = DEFAULT_OPTIMIZERS
     search: Search = Search()
     registry: Registry = Registry()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ Location = tuple[str | int, ...]
 
 # Far above every sensible setting, far below where a 32-bit or 64-bit counter gives up.
 LARGEST_INTEGER = 1_000_000_000
+LARGEST_NUMBER = 1e38  # tensors are of 32-bit floats
 
 
 class Broken(ValueError):  # noqa: N818
@@ -150,6 +151,8 @@ class Number(Rule):
             raise self.refuse(value)
         if self.integer and self.high is None and number > LARGEST_INTEGER:
             raise Broken(((), f"must be at most {LARGEST_INTEGER}; got {show(value)}"))
+        if not self.integer and abs(number) > LARGEST_NUMBER:
+            raise Broken(((), f"must be within ±{LARGEST_NUMBER:g}; got {show(value)}"))
         return number
 
     def json_schema(self) -> dict[str, Any]:

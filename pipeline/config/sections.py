@@ -30,6 +30,7 @@ _LONGEST_MODEL_NAME = 250
 _MODEL_NAME_TEXT = "a name without '/', ':', '?', '@', a dot at its start or blanks at its ends"
 
 _count = Number(low=1, integer=True)
+_repeats = Number(low=1, high=1000, integer=True)
 _part = Number(low=0, high=1, open_low=True, open_high=True)
 _path = Text("a path, a URL or sklearn:NAME")
 
@@ -106,7 +107,7 @@ class Validation(Section):
     folds: Annotated[
         int, _count, Field(description="Stratified folds; 1: one hold-out of `fraction`.")
     ] = 5
-    repeats: Annotated[int, _count, Field(description="How often to split anew.")] = 1
+    repeats: Annotated[int, _repeats, Field(description="How often to split anew.")] = 1
     fraction: Annotated[
         float, _part, Field(description="Fraction that validates, when folds is 1.")
     ] = 0.2
@@ -219,6 +220,21 @@ class Registry(Section):
         Flag(),
         Field(description="Fit a temperature to the probabilities, on validation rows."),
     ] = True
+    onnx: Annotated[
+        bool,
+        Flag(),
+        Field(description="Put an ONNX file into the registered model's folder as well."),
+    ] = False
+
+
+class Tracking(Section):
+    """What stays in MLflow."""
+
+    keep_models: Annotated[
+        Literal["all", "best_per_optimizer", "champion"],
+        OneOf(("all", "best_per_optimizer", "champion")),
+        Field(description="Trials whose models stay; a registered one and the best always do."),
+    ] = "all"
 
 
 def model_name(experiment: str) -> str:

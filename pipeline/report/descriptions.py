@@ -1,6 +1,7 @@
 """The Markdown descriptions of the pipeline's and the train run: the answer first."""
 
 import re
+from collections.abc import Mapping
 
 from pipeline import formats
 from pipeline.report.answer import Report, loading_code, optimizer_rows, validation_words, verdict
@@ -12,6 +13,13 @@ def markdown(text: str) -> str:
     return re.sub(r"[^\w\s%±−–,;:/'\"().+=?-]|_", lambda m: f"&#{ord(m.group())};", text).replace(
         "://", "&#58;//"
     )
+
+
+def columns_text(columns: Mapping[str, str], shown: int = 40) -> str:
+    """What rows a model takes, as Markdown: each column with its kind."""
+    named = [f"{markdown(name)} ({kind})" for name, kind in list(columns.items())[:shown]]
+    more = f", and {len(columns) - shown} more" if len(columns) > shown else ""
+    return f"Rows have the columns {', '.join(named)}{more}."
 
 
 def pipeline_description(report: Report) -> str:

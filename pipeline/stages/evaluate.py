@@ -1,7 +1,9 @@
 """The last stage: the test rows, opened for the model that was chosen, and the registry."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from pipeline.evidence import Evidence
 from pipeline.features import Encoder
 from pipeline.ranking import best_trial
 from pipeline.report import descriptions, plots
+from pipeline.stages import onnx_file
 from pipeline.stages.job import Job
 from pipeline.stages.registration import Standing, standing
 from pipeline.stages.train import Trained
@@ -89,14 +92,18 @@ class Evaluated:
 def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
     """Score the chosen model on the test rows and register it, as a child of the pipeline's run.
 
-    An evaluation that was cut short is taken up again in its run.
+    An evaluation that was cut short, or whose outcome the pipeline's run did not get any more, is
+    taken up again in its run.
 
     Raises UserError when no trial completed.
     """
     candidate = Candidate.of(job, trained)
     name = f"evaluate · {candidate.name}"
     before = job.store.child(parent, "evaluate")
-    resume = before.info.run_id if before is not None and before.info.status != "FINISHED" else None
+    if before is not None and before.info.status == "FINISHED":
+        same = before.data.tags.get("best.run_id") == candidate.run_id and not job.store.launcher
+        before = before if same else None
+    resume = before.info.run_id if before is not None else None
     with job.store.run(
         "evaluate", name, parent=parent, fingerprint=job.fingerprint, resume=resume
     ) as run:
@@ -112,6 +119,8 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
             run.figure(figure, f"plots/{file}.png")
         stands = standing(job, candidate.model_id, said, rows)
         run.metrics(_contest(stands))
+        if job.config.registry.onnx:
+            _add_onnx(job, candidate.model_id)
         version = _register(job, candidate, found, stands)
         run.tags(
             {
@@ -145,6 +154,17 @@ def _score(job: Job, model_id: str, rows: data.Rows) -> tuple[Evaluation, Said]:
     threshold = model.schema.get("threshold", inference.DEFAULT_THRESHOLD)
     labels = evaluation.predicted_labels(probabilities, threshold)
     return evaluation.evaluate(probabilities, rows.y, threshold), Said(labels, probabilities)
+
+
+def _add_onnx(job: Job, model_id: str) -> None:
+    """Put the model as an ONNX file into its folder in the store."""
+    rows = data.load_test(job.parts)
+    with (
+        downloaded(job.store.client, f"models:/{model_id}") as folder,
+        tempfile.TemporaryDirectory(prefix="onnx-") as temporary,
+    ):
+        onnx_file.write(folder / inference.PROGRAM_FILE, rows.raw, Path(temporary))
+        job.store.client.log_model_artifacts(model_id, temporary)
 
 
 def _metrics(found: Evaluation) -> dict[str, float | None]:
@@ -217,7 +237,7 @@ def _register(job: Job, candidate: Candidate, found: Evaluation, stands: Standin
         job.store,
         candidate.model_id,
         job.config.registry.name,
-        description=descriptions.markdown(text),
+        description=f"{descriptions.markdown(text)}\n\n{_columns(job)}",
         tags={
             "optimizer": candidate.optimizer,
             "lr": candidate.lr,
@@ -232,3 +252,7 @@ def _register(job: Job, candidate: Candidate, found: Evaluation, stands: Standin
         alias=stands.alias,
         once=True,
     )
+
+
+def _columns(job: Job) -> str:
+    return descriptions.columns_text({c.name: c.kind for c in job.parts.schema.columns})

@@ -24,11 +24,14 @@ from pipeline.report import (
     ui_command,
     verdict,
 )
+from pipeline.stages import onnx_file
 from pipeline.stages.evaluate import Evaluated, evaluate, evaluated_alias
 from pipeline.stages.final import check_threshold
 from pipeline.stages.job import Job
 from pipeline.stages.prepare import record
+from pipeline.stages.retention import keep_models
 from pipeline.stages.train import Trained, read_finished, read_trained, train
+from pipeline.stages.trainer import check_device
 from pipeline.tracking import Run, Stage, Store
 
 
@@ -36,9 +39,14 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     """Prepare, train and evaluate as children of one pipeline run.
 
     A search that an earlier start left unfinished, or that got a larger budget, goes on in its
-    runs; one that is finished is only read. With `fresh` everything is done anew.
+    runs; one that is finished is only read. Then the run that `mlflow run` made, in whatever
+    experiment, is described by a link to the pipeline's run that is there: MLflow cannot move what
+    a run holds to another. With `fresh` everything is done anew, and in the launcher's run.
     """
     console = Console()
+    check_device(config)
+    if config.registry.onnx:
+        onnx_file.check_packages()
     parts = _prepare(config, console)
     job = Job(config, parts, Store.open(config.experiment), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -51,6 +59,7 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
             trained = train(job, run, lease)
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
+            keep_models(config, job.store, trained.trials)
     _close(job, trained, evaluated)
 
 
@@ -71,6 +80,7 @@ def prepare_alone(config: Config, command: str) -> None:
 
 def train_alone(config: Config, command: str, fresh: bool = False) -> None:
     """Search on the prepared parts."""
+    check_device(config)
     store = Store.open(config.experiment, launched="train")
     job = Job(config, data.open_parts(config), store, Console(), command)
     with job.store.lease(job.fingerprint) as lease:
@@ -79,6 +89,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
             before = None
         with _pipeline_run(job, before) as run:
             trained = train(job, run, lease)
+            keep_models(config, store, trained.trials)
     _close(job, trained, None)
 
 
@@ -102,6 +113,7 @@ def evaluate_alone(config: Config, command: str) -> None:
         with _pipeline_run(job, store.parent(found)) as run:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
+            keep_models(config, job.store, trained.trials)
     _close(job, trained, evaluated)
 
 

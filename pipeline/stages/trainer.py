@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from pipeline import data, flavor, folds, trials
+from pipeline import data, flavor, folds, memory, trials
 from pipeline.calibrated import CalibratedEnsemble
 from pipeline.config import Choice, Config
 from pipeline.data import Parts
 from pipeline.errors import UserError
 from pipeline.features import Encoder
+from pipeline.members import Fit
 from pipeline.model import Ensemble, Exporter
+from pipeline.record import Watch
 from pipeline.search import Proposal, Search
 from pipeline.training import Arrays, Member, Settings, fit
 from pipeline.trials import Trial
@@ -64,7 +67,7 @@ class Trainer:
             owners = [p.number for p in proposals for _ in self.splits]
             started = time.perf_counter()
             watch = search.watch(proposals, owners) if search is not None else None
-            fits = fit(self.arrays, members, settings, watch)
+            fits = self._fit(members, settings, watch)
             seconds = (time.perf_counter() - started) / len(proposals)
             for place, proposal in enumerate(proposals):
                 start = place * len(self.splits)
@@ -77,6 +80,21 @@ class Trainer:
                     splits=self.splits,
                     seconds=seconds,
                 )
+
+    def _fit(self, members: list[Member], settings: Settings, watch: Watch | None) -> list[Fit]:
+        """As `fit`; members whose networks the memory does not hold have failed."""
+        weights = self.arrays.architecture(settings).size
+        # In 32 bits, at least: a network at work, with its gradients, and every member's best.
+        if 4 * weights * (len(members) + 2) <= memory.limit():
+            try:
+                return fit(self.arrays, members, settings, watch)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+        none = np.empty(0)
+        reason = f"networks of {weights:,} weights do not fit into the memory"
+        failed = Fit(none, none, none, 0, np.nan, np.nan, "failed", reason, torch.empty(0))
+        return [failed] * len(members)
 
     def export(self, trial: Trial) -> None:
         """Export the program for the trial's architecture, unless that was done.
@@ -146,6 +164,13 @@ class Trainer:
             )
             for split in range(len(self.splits))
         ]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has a class of error for GPUs only."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "not enough memory"))
 
 
 def _program_key(trial: Trial) -> tuple[tuple[int, ...], str]:

@@ -11,6 +11,7 @@ from pipeline.tracking.lease import Lease
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.param_text import decode_param, encode_param
 from pipeline.tracking.registry import Version, downloaded, find_version, register, set_alias
+from pipeline.tracking.retention import delete_models
 from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.searches import SearchRun, searches
 from pipeline.tracking.store import Store
@@ -33,6 +34,7 @@ __all__ = [
     "connect",
     "curves_of",
     "decode_param",
+    "delete_models",
     "downloaded",
     "encode_param",
     "find_version",

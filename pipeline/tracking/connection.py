@@ -28,10 +28,25 @@ def connect() -> MlflowClient:
     """
     uri = store_uri()
     be_patient()
+    path = sqlite_path(uri)
+    if path is not None and path.is_dir():
+        raise UserError(f"MLFLOW_TRACKING_URI: {uri} must name a file; {path} is a folder")
+    if path is None and uri.partition(":")[0].partition("+")[0] == "sqlite":
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {uri} must name a file, such as sqlite:///mlflow.db: a database "
+            "in memory is seen by one thread alone and gone at the end"
+        )
     try:
         with _initialisation_lock(uri):
             client = MlflowClient(uri)
-    except (MlflowException, OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
+    except (
+        MlflowException,
+        OSError,
+        ImportError,
+        ValueError,
+        sqlite3.Error,
+        SQLAlchemyError,
+    ) as error:
         raise UserError(f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}") from error
     # Fixed for the process, so that `models:/` means this store even after a change of folder.
     mlflow.set_tracking_uri(uri)

@@ -89,6 +89,7 @@ def register(
         if this not in made:
             made.append(this)
             client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(made)})
+        client.set_logged_model_tags(model_id, {"mlflow.note.content": description})
     except BaseException:
         if known is None:
             client.delete_model_version(name, str(version.version))

@@ -227,6 +227,7 @@ def log_axis(axes: Axes, values: Sequence[float]) -> None:
     """A log x axis with room for the values, which are > 0, and at most eight ticks."""
     axes.set_xscale("log")
     low, high = (min(values), max(values)) if values else (1e-3, 1e-1)
+    low, high = (min(max(end, 1e-60), 1e60) for end in (low, high))  # room to divide
     pad = max((high / low) ** 0.05, 1.15 if high > low else 3.0)
     low, high = low / pad, high * pad
     axes.set_xlim(low, high)

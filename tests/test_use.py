@@ -1,0 +1,292 @@
+"""The registered model at work, as the README says: loaded, served, trained further, elsewhere."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import Model
+from sklearn.datasets import load_breast_cancer
+
+from pipeline import flavor
+from tests.small_model import make_program, make_rows, make_schema
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+pytestmark = pytest.mark.slow  # whole processes, servers and an environment: minutes in all
+
+
+def blocks(language: str) -> list[str]:
+    section = README.partition("\n## The model\n")[2].partition("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
+    """A working folder in which the default configuration has run, with few trials."""
+    place = tmp_path_factory.mktemp("use")
+    shutil.copy(empty_store, place / "mlflow.db")
+    for name in ("pipeline", "configs"):
+        (place / name).symlink_to(ROOT / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+        few = ["--set", "search.trials=3", "training.epochs=8"]
+        subprocess.run([sys.executable, "-m", "pipeline", "run", *few], check=True)
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(f"sqlite:///{place}/mlflow.db")
+        load_breast_cancer(as_frame=True).data.head(12).to_csv("rows.csv", index=False)
+        _register_every_kind()
+        yield place
+        mlflow.set_tracking_uri(before)
+
+
+def _register_every_kind() -> None:
+    """A model of three labels over numbers, booleans, dates and text, as models:/kinds@champion."""
+    with mlflow.start_run() as run:
+        info = Model.log(
+            artifact_path=None,
+            flavor=flavor,
+            name="model",
+            run_id=run.info.run_id,
+            program=make_program(5, 3),
+            schema=make_schema(["a", "b", "c"]),
+            input_example=make_rows(),
+            requirements=flavor.default_requirements(),
+            validate_serving_input=False,
+        )
+    version = mlflow.register_model(info.model_uri, "kinds").version
+    mlflow.MlflowClient().set_registered_model_alias("kinds", "champion", version)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(command: list[str], port: int) -> Iterator[None]:
+    """A server's process for the block, answering."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 180
+        while time.monotonic() < until and process.poll() is None:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            time.sleep(0.5)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def post(port: int, body: bytes, content_type: str = "application/json") -> tuple[int, Any]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": content_type}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_readmes_python(folder: Path) -> None:
+    names: dict[str, Any] = {}
+    examples = blocks("python")
+    assert len(examples) >= 2
+    for example in examples:
+        exec(example, names)
+    assert len(names["model"].predict(pd.read_csv("rows.csv"))) == 12
+    assert np.isfinite(names["loss"].item())
+
+
+def test_the_readmes_commands(folder: Path) -> None:
+    serve, predict = (shlex.split(block.splitlines()[0]) for block in blocks("sh"))
+    expected = mlflow.pyfunc.load_model("models:/breast-cancer@champion").predict(
+        pd.read_csv("rows.csv")
+    )
+    assert predict[:3] == ["python", "-m", "pipeline"]
+    subprocess.run([sys.executable, *predict[1:]], check=True)
+    written = pd.read_csv("predictions.csv")
+    assert list(written["mean radius"]) == list(pd.read_csv("rows.csv")["mean radius"])
+    np.testing.assert_allclose(written["probability"], expected["probability"], atol=1e-6)
+
+    port = free_port()
+    assert serve[-2:] == ["--port", "5001"]
+    with serving([*serve[:-1], str(port)], port):
+        status, answer = post(port, Path("rows.csv").read_bytes(), "text/csv")
+    assert status == 200, answer
+    found = pd.DataFrame(answer["predictions"])
+    assert list(found["prediction"]) == list(expected["prediction"])
+    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+
+
+def test_a_server_answers_what_predict_gives(folder: Path) -> None:
+    port = free_port()
+    uri = "models:/kinds@champion"
+    rows = make_rows().assign(
+        income=[1.5, None, 2, -3], since=["2020-01-02", None, "", "2021-03-04"]
+    )
+    rows = rows.astype(object).where(rows.notna(), None)
+    expected = mlflow.pyfunc.load_model(uri).predict(rows)
+    command = ["mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    with serving([*command, "--port", str(port)], port):
+        for body in (
+            {"dataframe_split": rows.to_dict("split", index=False)},
+            {"dataframe_records": rows.to_dict("records")},
+            {"inputs": rows.to_dict("list")},
+            {"inputs": rows.to_dict("records")},
+        ):
+            status, answer = post(port, json.dumps(body).encode())
+            assert status == 200, answer
+            found = pd.DataFrame(answer["predictions"])
+            assert list(found["prediction"]) == list(expected["prediction"])
+            for name in expected.columns[1:]:
+                np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+        status, answer = post(port, rows.to_csv(index=False).encode(), "text/csv")
+        assert status == 200, answer
+        for body, reason in (
+            ({"dataframe_records": [{"age": 1}]}, "columns missing: 'income'"),
+            ({"inputs": rows.assign(age="x").to_dict("list")}, "column 'age': expected a number"),
+            ({"rows": []}, "dataframe_split"),
+        ):
+            status, answer = post(port, json.dumps(body).encode())
+            assert status == 400
+            assert reason in answer["message"]
+
+
+def test_the_example(folder: Path) -> None:
+    example = ROOT / "examples" / "use_the_model.py"
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, str(example)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 4: loss" in done.stdout
+    assert not re.search(r"loss (nan|inf)", done.stdout)
+
+
+CLEAN = """
+import json, sys
+import mlflow, pandas as pd
+try:
+    import pipeline
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("the project is here")
+try:
+    import optuna
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("more is here than the model asks for")
+uri, rows = sys.argv[1:]
+frame = pd.read_csv(rows)
+found = mlflow.pyfunc.load_model(uri).predict(frame)
+module = mlflow.pytorch.load_model(uri)
+found.to_json("found.json", orient="split", double_precision=12)
+"""
+
+
+def test_a_clean_environment(folder: Path, tmp_path: Path) -> None:
+    """Nothing but what the model asks for, no pickles, no project: it loads and predicts."""
+    uri = "models:/breast-cancer@champion"
+    model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path)))
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    requirements = ["-r", str(model / "requirements.txt")]
+    subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+    (tmp_path / "elsewhere").mkdir()
+    unwanted = ("PYTHONPATH", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
+    subprocess.run(
+        [str(python), "-c", CLEAN, str(model), str(folder / "rows.csv")],
+        cwd=tmp_path / "elsewhere",
+        env={**environment, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        check=True,
+    )
+    expected = mlflow.pyfunc.load_model(uri).predict(pd.read_csv(folder / "rows.csv"))
+    found = pd.read_json(
+        io.StringIO((tmp_path / "elsewhere" / "found.json").read_text()), orient="split"
+    )
+    assert list(found["prediction"]) == list(expected["prediction"])
+    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser")
+def test_the_pages_of_mlflows_ui(folder: Path) -> None:
+    """What somebody finds there after a run: names, links, metrics, the model and the report."""
+    browsers = pytest.importorskip("playwright.sync_api")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("breast-cancer").experiment_id
+    runs = {run.data.tags["pipeline.stage"]: run for run in client.search_runs([experiment])}
+    version = client.get_model_version_by_alias("breast-cancer", "champion")
+    model_id = version.source.removeprefix("models:/")
+    trial = client.get_run(version.run_id)
+    pipeline = f"/experiments/{experiment}/runs/{runs['pipeline'].info.run_id}"
+    pages = {
+        f"/experiments/{experiment}/runs": ["pipeline · breast_cancer"],
+        pipeline: ["did best", "test_accuracy"],
+        f"{pipeline}/artifacts/report.html": ["report.html", "summary.json", "config.yaml"],
+        f"/experiments/{experiment}/runs/{trial.info.run_id}": [
+            trial.info.run_name,
+            "optimizer",
+            "breast_cancer-train",
+        ],
+        f"/experiments/{experiment}/models/{model_id}": [
+            *("Ready", "breast-cancer", "breast_cancer-test", "test_accuracy_low"),
+            "Rows have the columns",
+        ],
+        "/models/breast-cancer": ["champion", "Predicts target"],
+        f"/models/breast-cancer/versions/{version.version}": [
+            *("champion", "Test accuracy", "Rows have the columns mean radius", "Outputs (2)"),
+        ],
+    }
+    port = free_port()
+    server = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    with serving([*server, *store], port), browsers.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        for place, words in pages.items():
+            page.goto(f"http://127.0.0.1:{port}/#{place}")
+            for word in words:
+                page.get_by_text(word).first.wait_for(timeout=60_000)
+        page.goto(f"http://127.0.0.1:{port}/#{pipeline}/artifacts/report.html")
+        frame = page.frame_locator("iframe").first
+        frame.locator("h1").first.wait_for(timeout=60_000)
+        browser.close()
