@@ -12,6 +12,7 @@ def test_interval_of_a_mean_over_folds():
     half = stats.t.ppf(0.975, 19) * np.sqrt(scores.var(ddof=1) * (1 / 20 + 1 / 4))
     expected = (scores.mean() - half, scores.mean() + half)
     assert plots.score_interval(scores, 5) == pytest.approx(expected, rel=1e-12)
+    assert plots.score_interval(scores, 5, highest=0.71) == (pytest.approx(expected[0]), 0.71)
 
 
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
@@ -27,7 +28,7 @@ def test_ranking_shows_means_intervals_and_what_is_far_away(objective):
         values = scale * getattr(one, key)
         ends = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2.4
                 and line.get_ydata()[0] == place]  # fmt: skip
-        assert ends[0] == pytest.approx(plots.score_interval(values, evidence.folds))
+        assert ends[0] == pytest.approx(plots.score_interval(values, evidence.folds, scale))
     assert len(plot.tips) == len(names)
     if objective == "val_accuracy":
         assert "‹ 59.0 %" in [text.get_text() for text in axes.texts]

@@ -95,6 +95,17 @@ def test_the_pipeline_holds_configuration_summary_and_report(finished: Finished)
     summary = json.loads(finished.artifact(run, "summary.json").read_text())
     assert summary["model"] == "models:/cells@champion"
     assert "<html" in finished.artifact(run, "report.html").read_text()
+    told = json.loads(finished.artifact(run, "report.json").read_text())
+    assert told["answer"] == summary["answer"]
+    trials = finished.artifact(run, "tables/trials.csv").read_text().splitlines()
+    assert len(trials) == 1 + len(finished.runs("trial"))
+    plots = {
+        one.path
+        for one in finished.client.list_artifacts(finished.runs("train")[0].info.run_id, "plots")
+    }
+    assert {
+        f"plots/{name}.png" for name in ("landscape_accuracy", "final_scores", "pairs", "budget")
+    } <= plots
     assert (
         "Test" in run.data.tags["mlflow.note.content"]
         or "test" in run.data.tags["mlflow.note.content"]

@@ -8,6 +8,7 @@ from pipeline.report.answer import Report
 
 _EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
 _MOST_TIMES = 50  # as many rows; beyond, no number of rows is worth naming
+_LEAST_GAIN = 0.005  # accuracy, or nats, that more trials are worth naming for
 
 
 def what_would_change(report: Report) -> list[str]:
@@ -106,7 +107,7 @@ def _budget(report: Report, evidence: Evidence) -> Iterator[str]:
         gain = abs(
             float(one.expected_best[-1] - one.expected_best[len(one.expected_best) // 2 - 1])
         )
-        if gain > one.standard_error:
+        if gain > max(one.standard_error, _LEAST_GAIN):
             said = (
                 f"{100 * gain:.1f} points"
                 if evidence.objective == "val_accuracy"

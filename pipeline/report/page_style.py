@@ -107,6 +107,10 @@ li { margin-bottom: .3rem; max-width: 48rem; }
   h2 { break-after: avoid; }
   .figures { grid-template-columns: 1fr 1fr; }
   .scroll, pre { overflow: visible; white-space: pre-wrap; }
-  th, td { padding: .3rem .4rem; white-space: normal; }
+  table { font-size: 7.5pt; }
+  th, td { padding: .2rem .25rem; white-space: normal; }
+  tbody th { white-space: nowrap; }
+  .cards { grid-template-columns: repeat(4, 1fr); }
+  .tooltip { display: none; }
 }
 """

@@ -44,12 +44,12 @@ def _finalist(one: Finalist, evidence: Evidence) -> list[str]:
     searched = formats.number(one.search_loss, 4) if loss else formats.percent(one.search_accuracy)
     if not one.completed:
         return [one.optimizer, "diverged", "–", searched, "–", rate, "–", trial]
-    scores = one.loss if loss else one.accuracy
-    low, high = plots.score_interval(scores, evidence.folds)
     if loss:
+        low, high = plots.score_interval(one.loss, evidence.folds)
         score = formats.number(one.loss_mean, 4)
         interval, optimism = f"{low:.4f} to {high:.4f}", f"{one.optimism_loss:+.4f}"
     else:
+        low, high = plots.score_interval(one.accuracy, evidence.folds, highest=1.0)
         score = formats.percent(one.accuracy_mean)
         interval = f"{100 * low:.1f} to {100 * high:.1f}"
         optimism = f"{100 * one.optimism_accuracy:+.1f}"

@@ -13,7 +13,23 @@ from pipeline.evaluation import Calibration, Scores
 from pipeline.report.plots.axes import WIDTH, Plot, build, text_of
 from pipeline.report.plots.colours import ACCENT, BAND, FAINT, INK, MUTED, PAPER, WHITE
 
-_MOST_LABELS_TIPPED = 30  # of more, cells without rows cannot be pointed at
+_MOST_LABELS = 30  # of more, all but the most mistaken ones are one
+
+
+def most_mistaken(
+    counts: npt.NDArray[Any], labels: Sequence[Any], shown: int = _MOST_LABELS
+) -> tuple[npt.NDArray[Any], Sequence[Any]]:
+    """A confusion matrix of at most `shown` labels, the last of which stands for all others."""
+    if len(labels) <= shown:
+        return counts, labels
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
+    kept = np.sort(np.argsort(-wrong, kind="stable")[: shown - 1])
+    place = np.full(len(labels), shown - 1)
+    place[kept] = np.arange(shown - 1)
+    folded = np.zeros((shown, shown), dtype=counts.dtype)
+    np.add.at(folded, (place[:, None], place[None, :]), counts)
+    others = f"{len(labels) - shown + 1} others"
+    return folded, [*(labels[index] for index in kept), others]
 
 
 def most_mistaken(
@@ -58,14 +74,13 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
     for true in range(classes):
         for said in range(classes):
             share, count = float(shares[true, said]), int(counts[true, said])
-            if count or classes <= _MOST_LABELS_TIPPED:
-                plot.box(
-                    axes,
-                    (said - 0.5, said + 0.5),
-                    (true - 0.5, true + 0.5),
-                    f"True {labels[true]}, predicted {labels[said]}\n"
-                    f"{formats.count(count, 'row')}, {formats.percent(share)} of the true label",
-                )
+            plot.box(
+                axes,
+                (said - 0.5, said + 0.5),
+                (true - 0.5, true + 0.5),
+                f"True {labels[true]}, predicted {labels[said]}\n"
+                f"{formats.count(count, 'row')}, {formats.percent(share)} of the true label",
+            )
             hit = true == said
             axes.add_patch(
                 Rectangle(
@@ -77,7 +92,7 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
                     linewidth=0,
                 )
             )
-            if classes > 30 or (count == 0 and classes > 8):
+            if count == 0 and classes > 8:
                 continue
             color = WHITE if share > 0.5 else (INK if count else FAINT)
             lift = 0.11 if classes <= 3 else 0.0

@@ -1,5 +1,6 @@
 """Figures of the final round: the ranking, the differences, and what more trials bring."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,9 +19,13 @@ _MOST_PAIRS = 15  # those of the winner first; a table has all
 _ROW = 0.36  # inches
 
 
-def score_interval(scores: Floats, folds: int) -> tuple[float, float]:
-    """The 95 % interval of a mean score over folds [k], k >= 2, whose training parts overlap."""
-    return MeanDifference.of(scores, overlap(folds)).interval()
+def score_interval(scores: Floats, folds: int, highest: float = math.inf) -> tuple[float, float]:
+    """The 95 % interval of a mean score over folds [k], k >= 2, whose training parts overlap.
+
+    It is cut at 0 and at `highest`, since it is symmetric and scores are not.
+    """
+    low, high = MeanDifference.of(scores, overlap(folds)).interval()
+    return max(0.0, low), min(highest, high)
 
 
 def final_scores(evidence: Evidence) -> Plot:
@@ -92,7 +97,10 @@ def _score_row(
         name, (color, marker) = one.optimizer, optimizer_style(one.optimizer)
     else:
         name, color, marker = one.name, MUTED, "o"
-    start, end = score_interval(values, evidence.folds) if len(values) > 1 else (mean, mean)
+    highest = 100.0 if by_accuracy else math.inf
+    start, end = (
+        score_interval(values, evidence.folds, highest) if len(values) > 1 else (mean, mean)
+    )
     digits = 1 if by_accuracy else 4
     said = [
         name,

@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 BANDWIDTH = 0.2  # decades; standard deviation of the Gaussian kernel
 _MOST_PANELS = 12
+_NOTABLE = 0.3  # decades; a narrower range is no merit
 
 
 def landscape(
@@ -154,7 +155,7 @@ def _most_forgiving(ranges: Sequence[Forgiveness]) -> str:
     """The title when one optimizer's range is wider than that of all others."""
     widths: Mapping[str, float] = {one.optimizer: one.decades or 0.0 for one in ranges}
     first, *rest = sorted(widths, key=lambda name: -widths[name])
-    if not rest or widths[first] < 1.15 * widths[rest[0]]:
+    if not rest or widths[first] < max(_NOTABLE, 1.15 * widths[rest[0]]):
         return ""
     return (
         f"{text_of(first, 20)} forgives most: good over {formats.number(widths[first], 2)} decades "
