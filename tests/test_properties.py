@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline import __main__ as command_line
@@ -28,7 +28,12 @@ from pipeline.errors import UserError
 from tests.soundness import assert_sound
 
 MANY = int(os.environ.get("PIPELINE_EXAMPLES", "1000"))
-LOOSE = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+LOOSE = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    # Explaining a failure traces every line of a whole run.
+    "phases": [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+}
 
 # Configurations ----------------------------------------------------------------------------------
 

@@ -32,22 +32,6 @@ def most_mistaken(
     return folded, [*(labels[index] for index in kept), others]
 
 
-def most_mistaken(
-    counts: npt.NDArray[Any], labels: Sequence[Any], shown: int = 30
-) -> tuple[npt.NDArray[Any], Sequence[Any]]:
-    """A confusion matrix of at most `shown` labels, the last of which stands for all others."""
-    if len(labels) <= shown:
-        return counts, labels
-    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
-    kept = np.sort(np.argsort(-wrong, kind="stable")[: shown - 1])
-    place = np.full(len(labels), shown - 1)
-    place[kept] = np.arange(shown - 1)
-    folded = np.zeros((shown, shown), dtype=counts.dtype)
-    np.add.at(folded, (place[:, None], place[None, :]), counts)
-    others = f"{len(labels) - shown + 1} others"
-    return folded, [*(labels[index] for index in kept), others]
-
-
 def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
     """Rows of each true label by predicted label: counts, shaded by the share of the true label.
 
