@@ -3,6 +3,7 @@
 So the children of a train run are its trials and nothing else.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -56,5 +57,7 @@ class FinalLog(TrialLog):
 
     def _scores(self, trial: TrialRecord, end: int, model_id: str | None) -> list[Metric]:
         also: Mapping[str, Any] = self.also.get(trial.number, {})
-        more = [Metric(key, float(value), end, 0) for key, value in also.items()]
+        more = [
+            Metric(key, float(value), end, 0) for key, value in also.items() if math.isfinite(value)
+        ]
         return super()._scores(trial, end, model_id) + more
