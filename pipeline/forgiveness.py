@@ -29,13 +29,20 @@ def within(
 ) -> tuple[float, float]:
     """The ends of the range of learning rates around the best one that score within `margin` of it.
 
-    Higher scores are better; None, for a trial without one, is outside. The range ends before the
-    first learning rate on either side that is outside, and is a single one if both neighbours are.
+    Higher scores are better. A lone trial within twice the margin, with both neighbours within
+    it, is taken for noise and does not end the range; one without a score (None) always does.
     """
     order = sorted(range(len(lr)), key=lambda place: lr[place])
     known = [-math.inf if scores[place] is None else float(scores[place] or 0) for place in order]
     best = max(range(len(known)), key=lambda place: known[place])
     inside = [value >= known[best] - margin for value in known]
+    noisy = [
+        place
+        for place in range(1, len(known) - 1)
+        if inside[place - 1] and inside[place + 1] and known[place] >= known[best] - 2 * margin
+    ]
+    for place in noisy:
+        inside[place] = True
     low = high = best
     while low > 0 and inside[low - 1]:
         low -= 1

@@ -39,6 +39,14 @@ def test_within_stops_at_the_first_that_is_outside():
     assert within(lr, scores, 0.04) == (0.0001, 0.0001)  # of equals the first
 
 
+def test_within_takes_a_lone_trial_a_little_below_for_noise():
+    lr = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    assert within(lr, [0.80, 0.78, 0.80, 0.81, 0.60], 0.02) == (1e-4, 1e-1)
+    assert within(lr, [0.80, 0.76, 0.80, 0.81, 0.60], 0.02) == (1e-2, 1e-1)  # far below
+    assert within(lr, [0.78, 0.78, 0.80, 0.81, 0.60], 0.02) == (1e-2, 1e-1)  # two of them
+    assert within(lr, [0.80, None, 0.80, 0.81, 0.78], 0.02) == (1e-2, 1e-1)  # no score; the end
+
+
 def test_first_epoch():
     curve = np.array([0.5, 0.6, 0.7, 0.6])
     assert first_epoch(curve, 0.6, True) == 2
