@@ -406,11 +406,15 @@ def export(ensemble: Ensemble, columns: int) -> torch.export.ExportedProgram:
 
     The example that is saved with the program is of zeros. It stays, because MLflow, where pickles
     are disallowed, takes an archive with tensors as its example but none without an example.
+    The places in this source that torch notes at each node, with the paths of this machine, go.
     """
     example = torch.zeros((2, columns), dtype=torch.float64)
-    return torch.export.export(
+    program = torch.export.export(
         ensemble.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("rows")},)
     )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 class Exporter:

@@ -276,3 +276,13 @@ def test_an_archive_holds_nothing_that_needs_pickle(tmp_path: Path) -> None:
             if "/sample_inputs/" in record:
                 ((example,), _) = torch.load(io.BytesIO(content), weights_only=True)
                 assert not example.any()
+
+
+def test_an_archive_does_not_say_where_it_was_made(tmp_path: Path) -> None:
+    ensemble = Ensemble(Linear(3, 2, 4), Architecture(4, (6,), 1, "relu"), ensembles_states())
+    path = tmp_path / "model.pt2"
+    torch.export.save(export(ensemble, columns=2), path)
+    folders = [str(Path(__file__).parents[1]), torch.__path__[0]]
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.namelist():
+            assert not any(folder.encode() in archive.read(record) for folder in folders)
