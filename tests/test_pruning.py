@@ -1,0 +1,94 @@
+"""The pruning rules, and the trials that they compare with."""
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+from pipeline.search import Search, Told
+from pipeline.search.pruning import Halving, Median, halving_rungs, median_rungs
+from pipeline.search.watch import Watch
+from tests.toy_search import make, run
+
+
+def test_rungs_are_few_and_before_the_end() -> None:
+    assert halving_rungs(100, 8) == (11, 33)
+    assert halving_rungs(1000, 32) == (37, 111, 333)
+    assert halving_rungs(2, 8) == (1,)
+    assert halving_rungs(1, 8) == ()
+    assert median_rungs(1) == ()
+    for epochs in (2, 5, 30, 100, 1000):
+        rungs = median_rungs(epochs)
+        assert 1 <= len(rungs) <= 8
+        assert rungs[0] >= 1
+        assert rungs[-1] < epochs
+
+
+def test_halving_compares_with_earlier_trials_and_never_drops_all() -> None:
+    values = torch.tensor([0.5, 0.6, 0.7])
+    poor = Watch(Halving((1,), {1: [0.8] * 9}), [0, 1, 2], maximise=True)
+    assert sorted(poor(1, values, values, torch.arange(3))) == [0, 1]
+    rich = Watch(Halving((1,), {1: [0.4] * 9}), [0, 1, 2], maximise=True)
+    assert sorted(rich(1, values, values, torch.arange(3))) == []
+    ties = Watch(Halving((1,), {}), [0, 1, 2], maximise=True)
+    assert not ties(1, torch.ones(3), torch.ones(3), torch.arange(3))
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_the_median_rule_is_optunas(objective: str) -> None:
+    config = make(objective=objective, pruner="median", trials=16)
+    rungs = median_rungs(30)
+    rng = np.random.default_rng(0)
+    search = Search(config)
+    assert search.watch(search.ask(), []) is None  # nothing to compare with yet
+    direction = "maximize" if objective == "val_accuracy" else "minimize"
+    study = optuna.create_study(direction=direction)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
+    for proposal in search.ask():
+        course = {epoch: float(rng.uniform(0.4, 0.6)) for epoch in range(1, 31)}
+        search.tell(proposal.number, "COMPLETE", course[30], course)
+        study.add_trial(optuna.create_trial(value=course[30], intermediate_values=course))
+    batch = search.ask()
+    numbers = [proposal.number for proposal in batch]
+    watch = search.watch(batch, numbers)
+    assert watch is not None
+    trials = [study.ask() for _ in batch]
+    running = list(range(8))
+    for epoch in range(1, 31):
+        values = np.linspace(0.3, 0.7, 8) + 0.2 * rng.random(8)
+        given = torch.tensor(values[running])
+        dropped = watch(epoch, given, given, torch.tensor(running))
+        expected = []
+        if epoch in rungs:
+            for index in running:
+                trials[index].report(values[index], epoch)
+                if pruner.prune(study, study.trials[trials[index].number]):
+                    expected.append(index)
+        assert list(dropped) == expected
+        running = [index for index in running if index not in dropped]
+    assert 0 < len(running) < 8
+
+
+def test_the_median_rule_drops_nothing_without_anything_to_compare_with() -> None:
+    assert Median((1,), {}).losers(1, {0: 0.5}, [0]) == set()
+
+
+def test_pruning_depends_on_trials_before_the_batch_alone() -> None:
+    config = make(pruner="halving", trials=24)
+    whole = run(Search(config))
+    values = torch.linspace(0.4, 0.6, 8)
+
+    def drops(search: Search) -> list[int]:
+        watch = search.watch(search.batch, [proposal.number for proposal in search.batch])
+        assert watch is not None
+        return [int(member) for member in watch(3, values, values, torch.arange(8))]
+
+    cut = Search(config, whole[:12])
+    assert drops(cut) == drops(Search(config, whole[:8]))
+
+
+def test_a_trial_that_stopped_early_counts_at_later_rungs() -> None:
+    assert Told(0, 0, {}, "COMPLETE", 0.6, {1: 0.5, 2: 0.6}).at(9) == 0.6
+    assert Told(0, 0, {}, "PRUNED", None, {1: 0.5, 2: 0.6}).at(9) is None
+    assert Told(0, 0, {}, "PRUNED", None, {1: 0.5, 2: 0.6}).at(2) == 0.6
+    assert Told(0, 0, {}, "COMPLETE", 0.6).at(2) is None

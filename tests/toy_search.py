@@ -1,0 +1,84 @@
+"""Small searches, and a toy objective that stands in for training."""
+
+import math
+from typing import Any
+
+from pipeline.config import Config, check
+from pipeline.search import Proposal, Search, Told
+
+SAMPLERS = ["tpe", "random", "qmc", "gp"]
+PRUNERS = ["none", "median", "halving"]
+
+LR = {"low": 1e-4, "high": 1.0, "log": True}
+FOUR = [{"name": name, "lr": LR} for name in ("SGD", "Adagrad", "RMSprop", "Adam")]
+RICH: dict[str, Any] = {
+    "optimizers": [
+        {"name": "SGD", "lr": LR, "momentum": {"low": 0.0, "high": 0.9}},
+        {"name": "Adam", "lr": LR},
+        {"name": "Adam", "lr": LR, "amsgrad": {"choice": [False, True]}},
+    ],
+    "model": {
+        "hidden": {"choice": [[64], [64, 32], []]},
+        "dropout": {"low": 0.0, "high": 0.6, "step": 0.1},
+    },
+    "training": {
+        "epochs": 30,
+        "batch_size": {"low": 16, "high": 128, "step": 16},
+        "patience": {"choice": [5, None]},
+    },
+}
+
+
+def make(
+    optimizers: Any = FOUR,
+    model: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    **search: Any,
+) -> Config:
+    return check(
+        {
+            "data": {"source": "a.csv", "target": "y"},
+            "optimizers": optimizers,
+            "model": model or {},
+            "training": {"epochs": 30} | (training or {}),
+            "search": search,
+            "seed": seed,
+        }
+    )
+
+
+def small(sampler: str, seed: int = 0) -> Config:
+    """Some batches in which the sampler has something to go by; a GP takes its time for each."""
+    if sampler == "gp":
+        return make(FOUR[:2], sampler=sampler, trials=14, seed=seed)
+    return make(**RICH, sampler=sampler, trials=30, seed=seed)
+
+
+def accuracy(proposal: Proposal) -> float:
+    """Each optimizer has its own best learning rate and its own height; other leaves tilt it."""
+    lr = proposal.params.get(f"optimizers.{proposal.entry}.lr", 0.01)
+    best = [-0.5, -1.5, -2.5, -3.0][proposal.entry]
+    top = [0.66, 0.64, 0.70, 0.68][proposal.entry]
+    tilt = 0.02 * proposal.params.get("model.dropout", 0.0)
+    return 0.5 + (top - 0.5) * math.exp(-(((math.log10(lr) - best) / 0.8) ** 2)) - tilt
+
+
+def outcome(proposal: Proposal) -> dict[str, Any]:
+    """Some fail, some are pruned, most are complete; by the number, so that it can be repeated."""
+    value = accuracy(proposal)
+    match proposal.number % 7:
+        case 3:
+            return {"state": "FAIL", "intermediate": {1: 0.5, 2: math.nan}}
+        case 5:
+            return {"state": "PRUNED", "intermediate": {1: 0.5, 2: value - 0.01}}
+        case _:
+            return {"state": "COMPLETE", "value": value, "intermediate": {1: 0.5, 30: value}}
+
+
+def run(search: Search) -> list[Told]:
+    while batch := search.ask():
+        for proposal in batch:
+            search.tell(proposal.number, **outcome(proposal))
+    return search.told
