@@ -9,6 +9,7 @@ ONNX Runtime is measured when it, onnx and onnxscript are installed.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline import flavor, inference
 from pipeline.features import Encoder

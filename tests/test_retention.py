@@ -62,20 +62,23 @@ def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_is_kept(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert place.command("run") == 0
-    assert len(place.models()) == 6
+    assert len(place.models()) == 7  # of six trials, and the ensemble of the final round
     champion = place.champion()
     assert place.command("gc") == 0
     assert "nothing to delete" in capsys.readouterr().out
 
     assert place.command("gc", "tracking.keep_models=best_per_optimizer") == 0
     assert "4 models deleted" in capsys.readouterr().out
-    assert len(place.models()) == 2
+    assert len(place.models()) == 3
     assert place.command("gc", "tracking.keep_models=champion") == 0
-    assert place.models() == {champion} == {place.champion()}
+    kept = place.models()
+    assert champion == place.champion() in kept
+    assert len(kept) == 2  # and the best trial's
 
     assert place.command("evaluate") == 0
     assert place.champion() == champion
     assert place.command("run", "search.trials=8", "tracking.keep_models=champion") == 0
-    assert place.models() == {champion, place.champion()}
+    assert {champion, place.champion()} <= place.models()
+    assert len(place.models()) <= 4  # the best trial's of either search, where it is another one
     assert place.command("run", "search.trials=8") == 0
     assert "Nothing to do" in capsys.readouterr().out
