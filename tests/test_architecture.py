@@ -30,7 +30,7 @@ LAYERS = [
         "calibrated",
         "champion",
     },
-    {"trials", "space", "pruning", "search", "flavor", "tracking"},
+    {"trials", "space", "pruning", "search", "searched", "importance", "flavor", "tracking"},
     {"report", "console"},
     {"stages"},
     {"__main__"},
