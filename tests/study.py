@@ -5,18 +5,22 @@ console read; a search that made them would take longer and hold fewer odd cases
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.comparison import pairs
+from pipeline.config import loads
 from pipeline.evidence import Baseline, Evidence, Finalist, Forgiveness
+from pipeline.importance import Searched
 from pipeline.ranking import Objective
 from pipeline.report import Facts
 from pipeline.resampled import overlap
+from pipeline.searched import settings_of
+from pipeline.space import Space
 
 NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
 
@@ -42,6 +46,7 @@ class StandInTrial:
     params: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     fits: Sequence[StandInFit] = ()
+    entry: int = 0
 
 
 def failed(number: int, optimizer: str = "SGD", lr: float = 1.0) -> StandInTrial:
@@ -98,9 +103,58 @@ def search(
                     ),
                 },
                 fits=tuple(StandInFit(float(a), float(val_loss.min())) for a in folds),
+                entry=which,
             )
         )
     return found
+
+
+SETTINGS = """
+data: {source: none.csv, target: none}
+model: {hidden: {choice: [[32], [64, 32]]}, dropout: {low: 0.0, high: 0.5}}
+training: {batch_size: {choice: [32, 64, 128]}}
+optimizers:
+  - {name: SGD, lr: {low: 1e-3, high: 1.0, log: true}, momentum: {low: 0.0, high: 0.9}}
+  - {name: AdamW, lr: {low: 1e-4, high: 1e-1, log: true}}
+"""
+
+
+def settings_search(
+    effect: Callable[[int, Mapping[str, Any]], float],
+    trials: int = 60,
+    *,
+    config: str = SETTINGS,
+    noise: float = 0.001,
+    seed: int = 0,
+    objective: Objective = "val_accuracy",
+) -> Searched:
+    """A made-up random search of `config` whose accuracy is 0.5 + effect(entry, params), and noise;
+    the loss is 1 - accuracy. NaN: the trial failed."""
+    read = loads(config, "made up")
+    branches = Space(read).branches
+    draw = np.random.default_rng(seed)
+    found = []
+    for number in range(trials):
+        entry = int(draw.integers(len(branches)))
+        params = {axis.path: axis.at(float(draw.random())) for axis in branches[entry].axes}
+        optimizer = read.optimizers[entry].name
+        lr = float(params.get(f"optimizers.{entry}.lr", 0.01))
+        accuracy = 0.5 + effect(entry, params) + noise * float(draw.normal())
+        if math.isnan(accuracy):
+            found.append(replace(failed(number, optimizer, lr), params=params, entry=entry))
+            continue
+        found.append(
+            StandInTrial(
+                number,
+                optimizer,
+                lr,
+                accuracy=accuracy,
+                loss=1 - accuracy,
+                params=params,
+                entry=entry,
+            )
+        )
+    return Searched(settings_of(read), found, objective)
 
 
 def predictions(

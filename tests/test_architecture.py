@@ -31,7 +31,7 @@ LAYERS = [
         "calibrated",
         "champion",
     },
-    {"trials", "space", "search", "flavor", "tracking"},
+    {"trials", "space", "search", "searched", "importance", "flavor", "tracking"},
     {"report", "console"},
     {"stages"},
     {"__main__"},

@@ -33,6 +33,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            "importance",
+            ["--seeds", "1", "--trials", "20", "--only", "nothing", "optimizer"],
+            "without any, stood out",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "evidence",
             ["--seeds", "1", "--only", "interval"],
             "holds the true accuracy",

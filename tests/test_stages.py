@@ -104,8 +104,12 @@ def test_the_pipeline_holds_configuration_summary_and_report(finished: Finished)
         for one in finished.client.list_artifacts(finished.runs("train")[0].info.run_id, "plots")
     }
     assert {
-        f"plots/{name}.png" for name in ("landscape_accuracy", "final_scores", "pairs", "budget")
+        f"plots/{name}.png"
+        for name in ("landscape_accuracy", "slices", "final_scores", "pairs", "budget")
     } <= plots
+    assert [one["label"] for one in told["settings"]] == [
+        "optimizer", "learning rate (2 optimizers)", "dropout",
+    ]  # fmt: skip
     assert (
         "Test" in run.data.tags["mlflow.note.content"]
         or "test" in run.data.tags["mlflow.note.content"]

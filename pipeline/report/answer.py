@@ -15,6 +15,7 @@ from pipeline import formats
 from pipeline.comparison import Comparison, compare
 from pipeline.evaluation import Evaluation
 from pipeline.evidence import Evidence, Finalist
+from pipeline.importance import Searched
 from pipeline.ranking import (
     Objective,
     OptimizerSummary,
@@ -25,6 +26,7 @@ from pipeline.ranking import (
 )
 from pipeline.report import plots
 from pipeline.report.comparison_words import comparison_sentence
+from pipeline.searched import others_text
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -106,7 +108,8 @@ class Report:
     """Everything that the page and the descriptions are made of.
 
     `evaluation` is None until the test rows have been scored, `evidence` where there is no final
-    round; `registered` says what became of the model, empty where none was registered.
+    round, `searched` where the settings that were searched do not matter; `registered` says what
+    became of the model, empty where none was registered.
     """
 
     facts: Facts
@@ -114,6 +117,7 @@ class Report:
     evaluation: Evaluation | None = None
     evidence: Evidence | None = None
     registered: str = ""
+    searched: Searched | None = None
 
     @cached_property
     def best(self) -> TrialResult | None:
@@ -147,7 +151,9 @@ class Report:
     @cached_property
     def figures(self) -> dict[str, plots.Plot]:
         """Of the search, the final round and the evaluation, as far as there are, by file name."""
-        figures = plots.search_figures(self.trials, self.facts.objective, self.evidence)
+        figures = plots.search_figures(
+            self.trials, self.facts.objective, self.evidence, self.searched
+        )
         if self.evidence is not None:
             figures |= plots.evidence_figures(self.evidence)
         if self.evaluation is not None:
@@ -205,7 +211,7 @@ def _best_sentence(report: Report, best: TrialResult) -> str:
     if best.accuracy_std is not None and members > 1:
         over = formats.count(members, "fold" if facts.folds > 1 else "split")
         spread = f" (± {100 * best.accuracy_std:.1f}, standard deviation over {over})"
-    lead = f"{best.optimizer} with learning rate {formats.number(best.lr)} did best"
+    lead = f"{_with_settings(best)} did best"
     score = f"{formats.percent(best.accuracy)} {kind} accuracy{spread}"
     if facts.objective == "val_loss":
         score = f"{kind} loss {formats.number(best.loss)}, {score}"
@@ -228,8 +234,14 @@ def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> st
             f"{formats.percent(winner.accuracy_mean)} accuracy"
         )
     done = formats.count(len(completed(report.trials)), "completed trial")
-    rate = formats.number(winner.lr)
-    return f"{winner.optimizer} with learning rate {rate} did best: {score}, of {done}."
+    return f"{_with_settings(winner)} did best: {score}, of {done}."
+
+
+def _with_settings(one: TrialResult | Finalist) -> str:
+    """`AdamW with learning rate 0.003 (dropout 0.2, hidden [64, 32])`."""
+    others = others_text(one.params)
+    rate = f"{one.optimizer} with learning rate {formats.number(one.lr)}"
+    return f"{rate} ({others})" if others else rate
 
 
 def _majority_sentence(evidence: Evidence) -> str:

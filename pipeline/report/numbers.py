@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.evaluation import Evaluation
 from pipeline.evidence import Evidence
+from pipeline.importance import Searched
 from pipeline.ranking import TrialResult, best_per_optimizer
 from pipeline.report.answer import Report, verdict
 from pipeline.report.changes import what_would_change
@@ -36,6 +37,8 @@ def content(report: Report) -> dict[str, Any]:
             "facts": asdict(report.facts),
             "optimizers": [asdict(one) for one in report.summaries],
             "trials": [_trial(one) for one in report.trials],
+            "settings": _settings(report.searched),
+            "importances": [*_importances(report.searched)],
             "evidence": report.evidence.to_plain() if report.evidence else None,
             "test": asdict(evaluation) if evaluation is not None else None,
         }
@@ -47,6 +50,7 @@ def tables(report: Report) -> dict[str, list[Row]]:
     """The rows of each CSV by its name without the ending; tables without rows are left out."""
     found: dict[str, Iterable[Row]] = {
         "trials": map(_trial_row, report.trials),
+        "importances": _importances(report.searched),
         "curves": _curves(best_per_optimizer(report.trials, report.facts.objective)),
     }
     if report.evidence is not None:
@@ -103,6 +107,36 @@ def _trial_row(trial: TrialResult) -> Row:
     row = _trial(trial)
     params = row.pop("params")
     return row | {f"params.{name}": value for name, value in params.items()}
+
+
+def _settings(searched: Searched | None) -> list[dict[str, Any]]:
+    """What was searched: each setting with its range, by the optimizer entry that has it."""
+    return [
+        {
+            "name": one.name,
+            "label": one.label,
+            "ranges": {
+                str(entry): {"choice": axis.values}
+                if axis.categorical
+                else {"low": axis.low, "high": axis.high, "log": axis.log}
+                for entry, axis in one.axes.items()
+            },
+        }
+        for one in (searched.settings if searched is not None else ())
+    ]
+
+
+def _importances(searched: Searched | None) -> Iterable[Row]:
+    """Over all trials (optimizer empty), then within those of each optimizer."""
+    for one in searched.importances if searched is not None else ():
+        yield {
+            "setting": one.setting.label,
+            "optimizer": one.optimizer,
+            "share": one.share,
+            "chance": one.chance,
+            "stands_out": one.stands_out,
+            "trials": one.trials,
+        }
 
 
 def _curves(best: Sequence[TrialResult]) -> Iterable[Row]:

@@ -9,6 +9,7 @@ from pipeline import formats
 from pipeline.report import plots
 from pipeline.report import sections_evidence as evidence
 from pipeline.report import sections_run as run
+from pipeline.report import sections_settings as searched
 from pipeline.report.answer import Report, validation_words, verdict
 from pipeline.report.markup import Safe, element
 from pipeline.report.page_parts import card
@@ -22,6 +23,7 @@ def page(report: Report) -> str:
         _header(report),
         evidence.ranking(report),
         evidence.learning_rates(report),
+        searched.settings(report),
         run.search(report),
         evidence.baselines(report),
         run.test(report),

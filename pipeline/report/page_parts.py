@@ -75,6 +75,16 @@ def figures(drawn: Sequence[tuple[str, plots.Plot]]) -> Safe:
     return element("div", *[_figure(plot, name) for name, plot in drawn], class_="figures")
 
 
+def figure_columns(*columns: Sequence[tuple[str, plots.Plot]]) -> Safe:
+    """Columns of figures side by side where there is room, for figures of unequal heights."""
+    parts = [
+        element("div", *[_figure(plot, name) for name, plot in column], class_="column")
+        for column in columns
+        if column
+    ]
+    return element("div", *parts, class_="figures")
+
+
 def _figure(plot: plots.Plot, name: str) -> Safe:
     drawing = Safe(plots.svg(plot, name.replace("_", "-")))
     caption = element(

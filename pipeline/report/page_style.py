@@ -54,6 +54,7 @@ td.number { font-variant-numeric: tabular-nums; }
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr));
   gap: 1rem; align-items: start; margin-bottom: 1rem;
 }
+.column { display: grid; gap: 1rem; min-width: 0; }
 figure { margin: 0; padding: .75rem .5rem .4rem; min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
 figcaption { padding: 0 .4rem .5rem; line-height: 1.4; }

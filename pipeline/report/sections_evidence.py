@@ -1,7 +1,7 @@
 """Sections of the page about the final round: ranking, differences, learning rates, baselines."""
 
 from pipeline import formats
-from pipeline.evidence import Evidence, Finalist
+from pipeline.evidence import Evidence, Finalist, Forgiveness
 from pipeline.report import plots
 from pipeline.report.answer import Report
 from pipeline.report.markup import Safe, element
@@ -86,8 +86,11 @@ def _pairs(evidence: Evidence) -> Safe:
 
 
 def learning_rates(report: Report) -> Safe:
-    """How much each optimizer forgives a wrong learning rate."""
-    names = ("landscape_accuracy", "landscape_loss")
+    """How much each optimizer forgives a wrong learning rate; of rates that were not searched only
+    how fast it learns."""
+    names = [name for name in ("landscape_accuracy", "landscape_loss") if name in report.figures]
+    if not names:
+        return _speed(report)
     parts = [
         element("h2", "Learning rates"),
         figures([(name, report.figures[name]) for name in names]),
@@ -107,12 +110,31 @@ def learning_rates(report: Report) -> Safe:
                     formats.number(one.decades, 2),
                     formats.percent(one.diverged, 0),
                     str(one.trials),
-                    "–" if one.epochs_to_target is None else str(one.epochs_to_target),
-                    "–" if one.seconds_to_target is None else f"{one.seconds_to_target:.2g} s",
+                    *_to_target(one),
                 ]
             )
         parts += [table(head, rows, optimizers=1), note(_target(evidence))]
     return element("section", *parts)
+
+
+def _speed(report: Report) -> Safe:
+    """Epochs and time to the common target, where there is one."""
+    evidence = report.evidence
+    if evidence is None or all(one.target is None for one in evidence.forgiveness):
+        return Safe("")
+    head = ["Optimizer", "Epochs to target", "Time to target", "Diverged", "Trials"]
+    rows = [
+        [one.optimizer, *_to_target(one), formats.percent(one.diverged, 0), str(one.trials)]
+        for one in evidence.forgiveness
+    ]
+    heading = element("h2", "How fast they learn")
+    return element("section", heading, table(head, rows, optimizers=1), note(_target_of(evidence)))
+
+
+def _to_target(one: Forgiveness) -> tuple[str, str]:
+    epochs = "–" if one.epochs_to_target is None else str(one.epochs_to_target)
+    seconds = one.seconds_to_target
+    return epochs, "–" if seconds is None else f"{seconds:.2g} s"
 
 
 def _target(evidence: Evidence) -> str:
@@ -120,15 +142,20 @@ def _target(evidence: Evidence) -> str:
         "Standard error: of the optimizer's best trial, over its folds. The range ends before the "
         "first tried rate that is worse by more."
     )
+    return f"{text} {_target_of(evidence)}".strip()
+
+
+def _target_of(evidence: Evidence) -> str:
+    """What the target is; empty without one."""
     target = next((one.target for one in evidence.forgiveness if one.target is not None), None)
     if target is None:
-        return text
+        return ""
     said = (
         f"accuracy {formats.percent(target)}"
         if evidence.objective == "val_accuracy"
         else f"loss {formats.number(target)}"
     )
-    return f"{text} Target: validation {said}, which the best trial of every optimizer reached."
+    return f"Target: validation {said}, which the best trial of every optimizer reached."
 
 
 def baselines(report: Report) -> Safe:

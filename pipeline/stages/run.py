@@ -204,7 +204,9 @@ def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -
     evaluation = evaluated.evaluation if evaluated else None
     evidence = evaluated.evidence if evaluated else trained.evidence
     registered = evaluated.sentence if evaluated else ""
-    return Report(job.facts(uri), trained.trials, evaluation, evidence, registered)
+    return Report(
+        job.facts(uri), trained.trials, evaluation, evidence, registered, trained.searched
+    )
 
 
 def _close(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str = "") -> None:

@@ -7,9 +7,11 @@ from pipeline import flavor
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.evidence import Evidence
+from pipeline.importance import Searched
 from pipeline.ranking import best_per_optimizer, best_trial, completed
 from pipeline.report import Report, descriptions, verdict
 from pipeline.search import Search, Told
+from pipeline.searched import settings_of
 from pipeline.stages.final import FinalRound, final_round, read_final, write_evidence
 from pipeline.stages.job import Job
 from pipeline.stages.journal import Journal
@@ -29,10 +31,17 @@ from pipeline.trials import Trial
 
 @dataclass(frozen=True)
 class Trained:
-    """The trials as the store has them, and the final round where one is asked for."""
+    """The trials as the store has them, the final round where one is asked for, and what can be
+    said of the settings."""
 
     trials: list[LoggedTrial]
     final: FinalRound | None
+    searched: Searched
+
+    @classmethod
+    def of(cls, job: Job, trials: list[LoggedTrial], final: FinalRound | None) -> "Trained":
+        config = job.config
+        return cls(trials, final, Searched(settings_of(config), trials, config.search.objective))
 
     @property
     def evidence(self) -> Evidence | None:
@@ -71,7 +80,7 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
             final = read_final(job, run.run_id, trials)
         else:
             write_evidence(run, final.evidence)
-        trained = Trained(trials, final)
+        trained = Trained.of(job, trials, final)
         _conclude(job, run, trained)
     return trained
 
@@ -89,7 +98,7 @@ def read_finished(job: Job, train_run_id: str) -> Trained | None:
 def read_trained(job: Job, train_run_id: str) -> Trained:
     """All trials of a search, and its final round when it has the one that is asked for."""
     trials = read_trials(job, train_run_id)
-    return Trained(trials, read_final(job, train_run_id, trials))
+    return Trained.of(job, trials, read_final(job, train_run_id, trials))
 
 
 def read_trials(job: Job, train_run_id: str) -> list[LoggedTrial]:
@@ -162,7 +171,7 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
             "trials_pruned": states["PRUNED"],
         }
     )
-    report = Report(job.facts(), trials, evidence=trained.evidence)
+    report = Report(job.facts(), trials, evidence=trained.evidence, searched=trained.searched)
     best = best_trial(trials, job.config.search.objective)
     if best is None:
         raise UserError(" ".join(verdict(report)))

@@ -10,15 +10,22 @@ from typing import Any
 
 from pipeline.evaluation import Evaluation
 from pipeline.evidence import Evidence
-from pipeline.ranking import Objective, TrialResult, summarize
+from pipeline.importance import Searched
+from pipeline.ranking import Objective, TrialResult, completed, summarize
 from pipeline.report.plots.axes import Plot, Tip
 from pipeline.report.plots.colours import css_name, css_variables, optimizer_style
 from pipeline.report.plots.drawing import png, save, svg
 from pipeline.report.plots.evaluation import calibration, confusion
 from pipeline.report.plots.final import budget, final_scores, pair_differences, score_interval
+from pipeline.report.plots.importance import importances
 from pipeline.report.plots.label_curves import precision_recall, roc
 from pipeline.report.plots.landscape import landscape
+from pipeline.report.plots.parallel import parallel
 from pipeline.report.plots.search import history, learning_curves, learning_rate
+from pipeline.report.plots.slices import slices
+from pipeline.searched import LEARNING_RATE
+
+_FOR_PARALLEL = 8  # completed trials; below, a table of them says more
 
 __all__ = [
     "Plot",
@@ -32,17 +39,20 @@ __all__ = [
     "evidence_figures",
     "final_scores",
     "history",
+    "importances",
     "landscape",
     "learning_curves",
     "learning_rate",
     "optimizer_style",
     "pair_differences",
+    "parallel",
     "png",
     "precision_recall",
     "roc",
     "save",
     "score_interval",
     "search_figures",
+    "slices",
     "svg",
 ]
 
@@ -51,27 +61,59 @@ def search_figures(
     trials: Sequence[TrialResult],
     objective: Objective = "val_accuracy",
     evidence: Evidence | None = None,
+    searched: Searched | None = None,
 ) -> dict[str, Plot]:
     """The figures of a search by file name: learning_rate, landscape_accuracy, landscape_loss,
-    curves, history."""
+    curves, history; of its other settings importances, slices, parallel.
+
+    Those of the learning rate are left out where it was not searched, and those of other settings
+    where there is nothing to say of them.
+    """
+    figures = _of_rates(trials, objective, evidence) if _has_rates(searched) else {}
+    figures["curves"] = learning_curves(trials, objective)
+    figures["history"] = history(trials, objective)
+    return figures | (_of_settings(searched) if searched is not None else {})
+
+
+def _has_rates(searched: Searched | None) -> bool:
+    """Whether the learning rate was searched; so it is taken where nothing else is known."""
+    if searched is None or not searched.trials:
+        return True
+    return any(one.name == LEARNING_RATE for one in searched.settings)
+
+
+def _of_rates(
+    trials: Sequence[TrialResult], objective: Objective, evidence: Evidence | None
+) -> dict[str, Plot]:
     order = [summary.optimizer for summary in summarize(trials, objective)]
     forgiving = evidence.forgiveness if evidence is not None else ()
     return {
         "learning_rate": learning_rate(trials, objective),
         "landscape_accuracy": landscape(trials, "val_accuracy", order, forgiving, objective),
         "landscape_loss": landscape(trials, "val_loss", order, forgiving, objective),
-        "curves": learning_curves(trials, objective),
-        "history": history(trials, objective),
     }
+
+
+def _of_settings(searched: Searched) -> dict[str, Plot]:
+    found: dict[str, Plot] = {}
+    done = len(completed(searched.trials))
+    if not searched.others or not done:
+        return found
+    if searched.importances:
+        found["importances"] = importances(searched.importances)
+    found["slices"] = slices(searched)
+    if len(searched.others) > 1 and done >= _FOR_PARALLEL:
+        found["parallel"] = parallel(searched)
+    return found
 
 
 def evidence_figures(evidence: Evidence) -> dict[str, Plot]:
-    """The figures of a final round: final_scores, pairs, budget."""
-    return {
-        "final_scores": final_scores(evidence),
-        "pairs": pair_differences(evidence),
-        "budget": budget(evidence.forgiveness, evidence),
-    }
+    """The figures of a final round: final_scores, pairs, and, where an optimizer had several
+    trials, budget."""
+    figures = {"final_scores": final_scores(evidence), "pairs": pair_differences(evidence)}
+    if any(len(one.expected_best) > 1 for one in evidence.forgiveness):
+        figures["budget"] = budget(evidence.forgiveness, evidence)
+    return figures
 
 
 def evaluation_figures(evaluation: Evaluation, labels: Sequence[Any]) -> dict[str, Plot]:

@@ -98,7 +98,7 @@ def build(
     small = textwrap.wrap(subtitle, int((width - 0.2) / 0.072))
     head = 0.12 + 0.21 * len(lines) + 0.17 * len(small) + 0.06
     columns, rows = _legend_shape([name for _, name in legend], width)
-    top = head + (0.19 * rows + 0.16 if rows else above)
+    top = head + above + (0.19 * rows + 0.04 if rows else 0.0)
     height = top + sum(heights) + gap * (len(heights) - 1) + bottom
     plot = Plot(width, height)
     plot.title, plot.subtitle = (
@@ -223,6 +223,10 @@ def value_limits(axes: Axes, values: Sequence[float], objective: Objective, tick
     axes.yaxis.set_major_locator(MaxNLocator(ticks))
 
 
+def _tick(value: float) -> str:
+    return f"{value:.0f}" if 100 <= value < 10_000 else f"{value:.2g}"
+
+
 def log_axis(axes: Axes, values: Sequence[float]) -> None:
     """A log x axis with room for the values, which are > 0, and at most eight ticks."""
     axes.set_xscale("log")
@@ -241,4 +245,4 @@ def log_axis(axes: Axes, values: Sequence[float]) -> None:
         ticks = list(np.geomspace(low, high, 5)[1:-1])
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))

@@ -148,10 +148,8 @@ def pair_differences(evidence: Evidence) -> Plot:
     rows = ordered[:_MOST_PAIRS]
     clear = sum(pair.is_clear for pair in evidence.pairs)
     count = len(evidence.pairs)
-    title = (
-        f"{clear} of {formats.count(count, 'difference')} {'is' if clear == 1 else 'are'} more "
-        "than luck"
-    )
+    verb = "is" if 1 in (clear, count) else "are"
+    title = f"{clear} of {formats.count(count, 'difference')} {verb} more than luck"
     more = f"; {len(rows)} of {count} are shown" if len(rows) < count else ""
     plot, (axes,) = build(
         title,

@@ -28,9 +28,10 @@ from pipeline.report.plots.axes import (
     value_limits,
 )
 from pipeline.report.plots.colours import INK, MUTED, PAPER, optimizer_style
+from pipeline.searched import LEARNING_RATE, argument, plain_name, value_text
 
 _MOST_TIPS = 500  # trials that can be pointed at in one figure; the best of them
-_EDGE = "hollow at the edge: off the scale"
+EDGE = "hollow at the edge: off the scale"
 _MOST_EPOCHS = 120  # places along the epochs that can be pointed at
 
 
@@ -48,13 +49,13 @@ def learning_rate(trials: Sequence[TrialResult], objective: Objective = "val_acc
             f"{_reached(best, objective)}"
         )
         mean = f", mean of {len(best.fits)} folds" if len(best.fits) > 1 else ""
-        subtitle = f"One mark per trial{mean}; ringed: the best; {_EDGE}"
+        subtitle = f"One mark per trial{mean}; ringed: the best; {EDGE}"
         plot, (axes,) = build(title, subtitle, legend=legend)
     value_limits(axes, [v for t in shown if (v := value(t)) is not None], objective)
     scatter(plot, axes, shown, lambda trial: trial.lr, value)
     log_axis(axes, [trial.lr for trial in shown])
     if best is not None and best.lr > 0:
-        _ring(axes, best.lr, value(best) or 0.0)
+        ring(axes, best.lr, value(best) or 0.0)
     axes.set_xlabel("Learning rate (log scale)")
     axes.set_ylabel(axis)
     return plot
@@ -71,7 +72,7 @@ def history(trials: Sequence[TrialResult], objective: Objective = "val_accuracy"
     else:
         of = formats.count(len(trials), "trial")
         title = f"Trial {best.number} is the best of {of}: {_reached(best, objective)}"
-        subtitle = f"One mark per trial; line: the best so far; {_EDGE}"
+        subtitle = f"One mark per trial; line: the best so far; {EDGE}"
         plot, (axes,) = build(title, subtitle, legend=legend)
     value_limits(axes, [v for t in trials if (v := value(t)) is not None], objective)
     scatter(plot, axes, trials, lambda trial: float(trial.number), value, alpha=0.6)
@@ -85,7 +86,7 @@ def history(trials: Sequence[TrialResult], objective: Objective = "val_accuracy"
         axes.step(
             [*numbers, last], [*steps, steps[-1]], where="post", color=INK, linewidth=1.6, zorder=4
         )
-        _ring(axes, best.number, value(best) or 0.0)
+        ring(axes, best.number, value(best) or 0.0)
     first = min((trial.number for trial in trials), default=0)
     last = max((trial.number for trial in trials), default=1)
     pad = max(1.0, (last - first) * 0.03)
@@ -299,23 +300,19 @@ def about(trial: TrialResult) -> str:
         reason = f": {formats.shorten(trial.reason, 90)}" if trial.reason else ""
         lines.append(("failed" if trial.state == "FAIL" else "pruned") + reason)
     lines += [
-        formats.shorten(f"{name}: {_setting(value)}", 90)
-        for name, value in list(trial.params.items())[:8]
-        if not name.endswith(".lr")
+        formats.shorten(f"{plain_name(argument(path))}: {value_text(value)}", 90)
+        for path, value in list(trial.params.items())[:8]
+        if argument(path) != LEARNING_RATE
     ]
     return "\n".join(lines)
 
 
-def _setting(value: Any) -> str:
-    return formats.number(value) if isinstance(value, float) else str(value)
-
-
-def _ring(axes: Axes, x: float, y: float) -> None:
+def ring(axes: Axes, x: float, y: float, size: float = 15) -> None:
     axes.plot(
         [x],
         [y],
         marker="o",
-        markersize=15,
+        markersize=size,
         markerfacecolor="none",
         markeredgecolor=INK,
         markeredgewidth=1.6,
