@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import interrupts
 from pipeline.errors import RunError, UserError
-from pipeline.formats import printable
+from pipeline.formats import printable, without_password
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -194,8 +194,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _say(problem: str) -> None:
-    """As an error; what data and names hold cannot act on the terminal."""
-    text = printable(problem)
+    """As an error without passwords; what data and names hold cannot act on the terminal."""
+    text = printable(without_password(problem))
     text = text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "…"
     encoding = sys.stderr.encoding or "utf-8"
     print(f"error: {text.encode(encoding, 'backslashreplace').decode(encoding)}", file=sys.stderr)

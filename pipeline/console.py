@@ -76,7 +76,7 @@ class Console:
             self._write(self._errors, f"error: {problem}")
 
     def _write(self, stream: TextIO, line: str) -> None:
-        text = _encodable(formats.printable(line), stream)
+        text = _encodable(formats.printable(formats.without_password(line)), stream)
         if self._live is not None and stream.isatty():  # above the bar, not through it
             self._live.print(Text(text), soft_wrap=True)
         else:

@@ -232,6 +232,12 @@ WRONG_DATA: list[tuple[str, int, str, str]] = [
     ("seed: 0", 1, "data", "must be given as a mapping with `source` and `target`"),
     ("seed: 0\ndata: a.csv", 2, "data", "must be a mapping of keys to values; got 'a.csv'"),
     ("seed: 0\ndata:\n  source: a.csv", 2, "data.target", "must be given"),
+    (
+        "data:\n  target: y\n  source: a.csv\n  test: http://me:pw@h/b.csv",
+        4,
+        "data.test",
+        "must hold no password: the configuration is written to MLflow; got 'http://me:***@h/b.csv'",
+    ),
     ("data:\n  target: y\n  source: 5", 3, "data.source", "must be a path, a URL or sklearn:NAME"),
     ("data:\n  target: 2020\n  source: a", 2, "data.target", "got 2020; put it in quotes"),
     ("data: {source: a, target: y, sha256: abc}", 1, "data.sha256", "64 hexadecimal digits"),
@@ -632,6 +638,7 @@ NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
     "test: a}",
     "1000000001",
     "seed: 1.0",  # an integer for JSON
+    ":pw@",
     "1e3",
     ".nan",
     ".inf",

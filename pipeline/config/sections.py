@@ -18,6 +18,7 @@ from pipeline.config.rules import (
     Text,
     show,
 )
+from pipeline.formats import without_password
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
 
@@ -87,6 +88,10 @@ class Data(Section):
             parts.append((where, f"must leave the target in; got {show(self.target)}"))
         if self.test == self.source:
             parts.append((("test",), f"must be another file than data.source; got {self.test!r}"))
+        for key, place in (("source", self.source), ("test", self.test)):
+            if isinstance(place, str) and (shown := without_password(place)) != place:
+                rule = "must hold no password: the configuration is written to MLflow; got"
+                parts.append(((key,), f"{rule} {show(shown)}"))
         if parts:
             raise Broken(*parts).for_pydantic()
         return self
