@@ -85,8 +85,11 @@ def free_port() -> int:
 @contextlib.contextmanager
 def serving(command: list[str], port: int) -> Iterator[None]:
     """A server's process for the block, answering."""
+    # MLflow starts uvicorn by its name.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
+        env=os.environ | {"PATH": path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
