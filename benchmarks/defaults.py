@@ -92,6 +92,16 @@ CANDIDATES: dict[str, Candidate] = {
     "weight-decay": Candidate(trials=DECAYED),
     "scaling-smooth": Candidate(scaling="smooth"),
     "scaling-quantile": Candidate(scaling="quantile"),
+    "longer-dropout-0.1": Candidate(epochs=200, patience=40, dropout=0.1),
+    "longer-dropout-0.2": Candidate(epochs=200, patience=40, dropout=0.2),
+    "longer-weight-decay": Candidate(epochs=200, patience=40, trials=DECAYED),
+    "longer-weight-decay-dropout-0.1": Candidate(
+        epochs=200, patience=40, trials=DECAYED, dropout=0.1
+    ),
+    "longer-width-128-dropout-0.2": Candidate((128, 64), epochs=200, patience=40, dropout=0.2),
+    "longer-width-128-weight-decay-dropout-0.2": Candidate(
+        (128, 64), epochs=200, patience=40, trials=DECAYED, dropout=0.2
+    ),
 }
 
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from pipeline.members import Floats, Settings
 from pipeline.model import Architecture
 
+PARTS = 5
+"""A split's validation rows are in so many parts (`dealt`)."""
+
 GATHERED_ELEMENTS = 2**20
 """Batches are gathered many at once, up to so many numbers."""
 
@@ -106,28 +109,42 @@ class Rows:
         ]
         self.smallest = min(len(split.training) for split in arrays.splits)
 
-        validation, is_padding = _padded([split.validation for split in arrays.splits])
+        validation, is_padding = _padded([dealt(split, arrays.y) for split in arrays.splits])
         shape = validation.shape
-        at = (validation + offset).flatten().to(device)
+        at = (validation + offset.unsqueeze(2)).flatten().to(device)
         self._held_x = self.x.index_select(0, at).view(*shape, -1)
         self._held_y = self.y.index_select(0, at).view(shape)
-        counts = (~is_padding).sum(dim=1, keepdim=True)
+        counts = (~is_padding).sum(dim=(1, 2), keepdim=True)
         self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
-        self.held_counts = counts.squeeze(1).to(device)
+        self.held_counts = counts.flatten().to(device)
 
     def batch_size(self, wanted: int) -> int:
         """Rows in a batch (`Batches`)."""
         return self.smallest // -(-self.smallest // wanted)
 
     def validation(self, split: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Chunks of the validation rows: x [S, V, width] of all splits, y and weights [K, V]."""
-        for start in range(0, self._held_y.shape[1], step):
+        """Chunks of about `step` validation rows, as many of every part: x [S, V, width] of all
+        splits, y and weights [K, V]. Of each chunk the rows of a part stand side by side."""
+        step = max(1, step // PARTS)
+        for start in range(0, self._held_y.shape[2], step):
             chunk = slice(start, start + step)
             yield (
-                self._held_x[:, chunk],
-                self._held_y[:, chunk].index_select(0, split),
-                self._weights[:, chunk].index_select(0, split),
+                self._held_x[:, :, chunk].flatten(1, 2),
+                self._held_y[:, :, chunk].flatten(1).index_select(0, split),
+                self._weights[:, :, chunk].flatten(1).index_select(0, split),
             )
+
+
+def dealt(split: Part, y: Tensor) -> list[npt.NDArray[np.int64]]:
+    """A split's validation rows in `PARTS` parts: by label they are dealt out in turn, so that each
+    gets its share of every label. Of fewer rows than parts some are empty."""
+    by_label = split.validation[np.argsort(y[split.validation].numpy(), kind="stable")]
+    return [by_label[part::PARTS] for part in range(PARTS)]
+
+
+def by_part(values: Tensor) -> Tensor:
+    """The sums [PARTS, K] of what the rows of a chunk have [K, V] (`Rows.validation`)."""
+    return values.reshape(len(values), PARTS, -1).sum(dim=2).mT
 
 
 class Batches:
@@ -179,9 +196,13 @@ class Batches:
         return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
-def _padded(parts: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-    """Row numbers [S, longest] and which of them are padding: a part's first row again."""
-    longest = max(len(part) for part in parts)
-    rows = np.stack([np.pad(part, (0, longest - len(part)), mode="wrap") for part in parts])
-    lengths = np.array([[len(part)] for part in parts])
-    return torch.from_numpy(rows), torch.from_numpy(np.arange(longest) >= lengths)
+def _padded(parts: Sequence[Sequence[npt.NDArray[np.int64]]]) -> tuple[Tensor, Tensor]:
+    """Row numbers [S, PARTS, V] and which are padding: the first row of the split again."""
+    shape = len(parts), PARTS, max(len(of_split[0]) for of_split in parts)
+    rows, is_padding = np.empty(shape, dtype=np.int64), np.ones(shape, dtype=bool)
+    for place, of_split in enumerate(parts):
+        rows[place] = of_split[0][0]
+        for part, own in enumerate(of_split):
+            rows[place, part, : len(own)] = own
+            is_padding[place, part, : len(own)] = False
+    return torch.from_numpy(rows), torch.from_numpy(is_padding)

@@ -20,8 +20,9 @@ from pipeline.resampled import Floats, MeanDifference, overlap
 class Finalist:
     """The best trial of one optimizer, trained again on fresh folds from fresh weights.
 
-    `accuracy` and `loss` are validation scores [folds * repeats], repeat by repeat, fold by fold;
-    fold j is the same rows for all finalists and baselines. Empty when it diverged.
+    `accuracy` and `loss` are validation scores [folds * repeats], repeat by repeat, fold by fold,
+    of rows that took no part in choosing the epoch (`out_of_fold.cross_fitted`); fold j is the same
+    rows for all finalists and baselines. Empty when it diverged, and None what follows from them.
     """
 
     optimizer: str
@@ -30,6 +31,10 @@ class Finalist:
     params: Mapping[str, Any]  # the searched leaves by dotted path
     accuracy: Floats
     loss: Floats
+    kept_accuracy: float | None  # mean over the folds at the epochs that their rows chose
+    kept_loss: float | None
+    ensemble_accuracy: float | None  # of the networks of all repeats together, as `accuracy`
+    ensemble_loss: float | None
     search_accuracy: float  # what the search estimated for it
     search_loss: float
     best_epoch: float | None  # mean over the members
@@ -74,6 +79,16 @@ class Finalist:
     def optimism_loss(self) -> float:
         """> 0: the search's loss was lower than that of the final round."""
         return self.loss_mean - self.search_loss
+
+    @property
+    def stopping_accuracy(self) -> float | None:
+        """How much of that comes of stopping at the epoch that the scored rows like best."""
+        return None if self.kept_accuracy is None else self.kept_accuracy - self.accuracy_mean
+
+    @property
+    def stopping_loss(self) -> float | None:
+        """> 0: the loss at those epochs was lower."""
+        return None if self.kept_loss is None else self.loss_mean - self.kept_loss
 
 
 @dataclass(frozen=True)
@@ -222,8 +237,8 @@ def _finalist(one: Finalist) -> dict[str, Any]:
     if one.completed:
         for name in ("accuracy_mean", "accuracy_std", "loss_mean", "loss_std"):
             content[name] = getattr(one, name)
-        content["optimism_accuracy"] = one.optimism_accuracy
-        content["optimism_loss"] = one.optimism_loss
+        for name in ("optimism_accuracy", "optimism_loss", "stopping_accuracy", "stopping_loss"):
+            content[name] = getattr(one, name)
     return content
 
 

@@ -385,6 +385,14 @@ class Ensemble(nn.Module):
             x = torch.softmax(x, dim=2)
         return x.mean(dim=0)
 
+    def logits(self, member: int, x: Tensor) -> Tensor:
+        """What one member says of encoded rows [B, D]: [B, labels] float64."""
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = ACTIVATIONS[self.activation](x) if i > 0 else x
+            x = torch.addmm(bias[member], x, weight[member])
+        x = x.double()
+        return torch.cat((torch.zeros_like(x), x), dim=1) if x.shape[1] == 1 else x
+
 
 def _folded(architecture: Architecture, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Weights [K, in, out] and biases [K, 1, out] with batch norm's scaling taken in."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.batches import PARTS
 from pipeline.members import Fit, FitState, Floats, Member
 from pipeline.model import StackedMLP
 
@@ -19,7 +20,8 @@ class Epoch:
     """What an epoch of a stack gave.
 
     members: [K] positions in `fit`'s list; network: theirs.
-    train_loss, val_loss, accuracy: [K].
+    train_loss, accuracy: [K].
+    val_losses: [PARTS, K], what each part of the validation rows adds to the loss on all of them.
     gradient_sum: [K], the sum of all elements of all gradients.
     """
 
@@ -27,18 +29,51 @@ class Epoch:
     network: StackedMLP
     train_loss: Tensor
     gradient_sum: Tensor
-    val_loss: Tensor
+    val_losses: Tensor
     accuracy: Tensor
+
+
+class Best:
+    """Each member's epoch of the lowest loss, of one kind of loss, and its weights after it.
+
+    Attributes:
+        epoch: [M], from 1; 0 where no loss was finite yet.
+        weights: [M, P + Q], the initial ones where there is no epoch.
+    """
+
+    def __init__(self, initial: Tensor) -> None:
+        self.epoch = np.zeros(len(initial), dtype=int)
+        self.weights = initial
+        self._loss = np.full(len(initial), np.inf)
+
+    def add(
+        self, epoch: int, losses: Floats, running: npt.NDArray[np.bool_], stacks: Sequence[Epoch]
+    ) -> None:
+        """Keep the weights of those running members [M] whose loss [M] was never lower."""
+        better = running & (losses < self._loss)
+        self._loss[better] = losses[better]
+        self.epoch[better] = epoch
+        for one in stacks:
+            rows = np.flatnonzero(better[one.members])
+            here, there = (
+                torch.from_numpy(index).to(self.weights.device)
+                for index in (rows, one.members[rows])
+            )
+            self.weights.index_copy_(0, there, one.network.state(here))
 
 
 class Record:
     """What is known of all members, in the order of `fit`'s list, whether still running or not.
 
+    Args:
+        initial: [M, P + Q], weights before the first epoch.
+        cross_fit: see `Settings`.
+
     Attributes:
         running: [M] bool.
     """
 
-    def __init__(self, members: Sequence[Member], initial: Tensor) -> None:
+    def __init__(self, members: Sequence[Member], initial: Tensor, cross_fit: bool = False) -> None:
         count = len(members)
         self._epochs = np.array([member.epochs for member in members])
         self._patience = np.array(
@@ -46,9 +81,8 @@ class Record:
         )
         self._curves: list[Floats] = []
         self._ran = np.zeros(count, dtype=int)
-        self._best_epoch = np.zeros(count, dtype=int)
-        self._best_loss = np.full(count, np.inf)
-        self._weights = initial
+        self._best = Best(initial)
+        self._apart = [Best(initial.clone()) for _ in range(PARTS if cross_fit else 0)]
         self._states: list[FitState] = ["complete"] * count
         self._reasons: list[str | None] = [None] * count
         self.running = np.ones(count, dtype=bool)
@@ -60,10 +94,13 @@ class Record:
             epoch: from 1.
             stacks: what it gave in each stack.
         """
-        values = np.full((5, len(self.running)), np.nan)
+        values = np.full((5 + PARTS, len(self.running)), np.nan)
         for one in stacks:
             weights = one.network.parameters.sum(dim=1)
-            columns = (one.train_loss, one.val_loss, one.accuracy, one.gradient_sum, weights)
+            # In double, where the order of adding five does not show: it may change with K.
+            val_loss = one.val_losses.double().sum(dim=0)
+            columns = [one.train_loss, val_loss, one.accuracy, one.gradient_sum, weights]
+            columns += one.val_losses
             # The host waits for the device here, and nowhere else in an epoch.
             values[:, one.members] = torch.stack([x.double() for x in columns]).cpu().numpy()
 
@@ -78,21 +115,15 @@ class Record:
         self._curves.append(values[:3])
         self._ran[self.running] = epoch
 
-        better = self.running & (values[1] < self._best_loss)
-        self._best_loss[better] = values[1][better]
-        self._best_epoch[better] = epoch
-        for one in stacks:
-            rows = np.flatnonzero(better[one.members])
-            here, there = (
-                torch.from_numpy(index).to(self._weights.device)
-                for index in (rows, one.members[rows])
-            )
-            self._weights.index_copy_(0, there, one.network.state(here))
+        self._best.add(epoch, values[1], self.running, stacks)
+        for part, best in enumerate(self._apart):
+            others = np.delete(values[5:], part, axis=0)
+            best.add(epoch, others.sum(axis=0), self.running, stacks)
 
     def stop(self, epoch: int, watch: Watch | None) -> None:
         """End the members that are done and those that `watch` drops."""
         ran = np.flatnonzero(self.running)
-        done = (epoch >= self._epochs) | (epoch - self._best_epoch >= self._patience)
+        done = (epoch >= self._epochs) | (epoch - self._best.epoch >= self._patience)
         self.running &= ~done
         if watch is not None and len(ran) > 0:
             _, losses, accuracies = torch.from_numpy(self._curves[-1][:, ran])
@@ -102,15 +133,15 @@ class Record:
                     self._states[member] = "dropped"
 
     def fits(self) -> list[Fit]:
-        self._weights = self._weights.cpu()
-        return [self._fit(member) for member in range(len(self.running))]
+        kept = [best.weights.cpu() for best in (self._best, *self._apart)]
+        return [self._fit(member, *kept) for member in range(len(self.running))]
 
     def _fail(self, member: int, reason: str) -> None:
         self.running[member] = False
         self._states[member], self._reasons[member] = "failed", reason
 
-    def _fit(self, member: int) -> Fit:
-        ran, best = int(self._ran[member]), int(self._best_epoch[member])
+    def _fit(self, member: int, weights: Tensor, *apart: Tensor) -> Fit:
+        ran, best = int(self._ran[member]), int(self._best.epoch[member])
         curves = np.array([epoch[:, member] for epoch in self._curves[:ran]]).reshape(ran, 3)
         train_loss, val_loss, val_accuracy = curves.T.copy()
         return Fit(
@@ -122,5 +153,6 @@ class Record:
             accuracy=float(val_accuracy[best - 1]) if best else np.nan,
             state=self._states[member],
             reason=self._reasons[member],
-            weights=self._weights[member],
+            weights=weights[member],
+            apart=torch.stack([of_part[member] for of_part in apart]) if apart else None,
         )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.batches import Arrays, Batches, Part, Random, Rows
+from pipeline.batches import PARTS, Arrays, Batches, Part, Random, Rows, by_part
 from pipeline.members import Fit, Floats, Member, Settings
 from pipeline.model import (
     Architecture,
@@ -70,7 +70,7 @@ def fit(
         for part in np.array_split(positions, layout.stacks):
             own = [members[k] for k in part]
             stacks.append(Stack(arrays, rows, own, settings, part, program))
-    record = Record(members, _initial_states(stacks))
+    record = Record(members, _initial_states(stacks), settings.cross_fit)
     with Threads(together(layouts)) as threads:
         for epoch in range(1, max(member.epochs for member in members) + 1):
             record.add(epoch, threads.map(run_epoch, stacks))
@@ -84,8 +84,8 @@ def fit(
 def run_epoch(stack: "Stack") -> Epoch:
     """Train for an epoch, then validate."""
     train_loss, gradient_sum = (train if stack.kernel is None else train_natively)(stack)
-    val_loss, accuracy = validate(stack)
-    return Epoch(stack.members, stack.network, train_loss, gradient_sum, val_loss, accuracy)
+    val_losses, accuracy = validate(stack)
+    return Epoch(stack.members, stack.network, train_loss, gradient_sum, val_losses, accuracy)
 
 
 @torch.no_grad()
@@ -138,13 +138,14 @@ def train_natively(stack: "Stack") -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def validate(stack: "Stack") -> tuple[Tensor, Tensor]:
-    """The loss and the accuracy [K] of each member on the validation rows of its split."""
-    loss, hits = stack.zeros(), stack.zeros().long()
+    """Each member's loss on its validation rows, by what their parts add to it [PARTS, K], and the
+    accuracy [K]."""
+    losses, hits = stack.zeros(PARTS), stack.zeros().long()
     for x, y, weights in stack.validation():
         logits = stack.logits(x)
-        loss += (member_losses(logits, y) * weights).sum(dim=1)
+        losses += by_part(member_losses(logits, y) * weights)
         hits += ((predicted_labels(logits) == y) & (weights > 0)).sum(dim=1)
-    return loss, hits.double() / stack.validation_rows()
+    return losses, hits.double() / stack.validation_rows()
 
 
 class Stack:
@@ -189,9 +190,9 @@ class Stack:
         )
         self.kernel = kernel
 
-    def zeros(self) -> Tensor:
-        """[K]"""
-        return self.network.parameters.new_zeros(len(self.members))
+    def zeros(self, *shape: int) -> Tensor:
+        """[..., K]"""
+        return self.network.parameters.new_zeros(*shape, len(self.members))
 
     def state(self) -> Tensor:
         """[K, P + Q]"""
@@ -203,7 +204,7 @@ class Stack:
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Chunks of the validation rows: x [S, V, width] for `logits`, y [K, V] and weights [K, V]
-        that sum to 1."""
+        that sum to 1; see `Rows.validation`."""
         width = max(self.network.architecture.widths)
         step = max(1, VALIDATION_ELEMENTS // (len(self.members) * width))
         return self._rows.validation(self.split, step)

@@ -29,6 +29,7 @@ LAYERS = [
         "baselines",
         "decision",
         "calibrated",
+        "out_of_fold",
         "champion",
     },
     {"trials", "space", "search", "searched", "importance", "flavor", "tracking"},

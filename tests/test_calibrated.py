@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_iris
 
 from pipeline.batches import Arrays
-from pipeline.calibrated import CalibratedEnsemble, mean_by_row, out_of_fold
+from pipeline.calibrated import CalibratedEnsemble
 from pipeline.decision import tempered
 from pipeline.features import Encoder
 from pipeline.folds import make_splits
@@ -13,7 +13,7 @@ from pipeline.schema import Column, Schema
 from pipeline.training import Member, Settings, fit
 
 
-def _trained(table, batch_norm=False):
+def _trained(table):
     x, y = table(return_X_y=True)
     y = y.astype(np.int64)
     labels = tuple(range(int(y.max()) + 1))
@@ -22,32 +22,15 @@ def _trained(table, batch_norm=False):
     raw = torch.from_numpy(x)
     encoder = Encoder.fit(raw, schema, [torch.from_numpy(split.training) for split in splits])
     arrays = Arrays.build(encoder, x, y, splits, len(labels))
-    settings = Settings(hidden=(6,), batch_norm=batch_norm)
+    settings = Settings(hidden=(6,))
     fits = fit(arrays, [Member(i, "Adam", {"lr": 0.01}, 4) for i in range(6)], settings)
     states = torch.stack([one.weights for one in fits])
-    return raw, arrays, encoder, arrays.architecture(settings), states, fits
-
-
-@pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_out_of_fold_is_what_training_validated(table, batch_norm):
-    _, arrays, encoder, architecture, states, fits = _trained(table, batch_norm)
-    said = out_of_fold(Ensemble(encoder, architecture, states), arrays)
-    y = arrays.y.numpy()
-    for one, split, (rows, probabilities) in zip(fits, arrays.splits, said, strict=True):
-        assert (rows == split.validation).all()
-        assert one.accuracy == pytest.approx((probabilities.argmax(1) == y[rows]).mean())
-        loss = -np.log(probabilities[np.arange(len(rows)), y[rows]]).mean()
-        assert one.loss == pytest.approx(loss, abs=1e-5)
-    mean = mean_by_row(said, len(y))
-    first = {row: p for at, ps in said[:3] for row, p in zip(at.tolist(), ps, strict=True)}
-    second = {row: p for at, ps in said[3:] for row, p in zip(at.tolist(), ps, strict=True)}
-    np.testing.assert_allclose(mean[7], (first[7] + second[7]) / 2)
+    return raw, encoder, arrays.architecture(settings), states
 
 
 @pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
 def test_the_temperature_is_in_the_graph(table):
-    raw, _, encoder, architecture, states, _ = _trained(table)
+    raw, encoder, architecture, states = _trained(table)
     plain = Ensemble(encoder, architecture, states)(raw).detach().numpy()
     exporter = Exporter(raw.shape[1])
     for temperature in (0.5, 1.7):  # one program, the temperature swapped in
@@ -59,7 +42,7 @@ def test_the_temperature_is_in_the_graph(table):
 
 
 def test_certain_networks_give_no_nan():
-    raw, _, encoder, architecture, states, _ = _trained(load_breast_cancer)
+    raw, encoder, architecture, states = _trained(load_breast_cancer)
     ensemble = CalibratedEnsemble(encoder, architecture, states * 1e4, 0.05)
     found = ensemble(raw)
     assert torch.isfinite(found).all()

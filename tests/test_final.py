@@ -94,14 +94,16 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
         assert trial.data.tags["trial.number"] == run.data.tags["final.trial"]
         assert trial.data.tags["mlflow.parentRunId"] == train.info.run_id
         assert "trial.number" not in run.data.tags
-        accuracies, losses = (place.history(run, f"fold_{name}") for name in ("accuracy", "loss"))
+        accuracies = place.history(run, "fold_accuracy")
         assert len(accuracies) == 6
         metrics = run.data.metrics
         assert metrics["accuracy"] == pytest.approx(np.mean(accuracies))
         assert metrics["accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
-        assert metrics["loss_std"] == pytest.approx(np.std(losses, ddof=1))
-        optimism = metrics["search_accuracy"] - metrics["accuracy"]
-        assert metrics["optimism_accuracy"] == pytest.approx(optimism)
+        selection = metrics["search_accuracy"] - metrics["accuracy"]
+        stopping = metrics["accuracy"] - metrics["cross_fitted_accuracy"]
+        assert metrics["stopping_accuracy"] == pytest.approx(stopping)
+        assert metrics["optimism_accuracy"] == pytest.approx(selection + stopping)
+        assert metrics["cross_fitted_loss"] > metrics["loss"]
         number = run.data.tags["final.trial"]
         (trial,) = [t for t in place.runs("trial") if t.data.tags["trial.number"] == number]
         assert trial.data.metrics["accuracy"] == metrics["search_accuracy"]
@@ -113,10 +115,19 @@ def test_the_evidence_is_that_of_the_runs(place: Place) -> None:
     evidence = Evidence.from_plain(json.loads(place.text(train, "evidence.json")))
     finals = {run.data.params["optimizer"]: run for run in place.runs("final")}
     for one in evidence.finalists:
-        assert one.accuracy.tolist() == place.history(finals[one.optimizer], "fold_accuracy")
-        assert one.loss.tolist() == place.history(finals[one.optimizer], "fold_loss")
+        metrics = finals[one.optimizer].data.metrics
+        assert one.kept_accuracy == pytest.approx(metrics["accuracy"])
+        assert one.kept_loss == pytest.approx(metrics["loss"])
+        assert one.accuracy_mean == metrics["cross_fitted_accuracy"]
+        assert one.loss_mean == metrics["cross_fitted_loss"]
+        assert one.loss.std(ddof=1) == pytest.approx(metrics["cross_fitted_loss_std"])
+        # By Jensen's inequality, where the mean is over the same number of rows in each fold.
+        assert one.ensemble_loss < one.loss_mean
     tags = train.data.tags
-    best = max(finals, key=lambda name: finals[name].data.metrics["accuracy"])
+    best = max(finals, key=lambda name: finals[name].data.metrics["cross_fitted_accuracy"])
+    metrics = finals[best].data.metrics
+    assert train.data.metrics["final_accuracy"] == metrics["cross_fitted_accuracy"]
+    assert train.data.metrics["final_ensemble_accuracy"] == metrics["ensemble_accuracy"]
     assert tags["optimizer.winner"] == best
     assert tags["optimizer.winner_is_clear"] == str(evidence.winner_is_clear).lower()
     assert {one.optimizer for one in evidence.forgiveness} == {"SGD", "Adam", "Adagrad"}

@@ -30,6 +30,11 @@ class Split:
     validation: npt.NDArray[np.int64]
 
 
+def split_of(validation: npt.NDArray[np.int64], rows: int) -> Split:
+    """The split that trains on all other rows."""
+    return Split(np.setdiff1d(np.arange(rows), validation), np.sort(validation))
+
+
 def arrays(labels: int = 2, rows: int = 61, splits: int = 3) -> Arrays:
     """Noisy labels of a linear rule; folds of unequal sizes."""
     random_numbers = np.random.default_rng(0)
@@ -38,10 +43,7 @@ def arrays(labels: int = 2, rows: int = 61, splits: int = 3) -> Arrays:
         size=(rows, labels)
     )
     parts = np.array_split(random_numbers.permutation(rows), splits)
-    folds = [
-        Split(np.sort(np.concatenate([*parts[:i], *parts[i + 1 :]])), np.sort(parts[i]))
-        for i in range(splits)
-    ]
+    folds = [split_of(part, rows) for part in parts]
     return Arrays.build(Linear(splits, 4, 3), raw, scores.argmax(1).astype(np.int64), folds, labels)
 
 
@@ -71,8 +73,23 @@ def members_for(batch_norm: bool) -> list[Member]:
     return [m for m in MEMBERS if not (batch_norm and m.optimizer in ("Rprop", "Adafactor"))]
 
 
-def plain_loop(data: Arrays, member: Member, settings: Settings) -> tuple[list[Any], Tensor]:
-    """The lecture's loop over one network; curves and the weights after the best epoch."""
+@dataclass(frozen=True)
+class Plain:
+    """What the plain loop finds: curves, and after each epoch the network's weights [P] and its
+    losses on the validation rows [V]."""
+
+    curves: list[tuple[float, float, float]]
+    weights: list[Tensor]
+    losses: list[Tensor]
+
+    def kept(self, rows: list[int]) -> Tensor:
+        """The weights after the epoch that is best for these of the validation rows."""
+        sums = [float(losses[rows].sum()) for losses in self.losses]
+        return self.weights[int(np.argmin(sums))]
+
+
+def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
+    """The lecture's loop over one network."""
     architecture = data.architecture(settings)
     drawn = Random(settings.seed, torch.device("cpu"))
     initial = initial_parameters(architecture, len(data.splits), drawn.weights)
@@ -87,10 +104,10 @@ def plain_loop(data: Arrays, member: Member, settings: Settings) -> tuple[list[A
 
     def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
         if two:
-            return nn.functional.binary_cross_entropy_with_logits(logits.squeeze(1), y.double())
-        return nn.functional.cross_entropy(logits, y)
+            logits = torch.cat((torch.zeros_like(logits), logits), dim=1)
+        return nn.functional.cross_entropy(logits, y, reduction="none")
 
-    curves, best, kept = [], np.inf, torch.empty(0)
+    found = Plain([], [], [])
     for _ in range(member.epochs):
         orders = [torch.randperm(len(s.training), generator=drawn.order) for s in data.splits]
         order = torch.from_numpy(split.training)[orders[member.split]]
@@ -99,18 +116,19 @@ def plain_loop(data: Arrays, member: Member, settings: Settings) -> tuple[list[A
         for batch in order[: count * size].split(size):
             optimizer.zero_grad()
             logits = model(x[batch])
-            loss = cross_entropy(logits, data.y[batch])
+            loss = cross_entropy(logits, data.y[batch]).mean()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
         model.eval()
         logits = model(x_val).detach()
         label = (logits.squeeze(1) > 0).long() if two else logits.argmax(dim=1)
-        val_loss = cross_entropy(logits, y_val).item()
-        curves.append((np.mean(losses), val_loss, accuracy_score(y_val, label)))
-        if val_loss < best:
-            best, kept = val_loss, nn.utils.parameters_to_vector(model.parameters()).detach()
-    return curves, kept
+        row_losses = cross_entropy(logits, y_val)
+        val_loss = row_losses.mean().item()
+        found.curves.append((float(np.mean(losses)), val_loss, accuracy_score(y_val, label)))
+        found.weights.append(nn.utils.parameters_to_vector(model.parameters()).detach().clone())
+        found.losses.append(row_losses)
+    return found
 
 
 def curves_of(one: Fit) -> npt.NDArray[np.float64]:
@@ -131,17 +149,34 @@ def assert_same(found: Fit, expected: Fit, tolerance: float = 1e-9) -> None:
 def test_each_member_is_trained_as_a_plain_loop_trains_it(labels: int, batch_norm: bool) -> None:
     data = arrays(labels)
     settings = Settings(
-        hidden=(5, 4), activation="tanh", batch_norm=batch_norm, batch_size=16, dtype=FLOAT64
+        hidden=(5, 4),
+        activation="tanh",
+        batch_norm=batch_norm,
+        batch_size=16,
+        dtype=FLOAT64,
+        cross_fit=True,
     )
     members, atol = members_for(batch_norm), 1e-7 if batch_norm else 1e-9
+    differ = 0
     for member, found in zip(members, fit(data, members, settings), strict=True):
-        curves, weights = plain_loop(data, member, settings)
-        np.testing.assert_allclose(curves_of(found), np.array(curves), atol=atol, rtol=0)
-        torch.testing.assert_close(found.weights[: len(weights)], weights, atol=atol, rtol=0)
-        assert found.best_epoch == 1 + int(np.argmin([values[1] for values in curves]))
+        plain = plain_loop(data, member, settings)
+        np.testing.assert_allclose(curves_of(found), np.array(plain.curves), atol=atol, rtol=0)
+        assert found.best_epoch == 1 + int(np.argmin([values[1] for values in plain.curves]))
         assert found.loss == found.val_loss.min()
         assert found.accuracy == found.val_accuracy[found.best_epoch - 1]
         assert found.state == "complete"
+
+        size = len(plain.weights[0])
+        rows = data.splits[member.split].validation
+        weights = plain.kept(list(range(len(rows))))
+        torch.testing.assert_close(found.weights[:size], weights, atol=atol, rtol=0)
+        by_label = sorted(range(len(rows)), key=lambda place: data.y[rows[place]].item())
+        assert found.apart is not None
+        for part, apart in enumerate(found.apart):
+            others = [place for i, place in enumerate(by_label) if i % 5 != part]
+            torch.testing.assert_close(apart[:size], plain.kept(others), atol=atol, rtol=0)
+            differ += not torch.equal(apart, found.weights)
+    assert differ > 0
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -233,6 +233,11 @@ def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> st
             f"search had {formats.number(winner.search_loss)}), "
             f"{formats.percent(winner.accuracy_mean)} accuracy"
         )
+    if evidence.repeats > 1:
+        several = formats.percent(winner.ensemble_accuracy)
+        if evidence.objective == "val_loss":
+            several = formats.number(winner.ensemble_loss)
+        score += f", {several} with {evidence.repeats} networks together"
     done = formats.count(len(completed(report.trials)), "completed trial")
     return f"{_with_settings(winner)} did best: {score}, of {done}."
 

@@ -23,11 +23,13 @@ def _baselines(report: Report) -> Iterator[str]:
     evidence = report.evidence
     if evidence is None or evidence.winner is None:
         return
+    winner = evidence.winner
+    together = winner.accuracy_mean if evidence.repeats == 1 else winner.ensemble_accuracy
     for one in evidence.baselines:
-        ahead = one.accuracy_mean - evidence.winner.accuracy_mean
+        ahead = one.accuracy_mean - max(winner.accuracy_mean, together or 0)
         if ahead > 0:
             yield (
-                f"{_first_upper(one.name)} is {100 * ahead:.1f} points ahead of the best network "
+                f"{_first_upper(one.name)} is {100 * ahead:.1f} points ahead of the best networks "
                 "in cross-validation: for this table another kind of model may serve better than "
                 "any optimizer."
             )

@@ -102,6 +102,10 @@ def _cards(report: Report) -> list[Safe]:
         if len(found.finalists) < 2:
             clear = f"trial {winner.trial}"
         spread = f"± {100 * winner.accuracy_std:.1f} over fresh folds"
+        if found.repeats > 1:
+            spread += (
+                f"; {found.repeats} networks together {formats.percent(winner.ensemble_accuracy)}"
+            )
         cards = [
             card("Best optimizer", winner.optimizer, clear, winner.optimizer),
             card("Learning rate", formats.number(winner.lr), f"trial {winner.trial}"),

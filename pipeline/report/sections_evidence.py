@@ -9,8 +9,14 @@ from pipeline.report.page_parts import details, figures, note, table
 
 RANKING = (
     "The best trial of each optimizer, trained again from fresh weights on fresh folds, the same "
-    "for all. The interval is for the mean over folds, widened because their training parts "
-    "overlap (Nadeau and Bengio, 2003). Optimism: how much better the search had made it look."
+    "for all. Each row is scored at an epoch that other rows chose. The interval is for the mean "
+    "over folds, widened because their training parts overlap (Nadeau and Bengio, 2003). Optimism: "
+    "how much better the search had made it look; of it stopping: what comes of scoring each "
+    "network at the epoch that the scored rows like best."
+)
+TOGETHER = (
+    " Together: the mean answer of the {repeats} networks that did not train on a row, as the "
+    "registered ensemble answers."
 )
 PAIRS = (
     "Intervals and p-values by the corrected resampled t-test; together: intervals that hold for "
@@ -25,15 +31,16 @@ def ranking(report: Report) -> Safe:
     if evidence is None:
         return Safe("")
     loss = evidence.objective == "val_loss"
-    head = ["Optimizer", "Loss" if loss else "Accuracy", "95 % interval", "In the search"]
-    head += ["Optimism", "Learning rate", "Kept epoch", "Trial"]
+    head = ["Optimizer", "Loss" if loss else "Accuracy", "95 % interval"]
+    head += ["Together"] if evidence.repeats > 1 else []
+    head += ["In the search", "Optimism", "of it stopping", "Learning rate", "Kept epoch", "Trial"]
     rows = [_finalist(one, evidence) for one in evidence.finalists]
     return element(
         "section",
         element("h2", "Ranking"),
         figures([(name, report.figures[name]) for name in ("final_scores", "pairs")]),
         table(head, rows, optimizers=1),
-        note(RANKING),
+        note(RANKING + (TOGETHER.format(repeats=evidence.repeats) if evidence.repeats > 1 else "")),
         _pairs(evidence),
     )
 
@@ -42,19 +49,25 @@ def _finalist(one: Finalist, evidence: Evidence) -> list[str]:
     rate, trial = formats.number(one.lr), str(one.trial)
     loss = evidence.objective == "val_loss"
     searched = formats.number(one.search_loss, 4) if loss else formats.percent(one.search_accuracy)
+    several = evidence.repeats > 1
     if not one.completed:
-        return [one.optimizer, "diverged", "–", searched, "–", rate, "–", trial]
+        row = [one.optimizer, "diverged", "–", *(["–"] if several else []), searched]
+        return [*row, "–", "–", rate, "–", trial]
     if loss:
         low, high = plots.score_interval(one.loss, evidence.folds)
-        score = formats.number(one.loss_mean, 4)
-        interval, optimism = f"{low:.4f} to {high:.4f}", f"{one.optimism_loss:+.4f}"
+        score, interval = formats.number(one.loss_mean, 4), f"{low:.4f} to {high:.4f}"
+        ensemble = formats.number(one.ensemble_loss, 4)
+        optimism, stopping = f"{one.optimism_loss:+.4f}", f"{one.stopping_loss:+.4f}"
     else:
         low, high = plots.score_interval(one.accuracy, evidence.folds, highest=1.0)
         score = formats.percent(one.accuracy_mean)
         interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        ensemble = formats.percent(one.ensemble_accuracy)
         optimism = f"{100 * one.optimism_accuracy:+.1f}"
+        stopping = f"{100 * (one.stopping_accuracy or 0):+.1f}"
     epoch = "–" if one.best_epoch is None else f"{one.best_epoch:.0f}"
-    return [one.optimizer, score, interval, searched, optimism, rate, epoch, trial]
+    row = [one.optimizer, score, interval, *([ensemble] if several else []), searched]
+    return [*row, optimism, stopping, rate, epoch, trial]
 
 
 def _pairs(evidence: Evidence) -> Safe:
@@ -168,15 +181,18 @@ def baselines(report: Report) -> Safe:
     winner = evidence.winner
     if winner is not None:
         scores = report.evaluation.scores if report.evaluation is not None else None
-        rows.append(
-            [
-                f"network, {winner.optimizer}",
-                formats.percent(winner.accuracy_mean),
-                f"{winner.loss_mean:.3f}",
-                formats.percent(scores.accuracy if scores else None),
-                f"{scores.loss:.3f}" if scores else "–",
-            ]
-        )
+        tested = [
+            formats.percent(scores.accuracy if scores else None),
+            f"{scores.loss:.3f}" if scores else "–",
+        ]
+        alone = [formats.percent(winner.accuracy_mean), f"{winner.loss_mean:.3f}"]
+        if evidence.repeats > 1:
+            name = f"{evidence.repeats} networks together, {winner.optimizer}"
+            score = [formats.percent(winner.ensemble_accuracy), f"{winner.ensemble_loss:.3f}"]
+            rows.append([name, *score, *tested])
+            rows.append(["one network", *alone, "–", "–"])
+        else:
+            rows.append([f"network, {winner.optimizer}", *alone, *tested])
     for one in evidence.baselines:
         rows.append(
             [
@@ -188,8 +204,9 @@ def baselines(report: Report) -> Safe:
             ]
         )
     text = (
-        "Is a network worth having here? Accuracy and loss (nats) on the folds of the final round; "
-        "the others are scikit-learn's with their defaults, trained on the same rows."
+        "Is a network worth having here? Accuracy and loss (nats) on the folds of the final round, "
+        "of rows that neither trained nor stopped a model; the others are scikit-learn's with "
+        "their defaults, trained on the same rows."
     )
     if report.evaluation is not None:
         text += " On test rows the network is the model that was registered."

@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.data import Parts
 from pipeline.evidence import Baseline, Evidence, Finalist, Forgiveness
 from pipeline.forgiveness import forgiveness
+from pipeline.out_of_fold import together
 from pipeline.ranking import AnyTrial, TrialResult, best_per_optimizer
 from pipeline.resampled import overlap
 from pipeline.search import Proposal
@@ -53,7 +54,7 @@ def compete(config: Config, parts: Parts, trials: Sequence[Entrant]) -> Competit
             least is complete.
     """
     chosen = finalists(config, trials)
-    trainer = Trainer(config, parts, final_splits, final_seed(config))
+    trainer = Trainer(config, parts, final_splits, final_seed(config), cross_fit=True)
     batch = [
         Proposal(
             trial.number, trial.entry, dict(trial.params), config.at(trial.entry, trial.params)
@@ -96,7 +97,7 @@ def _gather(
     objective = config.search.objective
     by_accuracy = objective == "val_accuracy"
     count = 1 + max(split.fold for split in trainer.splits)
-    found = [_finalist(one, trained[one.number]) for one in finalists(config, trials)]
+    found = [_finalist(one, trained[one.number], trainer) for one in finalists(config, trials)]
     found.sort(key=lambda one: one.ranking(objective))
     scores = [
         (one.optimizer, one.accuracy if by_accuracy else -one.loss)
@@ -124,17 +125,22 @@ def forgiven(
     return forgiveness(trials, config.search.objective, members, held)
 
 
-def _finalist(before: Entrant, trial: Trial) -> Finalist:
+def _finalist(before: Entrant, trial: Trial, trainer: Trainer) -> Finalist:
     assert before.accuracy is not None
     assert before.loss is not None
-    fits = trial.fits if trial.state == "COMPLETE" else ()
+    answers = trainer.answers(trial) if trial.state == "COMPLETE" else []
+    ensemble = together(answers, trainer.arrays.y) if answers else None
     return Finalist(
         optimizer=trial.optimizer,
         trial=trial.number,
         lr=trial.lr,
         params=dict(trial.params),
-        accuracy=np.array([fit.accuracy for fit in fits], dtype=np.float64),
-        loss=np.array([fit.loss for fit in fits], dtype=np.float64),
+        accuracy=np.array([one.accuracy for one in answers], dtype=np.float64),
+        loss=np.array([one.loss for one in answers], dtype=np.float64),
+        kept_accuracy=trial.accuracy,
+        kept_loss=trial.loss,
+        ensemble_accuracy=ensemble.accuracy if ensemble else None,
+        ensemble_loss=ensemble.loss if ensemble else None,
         search_accuracy=before.accuracy,
         search_loss=before.loss,
         best_epoch=trial.best_epoch,

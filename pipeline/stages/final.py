@@ -13,12 +13,12 @@ from statistics import median
 import numpy as np
 
 from pipeline import baselines, data, decision, flavor, folds, formats
-from pipeline.calibrated import mean_by_row, out_of_fold
 from pipeline.config import Config
 from pipeline.data import Parts
 from pipeline.errors import UserError
 from pipeline.evidence import Evidence, Finalist
 from pipeline.model import Ensemble
+from pipeline.out_of_fold import together
 from pipeline.search import Proposal
 from pipeline.stages.competition import Competition, compete, final_seed, finalists, forgiven
 from pipeline.stages.job import Job
@@ -112,8 +112,8 @@ def round_name(job: Job, chosen: Sequence[LoggedTrial]) -> str:
     numbers = ", ".join(str(trial.number) for trial in sorted(chosen, key=lambda t: t.number))
     calibrated = "calibrated" if registry.calibrate else "as trained"
     return (
-        f"trials {numbers}; {final.folds} folds x {final.repeats}; {registry.model}, {calibrated}, "
-        f"threshold {registry.threshold}"
+        f"trials {numbers}; {final.folds} folds x {final.repeats}, cross-fitted; "
+        f"{registry.model}, {calibrated}, threshold {registry.threshold}"
     )
 
 
@@ -123,13 +123,21 @@ def all_rows(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split
     return (folds.Split(0, 0, every, every),)
 
 
-def _also(one: Finalist) -> dict[str, float]:
+def _also(one: Finalist) -> dict[str, float | None]:
+    """What a finalist's run holds beside the scores at its kept epochs, which any trial has."""
     return {
-        "loss_std": one.loss_std,
+        "cross_fitted_accuracy": one.accuracy_mean,
+        "cross_fitted_accuracy_std": one.accuracy_std,
+        "cross_fitted_loss": one.loss_mean,
+        "cross_fitted_loss_std": one.loss_std,
+        "ensemble_accuracy": one.ensemble_accuracy,
+        "ensemble_loss": one.ensemble_loss,
         "search_accuracy": one.search_accuracy,
         "search_loss": one.search_loss,
         "optimism_accuracy": one.optimism_accuracy,
         "optimism_loss": one.optimism_loss,
+        "stopping_accuracy": one.stopping_accuracy,
+        "stopping_loss": one.stopping_loss,
     }
 
 
@@ -148,13 +156,11 @@ def _log(job: Job, log: FinalLog, found: Competition) -> Logged | None:
 def _model(job: Job, trainer: Trainer, trial: Trial) -> dict[str, object]:
     """What the flavor saves: the winner's networks, calibrated, with the threshold to use."""
     registry = job.config.registry
-    said = out_of_fold(trainer.ensemble(trial), trainer.arrays)
-    y = trainer.arrays.y.numpy()
+    answers = trainer.answers(trial)
     if registry.model == "ensemble":
-        probabilities = mean_by_row(said, len(y))
-    else:
-        probabilities = np.concatenate([values for _, values in said])
-        y = np.concatenate([y[rows] for rows, _ in said])
+        answers = [together(answers, trainer.arrays.y)]
+    probabilities = np.concatenate([one.probabilities for one in answers])
+    y = np.concatenate([one.y.numpy() for one in answers])
     temperature = decision.fit_temperature(probabilities, y) if registry.calibrate else None
     if temperature is not None:
         probabilities = decision.tempered(probabilities, temperature)
@@ -203,8 +209,12 @@ def _conclude(run: Run, evidence: Evidence, winner: Logged | None, name: str) ->
             "final_accuracy": best.accuracy_mean,
             "final_accuracy_std": best.accuracy_std,
             "final_loss": best.loss_mean,
+            "final_ensemble_accuracy": best.ensemble_accuracy,
+            "final_ensemble_loss": best.ensemble_loss,
             "optimism_accuracy": best.optimism_accuracy,
             "optimism_loss": best.optimism_loss,
+            "stopping_accuracy": best.stopping_accuracy,
+            "stopping_loss": best.stopping_loss,
         }
     run.metrics(metrics)
     run.tags(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pipeline import data, flavor, folds, memory, trials
+from pipeline.batches import PARTS
 from pipeline.calibrated import CalibratedEnsemble
 from pipeline.config import Choice, Config
 from pipeline.data import Parts
@@ -15,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.features import Encoder
 from pipeline.members import Fit
 from pipeline.model import Ensemble, Exporter
+from pipeline.out_of_fold import Answers, cross_fitted
 from pipeline.record import Watch
 from pipeline.search import Proposal, Search
 from pipeline.training import Arrays, Member, Settings, fit
@@ -31,6 +33,7 @@ class Trainer:
     Args:
         splits: how the rows are split; as a rule by `config.validation`.
         seed: of initial weights, batches and dropout; None: that of the configuration.
+        cross_fit: whether trials can be asked for `answers`.
 
     Attributes:
         arrays: the rows, encoded for each split.
@@ -42,6 +45,7 @@ class Trainer:
         parts: Parts,
         splits: Splitting | None = None,
         seed: int | None = None,
+        cross_fit: bool = False,
     ) -> None:
         check_device(config)
         rows = data.load_training(parts)
@@ -54,6 +58,7 @@ class Trainer:
         )
         self._schema = parts.schema
         self._seed = config.seed if seed is None else seed
+        self._cross_fit = cross_fit
         self._exporter = Exporter(len(parts.schema.columns))
         self._exported: set[tuple[tuple[int, ...], str]] = set()
         columns = [column.name for column in parts.schema.columns]
@@ -84,8 +89,9 @@ class Trainer:
     def _fit(self, members: list[Member], settings: Settings, watch: Watch | None) -> list[Fit]:
         """As `fit`; members whose networks the memory does not hold have failed."""
         weights = self.arrays.architecture(settings).size
-        # In 32 bits, at least: a network at work, with its gradients, and every member's best.
-        if 4 * weights * (len(members) + 2) <= memory.limit():
+        # In 32 bits, at least: a network at work, with its gradients, and what members keep.
+        kept = 1 + PARTS if self._cross_fit else 1
+        if 4 * weights * (kept * len(members) + 2) <= memory.limit():
             try:
                 return fit(self.arrays, members, settings, watch)
             except (MemoryError, RuntimeError) as error:
@@ -130,6 +136,11 @@ class Trainer:
             return Ensemble(encoder, architecture, states)
         return CalibratedEnsemble(encoder, architecture, states, temperature)
 
+    def answers(self, trial: Trial) -> list[Answers]:
+        """Of a completed trial, for each split, on rows that did not choose the epoch either."""
+        architecture = self.arrays.architecture(self._settings(trial.config))
+        return cross_fitted(trial.fits, self.arrays, architecture)
+
     def saved(self, ensemble: Ensemble, threshold: float | None = None) -> Mapping[str, Any]:
         """What the flavor saves; `threshold` is what `predict` takes when it is told none."""
         schema = self._schema.to_dict()
@@ -148,6 +159,7 @@ class Trainer:
             batch_size=config.training.batch_size,
             seed=self._seed,
             device=config.training.device,
+            cross_fit=self._cross_fit,
         )
 
     def _members(self, config: Config) -> list[Member]:

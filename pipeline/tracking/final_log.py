@@ -24,7 +24,7 @@ class FinalLog(TrialLog):
     """
 
     round: str = ""
-    also: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    also: Mapping[int, Mapping[str, float | None]] = field(default_factory=dict)
     repeated: Mapping[int, str] = field(default_factory=dict)
     stage: ClassVar[Stage] = "final"
 
@@ -58,6 +58,8 @@ class FinalLog(TrialLog):
     def _scores(self, trial: TrialRecord, end: int, model_id: str | None) -> list[Metric]:
         also: Mapping[str, Any] = self.also.get(trial.number, {})
         more = [
-            Metric(key, float(value), end, 0) for key, value in also.items() if math.isfinite(value)
+            Metric(key, float(value), end, 0)
+            for key, value in also.items()
+            if value is not None and math.isfinite(value)
         ]
         return super()._scores(trial, end, model_id) + more
