@@ -18,6 +18,7 @@ round. Seeds differ in the table, the folds, the weights and what the search dra
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ import pandas as pd
 import torch
 from setting import machine, show
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline import config as configuration
 from pipeline import data
 from pipeline.config import Config

@@ -39,6 +39,9 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            "stopping", ["--seeds", "2", "--rows", "60"], "cross-fitted", marks=pytest.mark.slow
+        ),
+        pytest.param(
             "evidence",
             ["--seeds", "1", "--only", "interval"],
             "holds the true accuracy",
