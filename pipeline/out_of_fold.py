@@ -56,19 +56,23 @@ def cross_fitted(fits: Sequence[Fit], arrays: Arrays, architecture: Architecture
     Args:
         fits: [S], one for each split, trained with `Settings.cross_fit`.
     """
+    networks = Ensemble(nn.Identity(), architecture, torch.cat([_apart(one) for one in fits]))
     found = []
-    for x, split, one in zip(arrays.x, arrays.splits, fits, strict=True):
-        assert one.apart is not None
+    for place, (x, split) in enumerate(zip(arrays.x, arrays.splits, strict=True)):
         parts = dealt(split, arrays.y)
-        networks = Ensemble(nn.Identity(), architecture, one.apart)
         with torch.no_grad():
             logits = [
-                networks.logits(part, x.index_select(0, torch.from_numpy(parts[part])))
-                for part in range(PARTS)
+                networks.logits(PARTS * place + part, x.index_select(0, torch.from_numpy(rows)))
+                for part, rows in enumerate(parts)
             ]
-        rows = np.concatenate(parts)
-        found.append(Answers(rows, torch.cat(logits), arrays.y[torch.from_numpy(rows)]))
+        every = np.concatenate(parts)
+        found.append(Answers(every, torch.cat(logits), arrays.y[torch.from_numpy(every)]))
     return found
+
+
+def _apart(one: Fit) -> Tensor:
+    assert one.apart is not None
+    return one.apart
 
 
 def together(answers: Sequence[Answers], y: Tensor) -> Answers:
