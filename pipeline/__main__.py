@@ -1,6 +1,7 @@
 """The command line: `python -m pipeline COMMAND`, from `run` to `schema`."""
 
 import argparse
+import gc
 import shlex
 import signal
 import sys
@@ -20,6 +21,10 @@ DEFAULT_CONFIG = "configs/default.yaml"
 SOME_REJECTED = 3  # of `predict`
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+# Allocations before Python looks for garbage, which by default are 700. torch, MLflow and SciPy
+# bring a million objects that stay; looking at them again and again is a tenth of a short run.
+_ALLOCATIONS = 50_000
 
 _LONGEST_ERROR = 2000  # characters: a column's name may have a million
 
@@ -234,4 +239,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(_ALLOCATIONS)
     sys.exit(main())
