@@ -10,7 +10,6 @@ import torch
 from scipy import stats
 from sklearn import metrics
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
-from torchmetrics.functional.classification import multiclass_accuracy
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -74,6 +73,9 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float
         ValueError: no rows, shapes that don't fit, ids outside 0..C-1, or values that are no
             probabilities.
     """
+    # It brings Matplotlib with it, and a search that is only read back needs neither.
+    from torchmetrics.functional.classification import multiclass_accuracy
+
     probabilities, y = _checked(probabilities, y)
     n, classes = probabilities.shape
     labels = np.arange(classes)

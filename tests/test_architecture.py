@@ -1,6 +1,8 @@
 """Imports point one way, and each library has its place."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -112,3 +114,18 @@ def test_what_ships_with_a_model_needs_nothing_of_this_project() -> None:
     assert shipped
     for path in shipped:
         assert not [name for name in imports(path) if name.startswith("pipeline")]
+
+
+def test_what_draws_is_loaded_when_something_is_drawn() -> None:
+    """It takes most of a second, and a wrong table or a search that is finished needs none."""
+    code = (
+        "import sys, pipeline.stages.run; print(set(sys.modules) & {'matplotlib', 'torchmetrics'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"

@@ -24,13 +24,13 @@ from pipeline.ranking import (
     completed,
     summarize,
 )
-from pipeline.report import plots
 from pipeline.report.comparison_words import comparison_sentence
 from pipeline.searched import others_text
 
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.data import Parts
+    from pipeline.report import plots
 
 REPORTED_PACKAGES = ("torch", "mlflow", "optuna", "scikit-learn", "torchmetrics", "pyarrow")
 
@@ -149,8 +149,10 @@ class Report:
         )
 
     @cached_property
-    def figures(self) -> dict[str, plots.Plot]:
+    def figures(self) -> "dict[str, plots.Plot]":
         """Of the search, the final round and the evaluation, as far as there are, by file name."""
+        from pipeline.report import plots  # slow to import, and words need none
+
         figures = plots.search_figures(
             self.trials, self.facts.objective, self.evidence, self.searched
         )

@@ -15,7 +15,7 @@ from pipeline.evaluation import Evaluation
 from pipeline.evidence import Evidence
 from pipeline.features import Encoder
 from pipeline.ranking import best_trial
-from pipeline.report import descriptions, plots
+from pipeline.report import descriptions
 from pipeline.stages import onnx_file
 from pipeline.stages.job import Job
 from pipeline.stages.registration import Standing, standing
@@ -97,6 +97,8 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
 
     Raises UserError when no trial completed.
     """
+    from pipeline.report import plots
+
     candidate = Candidate.of(job, trained)
     name = f"evaluate · {candidate.name}"
     before = job.store.child(parent, "evaluate")

@@ -20,7 +20,6 @@ from pipeline.report import (
     loading_code,
     numbers,
     optimizer_rows,
-    page,
     ui_command,
     verdict,
 )
@@ -175,6 +174,8 @@ def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
 
 def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None:
     """The answer on the pipeline's run: description, metrics, summary and report."""
+    from pipeline.report import page
+
     report = _report(job, trained, evaluated, evaluated.uri)
     run.describe(descriptions.pipeline_description(report))
     run.metrics(evaluated.metrics | {"val_accuracy": evaluated.candidate.val_accuracy})
