@@ -87,6 +87,21 @@ def test_every_stage_is_a_finished_child(finished: Finished) -> None:
         assert run.data.tags["mlflow.parentRunId"] == pipeline.info.run_id
 
 
+def test_every_run_says_what_it_is_of(finished: Finished) -> None:
+    """No page of the UI has an empty description, and the figures in it are those of the run."""
+    for stage in ("pipeline", "prepare", "train", "trial", "final", "evaluate"):
+        for run in finished.runs(stage):
+            text = run.data.tags["mlflow.note.content"]
+            figures = {
+                "prepare": ["426 rows", "143 rows", "mean radius (number)"],
+                "trial": [f"{run.data.metrics.get('accuracy', 0):.1%}".replace("%", " %")],
+                "evaluate": [f"{run.data.metrics.get('test_accuracy', 0):.1%}".replace("%", " %")],
+            }
+            if run.info.status == "FINISHED":
+                assert all(figure in text for figure in figures.get(stage, [])), text
+            assert text
+
+
 def test_the_pipeline_holds_configuration_summary_and_report(finished: Finished) -> None:
     (run,) = finished.runs("pipeline")
     assert run.data.params["training.epochs"] == "6"

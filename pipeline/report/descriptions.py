@@ -1,10 +1,14 @@
-"""The Markdown descriptions of the pipeline's and the train run: the answer first."""
+"""The Markdown descriptions of runs and models; of the pipeline's and the train run the answer."""
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pipeline import formats
 from pipeline.report.answer import Report, loading_code, optimizer_rows, validation_words, verdict
+
+if TYPE_CHECKING:
+    from pipeline.data import Parts
 
 
 def markdown(text: str) -> str:
@@ -15,11 +19,25 @@ def markdown(text: str) -> str:
     )
 
 
-def columns_text(columns: Mapping[str, str], shown: int = 40) -> str:
+def columns_text(columns: Mapping[str, str]) -> str:
     """What rows a model takes, as Markdown: each column with its kind."""
-    named = [f"{markdown(name)} ({kind})" for name, kind in list(columns.items())[:shown]]
-    more = f", and {len(columns) - shown} more" if len(columns) > shown else ""
-    return f"Rows have the columns {', '.join(named)}{more}."
+    return f"Rows have the columns {_each_with(columns)}."
+
+
+def prepare_description(parts: "Parts") -> str:
+    """The description of the prepare run: how many rows, which columns and which not, and why."""
+    train, test = (formats.count(parts.rows[part], "row") for part in ("train", "test"))
+    text = f"{train} to train and validate on, {test} held out for the test."
+    columns = columns_text({column.name: column.kind for column in parts.schema.columns})
+    return f"{text} {columns}" + (
+        f" Left out: {_each_with(parts.left_out)}." if parts.left_out else ""
+    )
+
+
+def _each_with(columns: Mapping[str, str], shown: int = 40) -> str:
+    """Columns, each with what is said of it, as far as a description holds them."""
+    named = [f"{markdown(name)} ({markdown(said)})" for name, said in list(columns.items())[:shown]]
+    return ", ".join(named) + (f", and {len(columns) - shown} more" if len(columns) > shown else "")
 
 
 def pipeline_description(report: Report) -> str:

@@ -123,7 +123,9 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
         run.metrics(_contest(stands))
         if job.config.registry.onnx:
             _add_onnx(job, candidate.model_id)
-        version = _register(job, candidate, found, stands)
+        description = descriptions.markdown(_outcome(job, candidate, found, stands))
+        version = _register(job, candidate, found, stands, description)
+        run.describe(description)
         run.tags(
             {
                 "model.version": str(version.version),
@@ -225,9 +227,10 @@ def _contest(stands: Standing) -> dict[str, float | None]:
     }
 
 
-def _register(job: Job, candidate: Candidate, found: Evaluation, stands: Standing) -> Version:
+def _outcome(job: Job, candidate: Candidate, found: Evaluation, stands: Standing) -> str:
+    """What the model is, how it did and what became of it."""
     scores = found.scores
-    text = (
+    return (
         f"{candidate.optimizer} with learning rate {formats.number(candidate.lr)}, the best of "
         f"{formats.count(job.config.search.trials, 'trial')} on {job.config.data.source}. "
         f"Test accuracy {formats.percent(scores.accuracy)} (95 % interval "
@@ -235,15 +238,20 @@ def _register(job: Job, candidate: Candidate, found: Evaluation, stands: Standin
         f"{formats.count(scores.n, 'row')}). "
         f"@{stands.alias}: {stands.why}."
     )
+
+
+def _register(
+    job: Job, candidate: Candidate, found: Evaluation, stands: Standing, description: str
+) -> Version:
     return register(
         job.store,
         candidate.model_id,
         job.config.registry.name,
-        description=f"{descriptions.markdown(text)}\n\n{_columns(job)}",
+        description=f"{description}\n\n{_columns(job)}",
         tags={
             "optimizer": candidate.optimizer,
             "lr": candidate.lr,
-            "test_accuracy": scores.accuracy,
+            "test_accuracy": found.scores.accuracy,
             "val_accuracy": candidate.val_accuracy,
             "fingerprint": job.fingerprint,
             "train.sha256": job.parts.digests["train"],

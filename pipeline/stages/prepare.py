@@ -1,5 +1,6 @@
 """The first stage: rows on disk, and what they are in MLflow."""
 
+from pipeline.report import descriptions
 from pipeline.stages.job import Job
 from pipeline.tracking import Run
 
@@ -36,3 +37,4 @@ def record(job: Job, parent: Run) -> None:
         )
         run.tags({"prepare.reused": str(parts.reused).lower()})
         run.file(parts.schema_path)
+        run.describe(descriptions.prepare_description(parts))

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from mlflow.entities import Metric
 
+from pipeline import formats
 from pipeline.tracking.runs import Stage
-from pipeline.tracking.trial_log import Logged, TrialLog, TrialRecord
+from pipeline.tracking.trial_log import NOTE, Logged, TrialLog, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,21 @@ class FinalLog(TrialLog):
             "final.round": self.round,
             "final.trial": str(trial.number),
             "final.state": trial.state,
+            NOTE: self._note(trial),
         }
         return tags | {"final.reason": trial.reason} if trial.reason else tags
+
+    def _note(self, trial: TrialRecord) -> str:
+        also = self.also.get(trial.number)
+        if also is None:
+            return f"Trial {trial.number} once more, on fresh folds. It failed: {trial.reason}."
+        known = {key: formats.percent(value) for key, value in also.items()}
+        return (
+            f"Trial {trial.number} once more, on fresh folds from fresh weights: "
+            f"{known['cross_fitted_accuracy']} accuracy at epochs that other rows chose, "
+            f"{formats.percent(trial.accuracy)} at the kept ones; the search had "
+            f"{known['search_accuracy']}."
+        )
 
     def _scores(self, trial: TrialRecord, end: int, model_id: str | None) -> list[Metric]:
         also: Mapping[str, Any] = self.also.get(trial.number, {})

@@ -19,7 +19,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from pipeline import interrupts
+from pipeline import formats, interrupts
 from pipeline.tracking.bulk import BulkMetrics
 from pipeline.tracking.lineage import DataSet
 from pipeline.tracking.outage import is_outage
@@ -39,6 +39,7 @@ from pipeline.tracking.runs import (
 from pipeline.tracking.store import Store
 
 MODEL_NAME = "model"
+NOTE = "mlflow.note.content"  # the description of a run
 
 _STATUS: Mapping[State, Status] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -185,6 +186,7 @@ class TrialLog:
             "trial.entry": str(trial.entry),
             # `lr` is a parameter of every trial: this tells whether it was searched.
             "trial.lr": "searched" if lr_path(trial.entry) in trial.params else "fixed",
+            NOTE: _outcome(trial),
         }
         if trial.reason:
             tags["trial.reason"] = trial.reason
@@ -273,6 +275,22 @@ def _model_folder(location: str) -> Iterator[tuple[Path, bool]]:
         return
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         yield Path(temporary, MODEL_NAME), False
+
+
+def _outcome(trial: TrialRecord) -> str:
+    """What became of a trial, in a sentence."""
+    if trial.state == "FAIL":
+        return f"Failed: {trial.reason}."
+    if trial.state == "PRUNED":
+        epochs = max((len(curve) for curve in trial.curves.values()), default=0)
+        return f"Dropped after {formats.count(epochs, 'epoch')}: other trials were better there."
+    networks = formats.count(len(trial.fits), "network")
+    spread = formats.percent(trial.accuracy_std)
+    return (
+        f"{formats.percent(trial.accuracy)} validation accuracy (standard deviation {spread}) and "
+        f"loss {formats.number(trial.loss)}, the mean of {networks}, each after its kept epoch "
+        f"({formats.number(trial.best_epoch)} on average). The model is their mean answer."
+    )
 
 
 def _params(trial: TrialRecord) -> dict[str, str]:
