@@ -34,6 +34,22 @@ def test_halving_compares_with_earlier_trials_and_never_drops_all() -> None:
     assert not ties(1, torch.ones(3), torch.ones(3), torch.arange(3))
 
 
+def test_halving_brings_a_stack_down_by_thirds() -> None:
+    halving = Halving((3, 10), {})
+    values = {trial: float(trial) for trial in range(9)}
+    assert halving.losers(3, values, list(range(9))) == {0, 1, 2, 3, 4, 5}
+    assert halving.losers(10, values, [6, 7, 8]) == {6, 7}  # the six do not count any more
+
+
+def test_halving_keeps_the_best_of_three_or_more_but_not_a_lone_trial() -> None:
+    earlier = {1: [0.8] * 9}
+    assert Halving((1,), earlier).losers(1, {0: 0.5, 1: 0.6, 2: 0.7}, [0, 1, 2]) == {0, 1}
+    assert Halving((1,), earlier).losers(1, {0: 0.6, 1: 0.7}, [0, 1]) == {0, 1}
+    assert Halving((1,), earlier).losers(1, {0: 0.7}, [0]) == {0}
+    assert Halving((1,), earlier).losers(1, {0: 0.8}, [0]) == set()
+    assert Halving((1,), {}).losers(1, {0: 0.1}, [0]) == set()
+
+
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
 def test_the_median_rule_is_optunas(objective: str) -> None:
     config = make(objective=objective, pruner="median", trials=16)

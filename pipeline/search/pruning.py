@@ -33,8 +33,9 @@ class Judge(Protocol):
 class Halving:
     """Synchronous successive halving (Jamieson & Talwalkar 2016), rung by rung.
 
-    At each rung a third of all that came so far goes on: the stack's trials together with what
-    earlier ones had there. Ties stay, and the best trial of a stack always does.
+    At each rung a third of all that came so far goes on: the stack's trials that were not dropped
+    before, together with what earlier ones had there. Ties stay. Of a stack of three trials or more
+    the best that came stays too; one or two could never be dropped that way.
 
     `earlier[rung]` holds the values of earlier trials that reached the rung.
     """
@@ -42,12 +43,17 @@ class Halving:
     rungs: tuple[int, ...]
     earlier: Mapping[int, Sequence[float]]
     factor: int = 3
+    _dropped: set[int] = field(default_factory=set)
 
     def losers(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
-        pool = sorted([*self.earlier.get(rung, ()), *values.values()], reverse=True)
-        best = max(values.values(), default=-math.inf)
-        bound = min(best, pool[math.ceil(len(pool) / self.factor) - 1])
-        return {trial for trial in running if values[trial] < bound}
+        here = [value for trial, value in values.items() if trial not in self._dropped]
+        pool = sorted([*self.earlier.get(rung, ()), *here], reverse=True)
+        bound = pool[math.ceil(len(pool) / self.factor) - 1]
+        if len(values) >= self.factor:
+            bound = min(bound, max(here))
+        losers = {trial for trial in running if values[trial] < bound}
+        self._dropped |= losers
+        return losers
 
 
 @dataclass
