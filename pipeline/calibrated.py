@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batches import Arrays
+from pipeline.decision import SMALLEST
 from pipeline.model import ACTIVATIONS, Architecture, Ensemble
 
 
@@ -24,7 +25,9 @@ class CalibratedEnsemble(Ensemble):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Probabilities [B, labels] float32 of raw rows [B, F] float64."""
-        return torch.softmax(super().forward(raw).log() / self.temperature, dim=1)
+        # The logarithm of 0 has no gradient: one such row would make all weights NaN in training.
+        probabilities = super().forward(raw).clamp(min=SMALLEST)
+        return torch.softmax(probabilities.log() / self.temperature, dim=1)
 
 
 def out_of_fold(
