@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.decision import SMALLEST
 from pipeline.model import Architecture, Ensemble
 
 
@@ -19,4 +20,6 @@ class CalibratedEnsemble(Ensemble):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Probabilities [B, labels] float32 of raw rows [B, F] float64."""
-        return torch.softmax(super().forward(raw).log() / self.temperature, dim=1)
+        # The logarithm of 0 has no gradient: one such row would make all weights NaN in training.
+        probabilities = super().forward(raw).clamp(min=SMALLEST)
+        return torch.softmax(probabilities.log() / self.temperature, dim=1)

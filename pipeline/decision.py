@@ -15,6 +15,9 @@ Goal = Literal["accuracy", "f1", "youden"]
 SHARPEST, FLATTEST = 0.05, 20.0
 """Temperatures lie between these; without bounds rows that are all right would ask for 0."""
 
+SMALLEST = 1e-30
+"""What a probability of less, such as 0, counts as where its logarithm is taken."""
+
 
 def tempered(probabilities: npt.NDArray[Any], temperature: float) -> Floats:
     """Probabilities [N, C] whose logits are divided by a temperature > 0: above 1 less certain.
@@ -83,5 +86,5 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
 
 
 def _logits(probabilities: npt.NDArray[Any]) -> Floats:
-    logits: Floats = np.log(np.asarray(probabilities, dtype=np.float64).clip(1e-30, 1.0))
+    logits: Floats = np.log(np.asarray(probabilities, dtype=np.float64).clip(SMALLEST, 1.0))
     return logits

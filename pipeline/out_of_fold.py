@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.batches import PARTS, Arrays, dealt
+from pipeline.decision import SMALLEST
 from pipeline.members import Fit
 from pipeline.model import Architecture, Ensemble
 
@@ -82,6 +83,5 @@ def together(answers: Sequence[Answers], y: Tensor) -> Answers:
     for one in answers:
         total[one.rows] += one.probabilities
         count[one.rows] += 1
-    # Probabilities below the smallest normal number count as that, so that logits are finite.
-    mean = torch.from_numpy(total / count).clamp(min=torch.finfo(torch.float64).tiny)
+    mean = torch.from_numpy(total / count).clamp(min=SMALLEST)
     return Answers(np.arange(len(y)), mean.log(), y)

@@ -47,3 +47,18 @@ def test_certain_networks_give_no_nan():
     found = ensemble(raw)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found.sum(1), torch.ones(len(raw)))
+
+
+@pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
+def test_a_certain_module_can_be_trained_further(table):
+    raw, encoder, architecture, states = _trained(table)
+    ensemble = CalibratedEnsemble(encoder, architecture, states * 1e4, 1.7)
+    plain = Ensemble(encoder, architecture, states * 1e4)(raw).numpy()
+    assert (plain == 0).any()
+    module = Exporter(raw.shape[1]).program(ensemble).module()
+    np.testing.assert_allclose(module(raw).numpy(), tempered(plain, 1.7), atol=2e-6)
+    for parameter in module.parameters():
+        parameter.requires_grad_()
+    module(raw)[:, 0].clamp(min=1e-7).log().mean().backward()
+    for parameter in module.parameters():
+        assert torch.isfinite(parameter.grad).all()

@@ -6,11 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
 from pipeline.config import check
-from pipeline.search import Search, Told
-from tests.toy_search import PRUNERS, RICH, SAMPLERS, accuracy, make, outcome, run, small
+from pipeline.search import Proposal, Search, Told
+from tests.toy_search import PRUNERS, RICH, SAMPLERS, accuracy, make, outcome, run, small, train
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -92,29 +91,14 @@ def test_every_sampler_and_pruner_runs_to_the_end_of_the_budget(
     sampler: str, pruner: str, objective: str
 ) -> None:
     sign = 1.0 if objective == "val_accuracy" else -1.0
+
+    def course(proposal: Proposal) -> np.ndarray:  # rises towards the trial's value
+        return np.asarray(sign * (accuracy(proposal) - 0.2 / np.arange(1, 31)))
+
     search = Search(make(sampler=sampler, pruner=pruner, objective=objective, trials=21))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        while batch := search.ask():
-            # Two members for each trial; curves rise towards the trial's value.
-            trial_of = [proposal.number for proposal in batch for _ in range(2)]
-            watch = search.watch(batch, trial_of)
-            values = np.array([sign * accuracy(p) for p in batch for _ in range(2)])
-            members = np.arange(len(trial_of))
-            curves: dict[int, dict[int, float]] = {number: {} for number in trial_of}
-            for epoch in range(1, 31):
-                now = values - sign * 0.2 / epoch
-                for member in members:
-                    curves[trial_of[member]][epoch] = now[member]
-                score = torch.tensor(now[members])
-                drop = watch(epoch, score, score, torch.tensor(members)) if watch else ()
-                members = np.setdiff1d(members, list(drop))
-            for proposal in batch:
-                course = curves[proposal.number]
-                if len(course) == 30:
-                    search.tell(proposal.number, "COMPLETE", course[30], course)
-                else:
-                    search.tell(proposal.number, "PRUNED", None, course)
+        train(search, course, members=2)
     assert [told.number for told in search.told] == list(range(21))
     assert search.remaining == 0
     assert not search.exhausted

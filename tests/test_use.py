@@ -1,19 +1,12 @@
 """The registered model at work, as the README says: loaded, served, trained further, elsewhere."""
 
-import contextlib
-import io
 import json
 import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,11 +19,12 @@ from mlflow.models import Model
 from sklearn.datasets import load_breast_cancer
 
 from pipeline import flavor
+from tests.servers import free_port, post, serving
 from tests.small_model import make_program, make_rows, make_schema
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-pytestmark = pytest.mark.slow  # whole processes, servers and an environment: minutes in all
+pytestmark = pytest.mark.slow  # whole processes and servers: a minute in all
 
 
 def blocks(language: str) -> list[str]:
@@ -74,49 +68,6 @@ def _register_every_kind() -> None:
         )
     version = mlflow.register_model(info.model_uri, "kinds").version
     mlflow.MlflowClient().set_registered_model_alias("kinds", "champion", version)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@contextlib.contextmanager
-def serving(command: list[str], port: int) -> Iterator[None]:
-    """A server's process for the block, answering."""
-    # MLflow starts uvicorn by its name.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env=os.environ | {"PATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        until = time.monotonic() + 180
-        while time.monotonic() < until and process.poll() is None:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-                break
-            time.sleep(0.5)
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def post(port: int, body: bytes, content_type: str = "application/json") -> tuple[int, Any]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": content_type}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def test_the_readmes_python(folder: Path) -> None:
@@ -197,54 +148,6 @@ def test_the_example(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "step 4: loss" in done.stdout
     assert not re.search(r"loss (nan|inf)", done.stdout)
-
-
-CLEAN = """
-import json, sys
-import mlflow, pandas as pd
-try:
-    import pipeline
-except ModuleNotFoundError:
-    pass
-else:
-    raise SystemExit("the project is here")
-try:
-    import optuna
-except ModuleNotFoundError:
-    pass
-else:
-    raise SystemExit("more is here than the model asks for")
-uri, rows = sys.argv[1:]
-frame = pd.read_csv(rows)
-found = mlflow.pyfunc.load_model(uri).predict(frame)
-module = mlflow.pytorch.load_model(uri)
-found.to_json("found.json", orient="split", double_precision=12)
-"""
-
-
-def test_a_clean_environment(folder: Path, tmp_path: Path) -> None:
-    """Nothing but what the model asks for, no pickles, no project: it loads and predicts."""
-    uri = "models:/breast-cancer@champion"
-    model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path)))
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    requirements = ["-r", str(model / "requirements.txt")]
-    subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
-    (tmp_path / "elsewhere").mkdir()
-    unwanted = ("PYTHONPATH", "VIRTUAL_ENV")
-    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
-    subprocess.run(
-        [str(python), "-c", CLEAN, str(model), str(folder / "rows.csv")],
-        cwd=tmp_path / "elsewhere",
-        env={**environment, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
-        check=True,
-    )
-    expected = mlflow.pyfunc.load_model(uri).predict(pd.read_csv(folder / "rows.csv"))
-    found = pd.read_json(
-        io.StringIO((tmp_path / "elsewhere" / "found.json").read_text()), orient="split"
-    )
-    assert list(found["prediction"]) == list(expected["prediction"])
-    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

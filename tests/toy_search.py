@@ -1,7 +1,11 @@
 """Small searches, and a toy objective that stands in for training."""
 
 import math
+from collections.abc import Callable, Collection
 from typing import Any
+
+import numpy as np
+import torch
 
 from pipeline.config import Config, check
 from pipeline.search import Proposal, Search, Told
@@ -81,4 +85,43 @@ def run(search: Search) -> list[Told]:
     while batch := search.ask():
         for proposal in batch:
             search.tell(proposal.number, **outcome(proposal))
+    return search.told
+
+
+Watching = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], Collection[int]]
+
+
+def lengths(watch: Watching | None, curves: np.ndarray, members: int = 1) -> list[int]:
+    """How many epochs the trials of a stack are let run, each of `members` members, all alike.
+
+    `curves` holds what the trials have by epoch: [trials, epochs].
+    """
+    trial_of = np.repeat(np.arange(len(curves)), members)
+    running = np.arange(len(trial_of))
+    found = np.full(len(curves), curves.shape[1])
+    for epoch in range(1, curves.shape[1] + 1):
+        now = torch.tensor(curves[trial_of[running], epoch - 1])
+        dropped = list(watch(epoch, now, now, torch.tensor(running))) if watch else []
+        for member in dropped:
+            found[trial_of[member]] = epoch
+        running = np.setdiff1d(running, dropped)
+    return [int(length) for length in found]
+
+
+def train(search: Search, course: Callable[[Any], np.ndarray], members: int = 1) -> list[Told]:
+    """Runs a search to its end, pruned; a batch is one stack, and is trained whole.
+
+    `course` gives a trial's objective by epoch, as long as it would be if nothing cut it.
+    """
+    while search.ask():
+        batch, asked = search.batch, {proposal.number for proposal in search.ask()}
+        watch = search.watch(batch, [p.number for p in batch for _ in range(members)])
+        curves = np.stack([course(proposal) for proposal in batch])
+        for one, curve, end in zip(batch, curves, lengths(watch, curves, members), strict=True):
+            if one.number in asked:
+                so_far = dict(enumerate(curve[:end].tolist(), start=1))
+                if end == len(curve):
+                    search.tell(one.number, "COMPLETE", float(curve[-1]), so_far)
+                else:
+                    search.tell(one.number, "PRUNED", None, so_far)
     return search.told

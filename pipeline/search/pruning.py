@@ -3,6 +3,10 @@
 What a trial is compared with is fixed when its batch begins: trials of earlier batches, and
 (halving) those of its own stack; so the order in which stacks are trained changes nothing, and a
 batch that was cut short is judged as if it had not been.
+
+With `search.budget: equal` these are the trials of its own entry of `optimizers` only: an optimizer
+that is slow at first is not cut by what the others have at that epoch. The rungs are the same for
+all entries.
 """
 
 import math
@@ -33,8 +37,9 @@ class Judge(Protocol):
 class Halving:
     """Synchronous successive halving (Jamieson & Talwalkar 2016), rung by rung.
 
-    At each rung a third of all that came so far goes on: the stack's trials together with what
-    earlier ones had there. Ties stay, and the best trial of a stack always does.
+    At each rung a third of all that came so far goes on: the stack's trials that were not dropped
+    before, together with what earlier ones had there. Ties stay. Of a stack of three trials or more
+    the best that came stays too; one or two could never be dropped that way.
 
     `earlier[rung]` holds the values of earlier trials that reached the rung.
     """
@@ -42,12 +47,17 @@ class Halving:
     rungs: tuple[int, ...]
     earlier: Mapping[int, Sequence[float]]
     factor: int = 3
+    _dropped: set[int] = field(default_factory=set)
 
     def losers(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
-        pool = sorted([*self.earlier.get(rung, ()), *values.values()], reverse=True)
-        best = max(values.values(), default=-math.inf)
-        bound = min(best, pool[math.ceil(len(pool) / self.factor) - 1])
-        return {trial for trial in running if values[trial] < bound}
+        here = [value for trial, value in values.items() if trial not in self._dropped]
+        pool = sorted([*self.earlier.get(rung, ()), *here], reverse=True)
+        bound = pool[math.ceil(len(pool) / self.factor) - 1]
+        if len(values) >= self.factor:
+            bound = min(bound, max(here))
+        losers = {trial for trial in running if values[trial] < bound}
+        self._dropped |= losers
+        return losers
 
 
 @dataclass
@@ -72,12 +82,47 @@ class Median:
         return {trial for trial in running if self._best[trial] < bound}
 
 
-def judge_of(config: Config, before: Sequence[Told]) -> Judge | None:
-    """The configuration's rule for the stacks of a batch, None when it judges nothing there.
+@dataclass
+class ByEntry:
+    """A rule for each entry of `optimizers`, which knows nothing of the other entries' trials.
+
+    `judges` has the rules by entry, none for an entry that is not judged yet; `entry_of` the entry
+    of each trial of the stack.
+    """
+
+    rungs: tuple[int, ...]
+    judges: Mapping[int, Judge]
+    entry_of: Mapping[int, int]
+
+    def losers(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
+        dropped = set()
+        for entry, judge in self.judges.items():
+            own = {trial: value for trial, value in values.items() if self.entry_of[trial] == entry}
+            if still := own.keys() & running:
+                dropped |= judge.losers(rung, own, still)
+        return dropped
+
+
+def judge_of(config: Config, before: Sequence[Told], entry_of: Mapping[int, int]) -> Judge | None:
+    """The configuration's rule for a stack of a batch, None when it judges nothing there.
 
     Args:
         before: all trials of earlier batches.
+        entry_of: the entry of each trial of the stack.
     """
+    if config.search.budget == "shared":
+        return _rule(config, before)
+    judges = {}
+    for entry in sorted(set(entry_of.values())):
+        judge = _rule(config, [told for told in before if told.entry == entry])
+        if judge is not None:
+            judges[entry] = judge
+    rungs = {judge.rungs for judge in judges.values()}
+    return ByEntry(rungs.pop(), judges, entry_of) if rungs else None
+
+
+def _rule(config: Config, before: Sequence[Told]) -> Judge | None:
+    """The rule that compares with all trials of `before`."""
     epochs = _most_epochs(config)
     maximise = config.search.objective == "val_accuracy"
     if config.search.pruner == "halving":

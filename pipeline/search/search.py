@@ -7,7 +7,7 @@ trials that were finished, as if nothing had happened; the order of telling does
 batch that was cut short comes out again with the same points and the same numbers.
 
 With `search.budget: equal` each entry of `optimizers` has a study of its own and the same number of
-trials; the entries take turns. The pruners compare all trials with each other all the same.
+trials; the entries take turns, and a pruner compares a trial with those of its own entry.
 """
 
 import math
@@ -143,16 +143,13 @@ class Search:
         Returns:
             None when nothing will be pruned.
         """
-        numbers = {proposal.number for proposal in proposals}
-        if not numbers.issuperset(member_trial):
-            raise ValueError(
-                f"members of trials that are not proposed: {set(member_trial) - numbers}"
-            )
+        entry_of = {proposal.number: proposal.entry for proposal in proposals}
+        if unknown := set(member_trial) - entry_of.keys():
+            raise ValueError(f"members of trials that are not proposed: {unknown}")
         size = batch_size(self._config)
-        before = [
-            told for told in self.told if told.number < min(numbers, default=0) // size * size
-        ]
-        judge = judge_of(self._config, before)
+        start = min(entry_of, default=0) // size * size
+        before = [told for told in self.told if told.number < start]
+        judge = judge_of(self._config, before, entry_of)
         return Watch(judge, member_trial, self._maximise) if judge is not None else None
 
     def _keep(self, told: Told) -> None:
