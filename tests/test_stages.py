@@ -225,6 +225,26 @@ def test_predict_writes_the_label_as_it_stood_in_the_table(
     assert written == [str(label) for label in expected]
 
 
+def test_predict_tells_a_model_that_is_not_there_from_a_store_that_is_away(
+    empty_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_store, "mlflow.db")
+    arguments = ["--input", "rows.csv", "--output", "out.csv"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert command_line.main(["predict", "--model", "nowhere", *arguments]) == 2
+    assert capsys.readouterr().err == "error: model nowhere: No such artifact: 'nowhere'\n"
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert command_line.main(["predict", "--model", "models:/cells@champion", *arguments]) == 1
+    mlflow.set_tracking_uri(before)
+    assert "127.0.0.1" in capsys.readouterr().err
+
+
 def test_predict_sets_aside_rows_that_it_cannot_read(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
