@@ -1,5 +1,6 @@
 """The stages on a real store: one run of everything, read back."""
 
+import csv
 import json
 import math
 import os
@@ -25,8 +26,10 @@ from sklearn.datasets import load_breast_cancer
 
 from pipeline import __main__ as command_line
 from pipeline import config as configuration
-from pipeline import model
+from pipeline import flavor, model
+from pipeline.stages.predict import predict
 from pipeline.tracking import TrialLog
+from tests.small_model import make_rows, make_schema, shared_program
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
@@ -213,6 +216,48 @@ def test_predict_writes_what_the_model_says(finished: Finished) -> None:
     assert list(written["prediction"]) == list(expected["prediction"])
     np.testing.assert_allclose(written["probability"], expected["probability"], atol=1e-6)
     assert len(pd.read_parquet("out.parquet")) == 20
+
+
+@pytest.mark.parametrize("labels", [[False, True], [0.0, 1.0], [3, 4], ["a", "b"]])
+def test_predict_writes_the_label_as_it_stood_in_the_table(
+    labels: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flavor.save_model(
+        "model",
+        program=shared_program(),
+        schema=make_schema(labels),
+        input_example=make_rows(),
+        requirements=["mlflow"],
+    )
+    make_rows().to_csv("rows.csv", index=False)
+    predict("model", "rows.csv", Path("out.csv"))
+    with Path("out.csv").open(newline="") as file:
+        written = [row["prediction"] for row in csv.DictReader(file)]
+    predict("model", "rows.csv", Path("out.parquet"))
+    expected = pd.read_parquet("out.parquet")["prediction"].tolist()
+    assert {type(label) for label in expected} == {type(labels[0])}
+    assert written == [str(label) for label in expected]
+
+
+def test_predict_tells_a_model_that_is_not_there_from_a_store_that_is_away(
+    empty_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_store, "mlflow.db")
+    arguments = ["--input", "rows.csv", "--output", "out.csv"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert command_line.main(["predict", "--model", "nowhere", *arguments]) == 2
+    assert capsys.readouterr().err == "error: model nowhere: No such artifact: 'nowhere'\n"
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert command_line.main(["predict", "--model", "models:/cells@champion", *arguments]) == 1
+    mlflow.set_tracking_uri(before)
+    assert "127.0.0.1" in capsys.readouterr().err
 
 
 def test_predict_sets_aside_rows_that_it_cannot_read(

@@ -12,6 +12,7 @@ from pipeline import formats, inference, scoring
 from pipeline.console import Console
 from pipeline.errors import UserError
 from pipeline.streams import OUTPUTS, Block, Sink, reading, writing
+from pipeline.tables import is_parquet
 from pipeline.tracking import connect, downloaded, quiet
 
 
@@ -58,7 +59,7 @@ def predict(
         except inference.ModelError as error:
             problem = str(error).replace(f"{folder}/", "")
             raise UserError(f"--model: {model_uri}: {problem}") from error
-    scorer = _Scorer(model, keep, threshold)
+    scorer = _Scorer(model, keep, threshold, as_text=not is_parquet(output.name))
     good, bad = Sink(output), Sink(rejected)
     with (
         reading(source, scorer.columns) as blocks,
@@ -82,7 +83,11 @@ class _Scorer:
     """Blocks of rows in, predictions and rejected rows out."""
 
     def __init__(
-        self, model: inference.TabularModel, keep: Sequence[str], threshold: float | None
+        self,
+        model: inference.TabularModel,
+        keep: Sequence[str],
+        threshold: float | None,
+        as_text: bool = False,
     ) -> None:
         self._model, self._keep = model, list(dict.fromkeys(keep))
         self._wanted = model.schema["columns"]
@@ -91,7 +96,7 @@ class _Scorer:
             self._threshold = inference.threshold_of(given, model.schema)
         except inference.InputError as error:
             raise UserError(f"--threshold: {error}") from error
-        self._labels = pa.array(model.schema["labels"])
+        self._labels = _label_array(model.schema["labels"], as_text)
         self._names = inference.probability_names(model.schema["labels"])
         names = [column["name"] for column in self._wanted]
         self.columns = [*self._keep, *(name for name in names if name not in self._keep)]
@@ -131,6 +136,16 @@ class _Scorer:
         columns["reason"] = pa.array(texts, pa.string())
         table = pa.table(columns)
         return table.take(pa.array(np.argsort(numbers, kind="stable"))) if numbers else table
+
+
+def _label_array(labels: Sequence[Any], as_text: bool) -> pa.Array:
+    """The labels to take predictions from; with `as_text` as a text file shows them.
+
+    Arrow's writer of text makes true of True and 1 of 1.0.
+    """
+    if as_text and isinstance(labels[0], (bool, float)):
+        return pa.array([str(label) for label in labels])
+    return pa.array(labels)
 
 
 def _values(block: Block, name: str, rows: Sequence[int]) -> list[Any]:

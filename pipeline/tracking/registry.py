@@ -13,6 +13,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.tracking.outage import is_outage
 from pipeline.tracking.runs import first_line, has_code
 from pipeline.tracking.store import Store
 
@@ -118,7 +119,7 @@ def find_version(store: Store, name: str, alias: str = "champion") -> Version | 
 def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
     """The folder of the model at a `models:/...` URI, a run's or a path, for the block.
 
-    Raises UserError when there is no such model.
+    Raises UserError when there is no such model; MLflow's error of a store that is away goes on.
     """
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         try:
@@ -126,7 +127,12 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
                 artifact_uri=uri, dst_path=folder, tracking_uri=client.tracking_uri
             )
         except (MlflowException, OSError) as error:
-            raise UserError(f"model {uri}: {first_line(error)}") from error
+            # MLflow lists the files that it could not get under a heading, the reasons below it.
+            of_files = str(error).startswith("The following failures occurred")
+            if not of_files and is_outage(error, client.tracking_uri):
+                raise
+            reason = str(error).strip().splitlines()[-1] if of_files else first_line(error)
+            raise UserError(f"model {uri}: {reason}") from error
         yield Path(local)
 
 
