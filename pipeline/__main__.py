@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import interrupts
 from pipeline.errors import RunError, UserError
-from pipeline.formats import printable, without_password
+from pipeline.formats import count, printable, without_password
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -82,12 +82,12 @@ def _predict(arguments: argparse.Namespace) -> int:
         threshold=arguments.threshold,
         rejected=Path(arguments.rejected) if arguments.rejected else None,
     )
-    print(f"{scored.rows:,} rows scored by {model}: {arguments.output}")
+    print(f"{count(scored.rows, 'row')} scored by {model}: {arguments.output}")
     if not scored.rejected:
         return 0
     print(
-        f"warning: {scored.rejected:,} rows could not be read and have no prediction: "
-        f"{scored.rejected_path}",
+        f"warning: {count(scored.rejected, 'row')} could not be read, so without a "
+        f"prediction: {scored.rejected_path}",
         file=sys.stderr,
     )
     return SOME_REJECTED

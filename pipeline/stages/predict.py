@@ -162,7 +162,9 @@ def _stem(path: Path) -> str:
 def _check_outputs(output: Path, rejected: Path) -> None:
     for option, path in (("--output", output), ("--rejected", rejected)):
         if not path.name.endswith(OUTPUTS):
-            raise UserError(f"{option}: must end in {formats.listing(list(OUTPUTS))}; got {path}")
+            raise UserError(
+                f"{option}: must end in one of {formats.listing(list(OUTPUTS))}; got {path}"
+            )
         if path.is_dir():
             raise UserError(f"{option}: must be a file; got the folder {path}")
         if not path.parent.is_dir():
