@@ -151,6 +151,8 @@ def test_the_example(folder: Path) -> None:
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# The browser runs without root's leave, a screen and a look at the network.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser")
@@ -162,17 +164,22 @@ def test_the_pages_of_mlflows_ui(folder: Path) -> None:
     runs = {run.data.tags["pipeline.stage"]: run for run in client.search_runs([experiment])}
     version = client.get_model_version_by_alias("breast-cancer", "champion")
     model_id = version.source.removeprefix("models:/")
-    trial = client.get_run(version.run_id)
-    pipeline = f"/experiments/{experiment}/runs/{runs['pipeline'].info.run_id}"
+    final = client.get_run(version.run_id)
+    pipeline, trial = (
+        f"/experiments/{experiment}/runs/{runs[stage].info.run_id}"
+        for stage in ("pipeline", "trial")
+    )
     pages = {
         f"/experiments/{experiment}/runs": ["pipeline · breast_cancer"],
         pipeline: ["did best", "test_accuracy"],
         f"{pipeline}/artifacts/report.html": ["report.html", "summary.json", "config.yaml"],
-        f"/experiments/{experiment}/runs/{trial.info.run_id}": [
-            trial.info.run_name,
-            "optimizer",
+        f"/experiments/{experiment}/runs/{final.info.run_id}": [
+            final.info.run_name,
+            "once more, on fresh folds",
             "breast_cancer-train",
         ],
+        trial: [runs["trial"].info.run_name, "validation accuracy", "optimizer"],
+        f"{trial}/model-metrics": ["train_loss", "val_loss", "val_accuracy"],
         f"/experiments/{experiment}/models/{model_id}": [
             *("Ready", "breast-cancer", "breast_cancer-test", "test_accuracy_low"),
             "Rows have the columns",
@@ -186,7 +193,7 @@ def test_the_pages_of_mlflows_ui(folder: Path) -> None:
     server = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     with serving([*server, *store], port), browsers.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1500, "height": 1000})
         for place, words in pages.items():
             page.goto(f"http://127.0.0.1:{port}/#{place}")
