@@ -152,8 +152,9 @@ def _to_target(one: Forgiveness) -> tuple[str, str]:
 
 def _target(evidence: Evidence) -> str:
     text = (
-        "Standard error: of the optimizer's best trial, over its folds. The range ends before the "
-        "first tried rate that is worse by more."
+        "Scores of the search, at each network's kept epoch: that flatters high rates more than "
+        "low ones, by up to a point or so on small tables. Standard error: of the optimizer's best "
+        "trial, over its folds. The range ends before the first tried rate that is worse by more."
     )
     return f"{text} {_target_of(evidence)}".strip()
 
