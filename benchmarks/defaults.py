@@ -70,6 +70,7 @@ class Candidate:
     patience: int = 20
     trials: tuple[Trial, ...] = field(default=TRIALS, repr=False)
     scaling: str = "standard"
+    batch_norm: bool = False
 
 
 CANDIDATES: dict[str, Candidate] = {
@@ -94,6 +95,7 @@ CANDIDATES: dict[str, Candidate] = {
     "scaling-quantile": Candidate(scaling="quantile"),
     "longer-dropout-0.1": Candidate(epochs=200, patience=40, dropout=0.1),
     "longer-dropout-0.2": Candidate(epochs=200, patience=40, dropout=0.2),
+    "longer-batch-norm": Candidate(epochs=200, patience=40, batch_norm=True),
     "longer-weight-decay": Candidate(epochs=200, patience=40, trials=DECAYED),
     "longer-weight-decay-dropout-0.1": Candidate(
         epochs=200, patience=40, trials=DECAYED, dropout=0.1
@@ -148,7 +150,7 @@ def train(
 ) -> tuple[list[list[Fit]], Arrays, Settings]:
     """The fits of each trial on each split."""
     arrays = Arrays(x, torch.from_numpy(table.y), tuple(splits), table.schema.classes)
-    settings = Settings(one.hidden, one.activation, batch_size=one.batch_size)
+    settings = Settings(one.hidden, one.activation, one.batch_norm, one.batch_size)
     members = [
         Member(split, name, arguments, one.epochs, one.patience, one.dropout)
         for name, arguments in trials
