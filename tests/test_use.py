@@ -150,6 +150,20 @@ def test_the_example(folder: Path) -> None:
     assert not re.search(r"loss (nan|inf)", done.stdout)
 
 
+def test_what_an_image_is_built_of(folder: Path, tmp_path: Path) -> None:
+    """No container engine is needed to see that what it would be given is whole."""
+    uri = "models:/breast-cancer@champion"
+    command = ["mlflow", "models", "generate-dockerfile", "-m", uri, "-d", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    assert "COPY model_dir /opt/ml/model" in (tmp_path / "Dockerfile").read_text()
+    copied = tmp_path / "model_dir"
+    needed = (copied / "requirements.txt").read_text().splitlines()
+    assert {line.partition("==")[0] for line in needed} == {"mlflow", "numpy", "pandas", "torch"}
+    rows = pd.read_csv("rows.csv")
+    found, expected = (mlflow.pyfunc.load_model(str(one)).predict(rows) for one in (copied, uri))
+    pd.testing.assert_frame_equal(found, expected)
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # The browser runs without root's leave, a screen and a look at the network.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
