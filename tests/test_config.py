@@ -391,7 +391,7 @@ def test_the_model_is_named_after_the_experiment(experiment: str, name: str) -> 
     assert loads(text + DATA + "registry: {name: own}\n", "x.yaml").registry.name == "own"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.text(min_size=1) | st.text("./:?@ a\n", min_size=1, max_size=6))
 def test_mlflow_takes_every_name_that_is_accepted(name: str) -> None:
     from mlflow.store.artifact.utils.models import _parse_model_uri
@@ -512,7 +512,7 @@ def at_path(value: Any, path: str) -> Any:
     return value
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(searched, st.data())
 def test_a_trial_is_the_same_file_with_every_range_replaced(
     parts: tuple[tuple[Any, Any], ...], data: st.DataObject
@@ -532,7 +532,7 @@ def test_a_trial_is_the_same_file_with_every_range_replaced(
     assert trial.ranges() == {}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(searched)
 def test_a_configuration_written_out_is_read_back(parts: tuple[tuple[Any, Any], ...]) -> None:
     file = as_file(*(part for part, _ in parts))
@@ -544,7 +544,7 @@ def test_a_configuration_written_out_is_read_back(parts: tuple[tuple[Any, Any], 
     VALIDATOR.validate(config.to_plain())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30),
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),

@@ -55,7 +55,7 @@ def _value(goal, positive, y, cut):
 
 
 @pytest.mark.parametrize("goal", ["accuracy", "f1", "youden"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.6, 0.75, 1.0, 0.0]), st.booleans()),

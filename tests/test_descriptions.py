@@ -24,7 +24,7 @@ def _shown(rendered):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_markdown_shows_exactly_the_text(text):
     line = " ".join(f"x{printable(text)}x".split())
     rendered = RENDER(markdown(line)).strip()

@@ -28,7 +28,7 @@ def _warnings_are_errors():
 
 
 @given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_wilson_equals_scipy(case):
     successes, n = case
     for confidence in (0.5, 0.95, 0.999):

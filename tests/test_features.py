@@ -101,7 +101,7 @@ def test_every_type_has_a_kind_and_a_reading(
     assert raw_of(column) == pytest.approx(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.datetimes(timezones=st.just(UTC)),
     st.integers(-14 * 60, 14 * 60),
@@ -391,7 +391,7 @@ COLUMNS = st.sampled_from(sorted(VALUES)).flatmap(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(columns=st.lists(COLUMNS, min_size=1, max_size=5), cut=st.integers(2, 7))
 def test_any_table_has_a_finite_encoding_of_the_promised_width(
     columns: list[list[Any]], cut: int

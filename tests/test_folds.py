@@ -14,7 +14,7 @@ LABELS = st.lists(st.integers(5, 40), min_size=2, max_size=4).flatmap(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(y=LABELS, folds=st.integers(2, 5), repeats=st.integers(1, 3), seed=st.integers(0, 2**40))
 def test_folds_partition_the_rows_and_keep_the_proportions(
     y: list[int], folds: int, repeats: int, seed: int

@@ -183,7 +183,7 @@ NUMBERS = st.one_of(st.integers(-(2**60), 2**60), st.floats(), st.booleans())
 WORDS = st.one_of(st.text(max_size=3), st.sampled_from(["red", "blue"]))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.lists(
         st.tuples(

@@ -82,7 +82,7 @@ def argument(name: str, key: str) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_value_is_accepted_where_torch_accepts_it(name: str, data: st.DataObject) -> None:
     keys = data.draw(st.sets(st.sampled_from(list(OPTIMIZERS[name])), max_size=3))

@@ -1,7 +1,7 @@
 import shlex
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Config, FloatRange, loads, split_overrides
@@ -140,7 +140,6 @@ def test_split_needs_closed_quotes() -> None:
         split_overrides("a='1")
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="[]{}"), min_size=1)))
 def test_split_undoes_the_quoting_of_a_shell(parts: list[str]) -> None:
     assert split_overrides(shlex.join(parts)) == parts

@@ -29,7 +29,6 @@ from tests.soundness import assert_sound
 
 MANY = int(os.environ.get("PIPELINE_EXAMPLES", "1000"))
 LOOSE = {
-    "deadline": None,
     "suppress_health_check": list(HealthCheck),
     # Explaining a failure traces every line of a whole run.
     "phases": [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

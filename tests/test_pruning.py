@@ -128,7 +128,7 @@ def random_course(seed: int, coarse: bool, one: Proposal | Told) -> np.ndarray:
     return np.asarray(values.round(1 if coarse else 12))  # ties, too
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rule=st.sampled_from(["median", "halving"]),
     objective=st.sampled_from(["val_accuracy", "val_loss"]),

@@ -13,7 +13,7 @@ floats = st.sampled_from([0.0, 1e-5, 1e-12]) | st.integers(-300, 300).map(lambda
 steps = st.none() | st.sampled_from([0.0, -0.1, 0.1, 0.25, 1.0])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(floats, floats, st.booleans(), steps)
 def test_a_float_range_is_what_optuna_takes(
     low: float, high: float, log: bool, step: float | None
@@ -37,7 +37,7 @@ def test_a_float_range_is_what_optuna_takes(
         assert grid[-1] == distribution.high
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(-3, 20), st.integers(-3, 20), st.booleans(), st.integers(-1, 4))
 def test_an_int_range_is_what_optuna_takes(low: int, high: int, log: bool, step: int) -> None:
     with warnings.catch_warnings():

@@ -185,7 +185,7 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.recursive(scalars.filter(lambda x: x not in (math.inf, -math.inf)), st.lists, max_leaves=9)
 )
@@ -193,7 +193,7 @@ def test_reads_json_as_json_does(value: Any) -> None:
     assert read("a: " + json.dumps(value)) == {"a": json.loads(json.dumps(value))}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(values)
 def test_one_line_round_trip(value: Any) -> None:
     text = flow_text(value)
@@ -201,7 +201,7 @@ def test_one_line_round_trip(value: Any) -> None:
     assert read(f"a: {text}\n") == {"a": value}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(texts, values, min_size=1, max_size=4))
 def test_block_round_trip(mapping: dict[str, Any]) -> None:
     text = block_text(mapping)
@@ -209,7 +209,7 @@ def test_block_round_trip(mapping: dict[str, Any]) -> None:
     assert yaml.safe_load(text) == mapping  # the readers of YAML 1.1 agree
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(string.printable + "äß\u2028\x85", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     assert all(problem.startswith("x.yaml:") for problem in problems_of(text))
