@@ -30,8 +30,9 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline import flavor, inference
+from pipeline.ensemble import Ensemble, export
 from pipeline.features import Encoder
-from pipeline.model import Architecture, Ensemble, export, initial_parameters
+from pipeline.model import Architecture, initial_parameters
 from pipeline.schema import Column, Schema
 
 HIDDEN = (32, 16)

@@ -20,8 +20,8 @@ from setting import machine, show
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence import gentle
 
+from pipeline.ensemble import Ensemble
 from pipeline.folds import make_splits
-from pipeline.model import Ensemble
 from pipeline.out_of_fold import Answers, cross_fitted
 from pipeline.training import Arrays, Member, Settings, fit
 

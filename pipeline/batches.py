@@ -14,7 +14,7 @@ from pipeline.members import Floats, Settings
 from pipeline.model import Architecture
 
 PARTS = 5
-"""A split's validation rows are in so many parts (`dealt`)."""
+"""A split's validation rows are in so many parts (`validation_parts`)."""
 
 GATHERED_ELEMENTS = 2**20
 """Batches are gathered many at once, up to so many numbers."""
@@ -109,7 +109,8 @@ class Rows:
         ]
         self.smallest = min(len(split.training) for split in arrays.splits)
 
-        validation, is_padding = _padded([dealt(split, arrays.y) for split in arrays.splits])
+        parts = [validation_parts(split, arrays.y) for split in arrays.splits]
+        validation, is_padding = _padded(parts)
         shape = validation.shape
         at = (validation + offset.unsqueeze(2)).flatten().to(device)
         self._held_x = self.x.index_select(0, at).view(*shape, -1)
@@ -135,7 +136,7 @@ class Rows:
             )
 
 
-def dealt(split: Part, y: Tensor) -> list[npt.NDArray[np.int64]]:
+def validation_parts(split: Part, y: Tensor) -> list[npt.NDArray[np.int64]]:
     """A split's validation rows in `PARTS` parts: by label they are dealt out in turn, so that each
     gets its share of every label. Of fewer rows than parts some are empty."""
     by_label = split.validation[np.argsort(y[split.validation].numpy(), kind="stable")]

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.decision import SMALLEST
-from pipeline.model import Architecture, Ensemble
+from pipeline.ensemble import Ensemble
+from pipeline.model import Architecture
 
 
 class CalibratedEnsemble(Ensemble):

@@ -81,14 +81,16 @@ class Finalist:
         return self.loss_mean - self.search_loss
 
     @property
-    def stopping_accuracy(self) -> float | None:
+    def stopping_accuracy(self) -> float:
         """How much of that comes of stopping at the epoch that the scored rows like best."""
-        return None if self.kept_accuracy is None else self.kept_accuracy - self.accuracy_mean
+        assert self.kept_accuracy is not None  # where it completed
+        return self.kept_accuracy - self.accuracy_mean
 
     @property
-    def stopping_loss(self) -> float | None:
+    def stopping_loss(self) -> float:
         """> 0: the loss at those epochs was lower."""
-        return None if self.kept_loss is None else self.loss_mean - self.kept_loss
+        assert self.kept_loss is not None
+        return self.loss_mean - self.kept_loss
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Settings:
     device: auto, cpu, cuda or cuda:N.
     native: whether compiled code may train the members, where there is a C++ compiler
         (`native.calls.Kernel`); else all of it is operations of torch.
-    cross_fit: whether each member also keeps the weights for `Fit.apart`.
+    cross_fit: whether each member also keeps the weights for `Fit.cross_fitted`.
     """
 
     hidden: tuple[int, ...]
@@ -65,10 +65,10 @@ class Fit:
     reason: why it failed, else None.
     weights: [P + Q], the member's parameters and running statistics after the best epoch, on the
         CPU (the initial ones when there is none).
-    apart: [PARTS, P + Q] with `Settings.cross_fit`: for each part of the validation rows
-        (`batches.dealt`) those after the epoch of the lowest loss on all other parts. `loss` and
-        `accuracy` are flattered by rows that chose the epoch themselves; a part did not choose
-        these.
+    cross_fitted: [PARTS, P + Q] with `Settings.cross_fit`: for each part of the validation rows
+        (`batches.validation_parts`) the weights after the epoch of the lowest loss on all other
+        parts. `loss` and `accuracy` are flattered by rows that chose the epoch themselves; a part
+        did not choose these.
     """
 
     train_loss: Floats
@@ -80,4 +80,4 @@ class Fit:
     state: FitState
     reason: str | None
     weights: Tensor
-    apart: Tensor | None = None
+    cross_fitted: Tensor | None = None

@@ -3,7 +3,7 @@
 A member trains on its fold's training rows, but stops at the epoch that its validation rows like
 best, so its scores on these are flattered, the more the more its losses go up and down: by a point
 of accuracy at high learning rates and hardly at low ones. Here every part of the validation rows is
-answered with the weights of the epoch that the other parts chose (`members.Fit.apart`).
+answered with the weights of the epoch that the other parts chose (`members.Fit.cross_fitted`).
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.batches import PARTS, Arrays, dealt
+from pipeline.batches import PARTS, Arrays, validation_parts
 from pipeline.decision import SMALLEST
+from pipeline.ensemble import Ensemble
 from pipeline.members import Fit
-from pipeline.model import Architecture, Ensemble
+from pipeline.model import Architecture
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,10 +58,10 @@ def cross_fitted(fits: Sequence[Fit], arrays: Arrays, architecture: Architecture
     Args:
         fits: [S], one for each split, trained with `Settings.cross_fit`.
     """
-    networks = Ensemble(nn.Identity(), architecture, torch.cat([_apart(one) for one in fits]))
+    networks = Ensemble(nn.Identity(), architecture, torch.cat([_weights(one) for one in fits]))
     found = []
     for place, (x, split) in enumerate(zip(arrays.x, arrays.splits, strict=True)):
-        parts = dealt(split, arrays.y)
+        parts = validation_parts(split, arrays.y)
         with torch.no_grad():
             logits = [
                 networks.logits(PARTS * place + part, x.index_select(0, torch.from_numpy(rows)))
@@ -71,9 +72,9 @@ def cross_fitted(fits: Sequence[Fit], arrays: Arrays, architecture: Architecture
     return found
 
 
-def _apart(one: Fit) -> Tensor:
-    assert one.apart is not None
-    return one.apart
+def _weights(one: Fit) -> Tensor:
+    assert one.cross_fitted is not None
+    return one.cross_fitted
 
 
 def together(answers: Sequence[Answers], y: Tensor) -> Answers:

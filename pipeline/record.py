@@ -82,7 +82,7 @@ class Record:
         self._curves: list[Floats] = []
         self._ran = np.zeros(count, dtype=int)
         self._best = Best(initial)
-        self._apart = [Best(initial.clone()) for _ in range(PARTS if cross_fit else 0)]
+        self._cross_fitted = [Best(initial.clone()) for _ in range(PARTS if cross_fit else 0)]
         self._states: list[FitState] = ["complete"] * count
         self._reasons: list[str | None] = [None] * count
         self.running = np.ones(count, dtype=bool)
@@ -116,7 +116,7 @@ class Record:
         self._ran[self.running] = epoch
 
         self._best.add(epoch, values[1], self.running, stacks)
-        for part, best in enumerate(self._apart):
+        for part, best in enumerate(self._cross_fitted):
             others = np.delete(values[5:], part, axis=0)
             best.add(epoch, others.sum(axis=0), self.running, stacks)
 
@@ -133,14 +133,14 @@ class Record:
                     self._states[member] = "dropped"
 
     def fits(self) -> list[Fit]:
-        kept = [best.weights.cpu() for best in (self._best, *self._apart)]
+        kept = [best.weights.cpu() for best in (self._best, *self._cross_fitted)]
         return [self._fit(member, *kept) for member in range(len(self.running))]
 
     def _fail(self, member: int, reason: str) -> None:
         self.running[member] = False
         self._states[member], self._reasons[member] = "failed", reason
 
-    def _fit(self, member: int, weights: Tensor, *apart: Tensor) -> Fit:
+    def _fit(self, member: int, weights: Tensor, *by_part: Tensor) -> Fit:
         ran, best = int(self._ran[member]), int(self._best.epoch[member])
         curves = np.array([epoch[:, member] for epoch in self._curves[:ran]]).reshape(ran, 3)
         train_loss, val_loss, val_accuracy = curves.T.copy()
@@ -154,5 +154,5 @@ class Record:
             state=self._states[member],
             reason=self._reasons[member],
             weights=weights[member],
-            apart=torch.stack([of_part[member] for of_part in apart]) if apart else None,
+            cross_fitted=torch.stack([part[member] for part in by_part]) if by_part else None,
         )

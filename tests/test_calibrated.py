@@ -6,9 +6,9 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from pipeline.batches import Arrays
 from pipeline.calibrated import CalibratedEnsemble
 from pipeline.decision import tempered
+from pipeline.ensemble import Ensemble, Exporter
 from pipeline.features import Encoder
 from pipeline.folds import make_splits
-from pipeline.model import Ensemble, Exporter
 from pipeline.schema import Column, Schema
 from pipeline.training import Member, Settings, fit
 

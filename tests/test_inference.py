@@ -16,11 +16,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.ensemble import Ensemble, export
 from pipeline.features import Encoder
 from pipeline.flavor import save_model
 from pipeline.inference import InputError, ModelError, TabularModel, load, to_raw
 from pipeline.inference.program import read_program
-from pipeline.model import Architecture, Ensemble, export
+from pipeline.model import Architecture
 from pipeline.schema import Schema
 from tests.small_model import (
     COLUMNS,

@@ -10,9 +10,10 @@ from sklearn.datasets import load_iris
 
 from pipeline import __main__ as command_line
 from pipeline.calibrated import CalibratedEnsemble
+from pipeline.ensemble import Ensemble, export
 from pipeline.errors import RunError, UserError
 from pipeline.features import Encoder
-from pipeline.model import Architecture, Ensemble, export
+from pipeline.model import Architecture
 from pipeline.schema import Schema
 from pipeline.stages import onnx_file
 from tests.small_model import COLUMNS, RAW, make_schema

@@ -30,8 +30,8 @@ def test_a_part_is_answered_with_the_weights_that_it_did_not_choose(labels: int)
         assert sorted(answers.rows) == list(validation)
         by_label = sorted(validation, key=lambda row: data.y[row].item())
         expected = {}
-        assert one.apart is not None
-        for part, weights in enumerate(one.apart):
+        assert one.cross_fitted is not None
+        for part, weights in enumerate(one.cross_fitted):
             model = network(architecture, weights.double()).eval()
             for row in by_label[part::5]:
                 logits = model(data.x[place, row : row + 1].double()).detach()[0]
@@ -63,7 +63,7 @@ def test_certain_networks_give_finite_losses() -> None:
 
 def test_coins_flatter_the_kept_epoch_and_nothing_else() -> None:
     """Labels that nothing predicts: whoever is right more than half the time was flattered."""
-    kept, apart, chance = [], [], math.log(2)
+    kept, crossed, chance = [], [], math.log(2)
     for seed in range(12):
         draw = np.random.default_rng(seed)
         x, y = draw.normal(size=(1, 100, 4)), draw.permutation(np.arange(100) % 2)
@@ -72,8 +72,8 @@ def test_coins_flatter_the_kept_epoch_and_nothing_else() -> None:
         fits, settings = trained(data, lr=0.03, seed=seed)
         answers = cross_fitted(fits, data, data.architecture(settings))
         kept.append([np.mean([one.accuracy for one in fits]), np.mean([o.loss for o in fits])])
-        apart.append([np.mean([o.accuracy for o in answers]), np.mean([o.loss for o in answers])])
-    (kept_accuracy, kept_loss), (accuracy, loss) = np.mean(kept, axis=0), np.mean(apart, axis=0)
+        crossed.append([np.mean([o.accuracy for o in answers]), np.mean([o.loss for o in answers])])
+    (kept_accuracy, kept_loss), (accuracy, loss) = np.mean(kept, axis=0), np.mean(crossed, axis=0)
     assert kept_accuracy > 0.53
     assert kept_loss < chance
     assert abs(accuracy - 0.5) < 0.02

@@ -26,7 +26,7 @@ from sklearn.datasets import load_breast_cancer
 
 from pipeline import __main__ as command_line
 from pipeline import config as configuration
-from pipeline import flavor, model
+from pipeline import ensemble, flavor
 from pipeline.stages.predict import predict
 from pipeline.tracking import TrialLog
 from tests.small_model import make_rows, make_schema, shared_program
@@ -391,7 +391,7 @@ def test_a_prepare_that_was_cut_short_goes_on_in_its_run(
         "validation.final=null",
     ]
     writing, exports = threading.Event(), []
-    export, log_trial = model.export, TrialLog.log_trial
+    export, log_trial = ensemble.export, TrialLog.log_trial
 
     def watched_export(*given: Any, **named: Any) -> Any:
         exports.append(writing.is_set())
@@ -406,7 +406,7 @@ def test_a_prepare_that_was_cut_short_goes_on_in_its_run(
         finally:
             writing.clear()
 
-    monkeypatch.setattr(model, "export", watched_export)
+    monkeypatch.setattr(ensemble, "export", watched_export)
     monkeypatch.setattr(TrialLog, "log_trial", watched_log)
     assert command_line.main(arguments) == 0
     assert 1 <= len(exports) <= 3

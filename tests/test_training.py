@@ -171,11 +171,11 @@ def test_each_member_is_trained_as_a_plain_loop_trains_it(labels: int, batch_nor
         weights = plain.kept(list(range(len(rows))))
         torch.testing.assert_close(found.weights[:size], weights, atol=atol, rtol=0)
         by_label = sorted(range(len(rows)), key=lambda place: data.y[rows[place]].item())
-        assert found.apart is not None
-        for part, apart in enumerate(found.apart):
+        assert found.cross_fitted is not None
+        for part, kept in enumerate(found.cross_fitted):
             others = [place for i, place in enumerate(by_label) if i % 5 != part]
-            torch.testing.assert_close(apart[:size], plain.kept(others), atol=atol, rtol=0)
-            differ += not torch.equal(apart, found.weights)
+            torch.testing.assert_close(kept[:size], plain.kept(others), atol=atol, rtol=0)
+            differ += not torch.equal(kept, found.weights)
     assert differ > 0
 
 

@@ -1,15 +1,14 @@
-"""What a run has to say, in words and in a table, as plain text.
+"""What a run has to say, in words, as plain text.
 
 `page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows.
 """
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import formats
 from pipeline.comparison import Comparison, compare
@@ -25,82 +24,11 @@ from pipeline.ranking import (
     summarize,
 )
 from pipeline.report.comparison_words import comparison_sentence
+from pipeline.report.facts import Facts
 from pipeline.searched import others_text
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from pipeline.data import Parts
     from pipeline.report import plots
-
-REPORTED_PACKAGES = ("torch", "mlflow", "optuna", "scikit-learn", "torchmetrics", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What was asked, of which table, and how to do it again. All texts as they came."""
-
-    experiment: str
-    source: str
-    target: str
-    labels: Sequence[Any]  # by class id; two labels: the second is the positive one
-    rows: Mapping[str, int]  # "train" and "test"
-    columns: Mapping[str, str]  # columns used -> kind
-    left_out: Mapping[str, str]  # columns left out -> why
-    folds: int
-    repeats: int
-    fraction: float  # of the rows that a single hold-out (folds = 1) validates on
-    trials: int  # the budget
-    epochs: str
-    objective: Objective
-    optimizers: Sequence[str]
-    settings: Mapping[str, str] = field(default_factory=dict)  # every leaf by its dotted path
-    command: str = ""
-    fingerprint: str = ""  # of the prepared rows
-    digest: str = ""  # SHA-256 of the source
-    tracking_uri: str = ""
-    model_uri: str = ""  # empty: nothing is registered
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        config: "Config",
-        parts: "Parts",
-        *,
-        command: str = "",
-        tracking_uri: str = "",
-        model_uri: str = "",
-    ) -> "Facts":
-        """The facts of a run of `config` on the prepared `parts`; passwords in URLs are hidden."""
-        hidden = formats.without_password
-        return cls(
-            experiment=config.experiment,
-            source=hidden(config.data.source),
-            target=config.data.target,
-            labels=tuple(parts.schema.labels),
-            rows=dict(parts.rows),
-            columns={column.name: column.kind for column in parts.schema.columns},
-            left_out=dict(parts.left_out),
-            folds=config.validation.folds,
-            repeats=config.validation.repeats,
-            fraction=config.validation.fraction,
-            trials=config.search.trials,
-            epochs=config.flat().get("training.epochs", str(config.training.epochs)),
-            objective=config.search.objective,
-            optimizers=tuple(dict.fromkeys(entry.name for entry in config.optimizers)),
-            settings={name: hidden(value) for name, value in config.flat().items()},
-            command=hidden(command),
-            fingerprint=parts.directory.name,
-            digest=parts.digests.get("source", ""),
-            tracking_uri=hidden(tracking_uri),
-            model_uri=model_uri,
-            versions=versions(),
-        )
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that decide results."""
-    return {name: metadata.version(name) for name in REPORTED_PACKAGES}
 
 
 @dataclass(frozen=True)
@@ -305,80 +233,6 @@ def _difference(item: Comparison, objective: Objective) -> str:
     return f"{100 * item.difference:.1f} points (95 %: {low:.1f} to {high:.1f})"
 
 
-def _against_best(report: Report, summary: OptimizerSummary) -> str:
-    """How the optimizer stands to the best one: of the final round, else of the search."""
-    if report.evidence is not None and report.evidence.winner is not None:
-        return _against_winner(report.evidence, summary.optimizer)
-    if report.best is None or summary.best is None:
-        return "–"
-    if summary.best == report.best.number:
-        return "best"
-    item = next(item for item in report.comparisons if item.other == summary.optimizer)
-    behind = (
-        f"−{item.difference:.3f}"
-        if report.facts.objective == "val_loss"
-        else f"−{100 * item.difference:.1f} points"
-    )
-    if item.basis == "none":
-        return behind
-    return f"{behind}, within noise" if item.within_noise else f"{behind}, beyond noise"
-
-
-def _against_winner(evidence: Evidence, optimizer: str) -> str:
-    winner = evidence.winner
-    assert winner is not None
-    if optimizer == winner.optimizer:
-        return "best"
-    pair = evidence.pair(winner.optimizer, optimizer)
-    if pair is None:
-        known = any(one.optimizer == optimizer for one in evidence.finalists)
-        return "diverged in the final round" if known else "–"
-    behind = (
-        f"−{pair.difference:.3f}"
-        if evidence.objective == "val_loss"
-        else f"−{100 * pair.difference:.1f} points"
-    )
-    return f"{behind}, beyond noise" if pair.is_clear else f"{behind}, within noise"
-
-
-def final_scores(report: Report) -> dict[str, str]:
-    """Each finalist's score in the final round, as text; nothing without one."""
-    if report.evidence is None:
-        return {}
-    loss = report.facts.objective == "val_loss"
-    return {
-        one.optimizer: (
-            f"{formats.number(one.loss_mean)} ± {formats.number(one.loss_std, 2)}"
-            if loss
-            else f"{formats.percent(one.accuracy_mean)} ± {100 * one.accuracy_std:.1f}"
-        )
-        for one in report.evidence.finalists
-        if one.completed
-    }
-
-
-def optimizer_rows(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the table per optimizer, as plain text."""
-    loss = report.facts.objective == "val_loss"
-    score = "loss" if loss else "accuracy"
-    head = ["Optimizer", f"Best {score}", "Best learning rate", "Against the best"]
-    head += [f"Median {score}", "Trials", "Completed", "Failed", "Pruned", "Time"]
-    final = final_scores(report)
-    if final:
-        head.insert(1, f"Final {score}")
-    rows = []
-    for item in report.summaries:
-        spread = f" ± {100 * item.accuracy_std:.1f}" if item.accuracy_std else ""
-        best = formats.number(item.loss) if loss else formats.percent(item.accuracy) + spread
-        middle = formats.number(item.median_loss) if loss else formats.percent(item.median_accuracy)
-        counts = [str(n) for n in (item.trials, item.complete, item.failed, item.pruned)]
-        row = [item.optimizer, best, formats.number(item.lr), _against_best(report, item), middle]
-        if final:
-            row.insert(1, final.get(item.optimizer, "–"))
-        rows.append([*row, *counts, formats.duration(item.seconds)])
-    return head, rows
-
-
 def loading_code(model_uri: str) -> str:
     """Python that loads the registered model and scores rows with it."""
     return (
@@ -394,13 +248,3 @@ def ui_command(tracking_uri: str) -> str:
         return tracking_uri
     store = f" --backend-store-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
     return f"mlflow ui{store}"
-
-
-def validation_words(facts: Facts) -> str:
-    """How trials were validated, without a full stop."""
-    if facts.folds > 1:
-        again = f", repeated {facts.repeats} times" if facts.repeats > 1 else ""
-        return f"{facts.folds} folds{again}"
-    share = formats.percent(facts.fraction, 0)
-    again = f", {facts.repeats} times" if facts.repeats > 1 else ""
-    return f"one hold-out of {share} of the rows{again}"

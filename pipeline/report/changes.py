@@ -24,9 +24,9 @@ def _baselines(report: Report) -> Iterator[str]:
     if evidence is None or evidence.winner is None:
         return
     winner = evidence.winner
-    together = winner.accuracy_mean if evidence.repeats == 1 else winner.ensemble_accuracy
+    best = max(winner.accuracy_mean, winner.ensemble_accuracy or 0.0)
     for one in evidence.baselines:
-        ahead = one.accuracy_mean - max(winner.accuracy_mean, together or 0)
+        ahead = one.accuracy_mean - best
         if ahead > 0:
             yield (
                 f"{_first_upper(one.name)} is {100 * ahead:.1f} points ahead of the best networks "

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline import formats
-from pipeline.report.answer import Report, loading_code, optimizer_rows, validation_words, verdict
+from pipeline.report.answer import Report, loading_code, verdict
+from pipeline.report.facts import validation_words
+from pipeline.report.optimizer_table import optimizer_rows
 
 if TYPE_CHECKING:
     from pipeline.data import Parts

@@ -10,7 +10,8 @@ from pipeline.report import plots
 from pipeline.report import sections_evidence as evidence
 from pipeline.report import sections_run as run
 from pipeline.report import sections_settings as searched
-from pipeline.report.answer import Report, validation_words, verdict
+from pipeline.report.answer import Report, verdict
+from pipeline.report.facts import validation_words
 from pipeline.report.markup import Safe, element
 from pipeline.report.page_parts import card
 from pipeline.report.page_script import SCRIPT, script_hash

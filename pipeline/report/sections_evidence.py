@@ -31,16 +31,20 @@ def ranking(report: Report) -> Safe:
     if evidence is None:
         return Safe("")
     loss = evidence.objective == "val_loss"
-    head = ["Optimizer", "Loss" if loss else "Accuracy", "95 % interval"]
-    head += ["Together"] if evidence.repeats > 1 else []
+    head = ["Optimizer", "Loss" if loss else "Accuracy", "95 % interval", "Together"]
     head += ["In the search", "Optimism", "of it stopping", "Learning rate", "Kept epoch", "Trial"]
-    rows = [_finalist(one, evidence) for one in evidence.finalists]
+    lines = [head, *(_finalist(one, evidence) for one in evidence.finalists)]
+    said = RANKING
+    if evidence.repeats > 1:
+        said += TOGETHER.format(repeats=evidence.repeats)
+    else:
+        lines = [[*line[:3], *line[4:]] for line in lines]
     return element(
         "section",
         element("h2", "Ranking"),
         figures([(name, report.figures[name]) for name in ("final_scores", "pairs")]),
-        table(head, rows, optimizers=1),
-        note(RANKING + (TOGETHER.format(repeats=evidence.repeats) if evidence.repeats > 1 else "")),
+        table(lines[0], lines[1:], optimizers=1),
+        note(said),
         _pairs(evidence),
     )
 
@@ -49,10 +53,8 @@ def _finalist(one: Finalist, evidence: Evidence) -> list[str]:
     rate, trial = formats.number(one.lr), str(one.trial)
     loss = evidence.objective == "val_loss"
     searched = formats.number(one.search_loss, 4) if loss else formats.percent(one.search_accuracy)
-    several = evidence.repeats > 1
     if not one.completed:
-        row = [one.optimizer, "diverged", "–", *(["–"] if several else []), searched]
-        return [*row, "–", "–", rate, "–", trial]
+        return [one.optimizer, "diverged", "–", "–", searched, "–", "–", rate, "–", trial]
     if loss:
         low, high = plots.score_interval(one.loss, evidence.folds)
         score, interval = formats.number(one.loss_mean, 4), f"{low:.4f} to {high:.4f}"
@@ -64,10 +66,10 @@ def _finalist(one: Finalist, evidence: Evidence) -> list[str]:
         interval = f"{100 * low:.1f} to {100 * high:.1f}"
         ensemble = formats.percent(one.ensemble_accuracy)
         optimism = f"{100 * one.optimism_accuracy:+.1f}"
-        stopping = f"{100 * (one.stopping_accuracy or 0):+.1f}"
+        stopping = f"{100 * one.stopping_accuracy:+.1f}"
     epoch = "–" if one.best_epoch is None else f"{one.best_epoch:.0f}"
-    row = [one.optimizer, score, interval, *([ensemble] if several else []), searched]
-    return [*row, optimism, stopping, rate, epoch, trial]
+    row = [one.optimizer, score, interval, ensemble, searched, optimism, stopping]
+    return [*row, rate, epoch, trial]
 
 
 def _pairs(evidence: Evidence) -> Safe:

@@ -3,15 +3,11 @@
 from collections import Counter
 
 from pipeline import formats
-from pipeline.report.answer import (
-    Report,
-    loading_code,
-    optimizer_rows,
-    ui_command,
-    validation_words,
-)
+from pipeline.report.answer import Report, loading_code, ui_command
 from pipeline.report.changes import what_would_change
+from pipeline.report.facts import validation_words
 from pipeline.report.markup import Safe, element
+from pipeline.report.optimizer_table import optimizer_rows
 from pipeline.report.page_parts import code, details, facts, figures, note, table
 
 _NOISE = {

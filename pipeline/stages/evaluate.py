@@ -97,7 +97,7 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
 
     Raises UserError when no trial completed.
     """
-    from pipeline.report import plots
+    from pipeline.report import plots  # slow to import
 
     candidate = Candidate.of(job, trained)
     name = f"evaluate · {candidate.name}"

@@ -15,9 +15,9 @@ import numpy as np
 from pipeline import baselines, data, decision, flavor, folds, formats
 from pipeline.config import Config
 from pipeline.data import Parts
+from pipeline.ensemble import Ensemble
 from pipeline.errors import UserError
 from pipeline.evidence import Evidence, Finalist
-from pipeline.model import Ensemble
 from pipeline.out_of_fold import together
 from pipeline.search import Proposal
 from pipeline.stages.competition import Competition, compete, final_seed, finalists, forgiven

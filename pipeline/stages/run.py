@@ -174,7 +174,7 @@ def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
 
 def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None:
     """The answer on the pipeline's run: description, metrics, summary and report."""
-    from pipeline.report import page
+    from pipeline.report import page  # slow to import
 
     report = _report(job, trained, evaluated, evaluated.uri)
     run.describe(descriptions.pipeline_description(report))

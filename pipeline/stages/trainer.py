@@ -12,10 +12,10 @@ from pipeline.batches import PARTS
 from pipeline.calibrated import CalibratedEnsemble
 from pipeline.config import Choice, Config
 from pipeline.data import Parts
+from pipeline.ensemble import Ensemble, Exporter
 from pipeline.errors import UserError
 from pipeline.features import Encoder
 from pipeline.members import Fit
-from pipeline.model import Ensemble, Exporter
 from pipeline.out_of_fold import Answers, cross_fitted
 from pipeline.record import Watch
 from pipeline.search import Proposal, Search

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from mlflow.entities import Metric
 
 from pipeline import formats
-from pipeline.tracking.runs import Stage
-from pipeline.tracking.trial_log import NOTE, Logged, TrialLog, TrialRecord
+from pipeline.tracking.runs import DESCRIPTION, Stage
+from pipeline.tracking.trial_log import Logged, TrialLog, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class FinalLog(TrialLog):
             "final.round": self.round,
             "final.trial": str(trial.number),
             "final.state": trial.state,
-            NOTE: self._note(trial),
+            DESCRIPTION: self._outcome(trial),
         }
         return tags | {"final.reason": trial.reason} if trial.reason else tags
 
-    def _note(self, trial: TrialRecord) -> str:
+    def _outcome(self, trial: TrialRecord) -> str:
         also = self.also.get(trial.number)
         if also is None:
             return f"Trial {trial.number} once more, on fresh folds. It failed: {trial.reason}."

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking.outage import is_outage
-from pipeline.tracking.runs import first_line, has_code
+from pipeline.tracking.runs import DESCRIPTION, first_line, has_code
 from pipeline.tracking.store import Store
 
 
@@ -90,7 +90,7 @@ def register(
         if this not in made:
             made.append(this)
             client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(made)})
-        client.set_logged_model_tags(model_id, {"mlflow.note.content": description})
+        client.set_logged_model_tags(model_id, {DESCRIPTION: description})
     except BaseException:
         if known is None:
             client.delete_model_version(name, str(version.version))

@@ -22,6 +22,8 @@ State = Literal["COMPLETE", "PRUNED", "FAIL"]  # of a trial, as Optuna calls the
 CURVES = ("train_loss", "val_loss", "val_accuracy")  # a trial's metrics with a value per epoch
 FOLD_SCORES = ("fold_loss", "fold_accuracy")  # and with a value per member
 
+DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as one
+
 PARAM_LENGTH = 6000  # MLflow's limits
 TAG_LENGTH = 8000
 
@@ -82,7 +84,7 @@ class Run:
 
     def describe(self, markdown: str) -> None:
         """Set the description that the UI shows at the top of the run's page."""
-        self.tags({"mlflow.note.content": markdown})
+        self.tags({DESCRIPTION: markdown})
 
     def inputs(self, *data_sets: tuple[DataSet, Context]) -> None:
         """Log the data sets that the run used, each with what it was used for."""

@@ -19,6 +19,7 @@ from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.launcher import Launcher, take_run_id
 from pipeline.tracking.lease import Lease
 from pipeline.tracking.runs import (
+    DESCRIPTION,
     TAG_LENGTH,
     Run,
     Stage,
@@ -247,7 +248,7 @@ class Store:
         linked = Run(self.client, launcher.run_id, launcher.experiment_id, run.stage, "")
         linked.tags(
             {
-                "mlflow.note.content": f"Everything is in the run [{run.name}]({run.link}) "
+                DESCRIPTION: f"Everything is in the run [{run.name}]({run.link}) "
                 f"(`{run.run_id}`) of the experiment "
                 f"[{self.experiment}](#/experiments/{self.experiment_id}).",
                 "pipeline.process": self.context_tags["pipeline.process"],

@@ -26,6 +26,7 @@ from pipeline.tracking.outage import is_outage
 from pipeline.tracking.param_text import encode_param, lr_path
 from pipeline.tracking.runs import (
     CURVES,
+    DESCRIPTION,
     FOLD_SCORES,
     PARAM_LENGTH,
     Run,
@@ -39,7 +40,6 @@ from pipeline.tracking.runs import (
 from pipeline.tracking.store import Store
 
 MODEL_NAME = "model"
-NOTE = "mlflow.note.content"  # the description of a run
 
 _STATUS: Mapping[State, Status] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -186,7 +186,7 @@ class TrialLog:
             "trial.entry": str(trial.entry),
             # `lr` is a parameter of every trial: this tells whether it was searched.
             "trial.lr": "searched" if lr_path(trial.entry) in trial.params else "fixed",
-            NOTE: _outcome(trial),
+            DESCRIPTION: _outcome(trial),
         }
         if trial.reason:
             tags["trial.reason"] = trial.reason
