@@ -1,14 +1,9 @@
-"""The prepared parts: training and test rows on disk, each in a file of its own, with digests."""
+"""From a table to its prepared parts: read, checked, split and written, once."""
 
 import hashlib
 import json
-import os
-import shutil
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,57 +13,24 @@ import pyarrow as pa
 from pipeline import features, folds, tables
 from pipeline.errors import UserError, did_you_mean
 from pipeline.features import Schema
+from pipeline.prepared import (
+    MANIFEST,
+    Parts,
+    Rows,
+    existing,
+    load_test,
+    load_training,
+    read_manifest,
+    write,
+)
 
 if TYPE_CHECKING:
     from pipeline.config import Config
 
+__all__ = ["Parts", "Rows", "fingerprint", "load_test", "load_training", "open_parts", "prepare"]
+
 FORMAT_VERSION = 1
 """Part of the fingerprint: raise it when the prepared files change their meaning."""
-
-_TRAIN, _TEST, _SCHEMA, _MANIFEST = "train.arrow", "test.arrow", "schema.json", "manifest.json"
-_ROWS_AT_ONCE = 65_536
-_STALE_S = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Prepared rows on disk.
-
-    `digests`: SHA-256 of "source" (its bytes), "train" and "test" (the prepared files).
-    `rows`: number of rows of "train" and "test"; `counts`: the same per class id.
-    `left_out`: columns that cannot inform, with the reason. `reused`: nothing had to be written.
-    """
-
-    directory: Path
-    schema: Schema
-    digests: dict[str, str]
-    rows: dict[str, int]
-    counts: dict[str, tuple[int, ...]]
-    left_out: dict[str, str]
-    reused: bool
-
-    @property
-    def training_path(self) -> Path:
-        return self.directory / _TRAIN
-
-    @property
-    def test_path(self) -> Path:
-        return self.directory / _TEST
-
-    @property
-    def schema_path(self) -> Path:
-        return self.directory / _SCHEMA
-
-
-@dataclass(frozen=True)
-class Rows:
-    """N rows: `raw` float64 [N, F] (see `features.to_raw`), `y` class ids int64 [N], `table` the
-    original columns and the target.
-    """
-
-    raw: np.ndarray
-    y: np.ndarray
-    table: pa.Table
 
 
 def prepare(config: "Config", root: Path = Path("prepared")) -> Parts:
@@ -84,7 +46,7 @@ def prepare(config: "Config", root: Path = Path("prepared")) -> Parts:
     """
     pinned = config.data.sha256
     if pinned is not None and tables.is_url(config.data.source) and _test_path(config) is None:
-        found = _existing(root / fingerprint(config, pinned.strip().lower(), None))
+        found = existing(root / fingerprint(config, pinned.strip().lower(), None))
         if found is not None:
             return _checked(found, config)
     with ExitStack() as stack:
@@ -92,7 +54,7 @@ def prepare(config: "Config", root: Path = Path("prepared")) -> Parts:
         path = _test_path(config)
         test = None if path is None else stack.enter_context(tables.opened(path))
         directory = root / fingerprint(config, source.digest, test.digest if test else None)
-        found = _existing(directory)
+        found = existing(directory)
         if found is not None:
             return _checked(found, config)
         if test is None:
@@ -124,7 +86,7 @@ def open_parts(config: "Config", root: Path = Path("prepared")) -> Parts:
             test = None if path is None else stack.enter_context(tables.opened(path))
             digest = test.digest if test else None
             directory = root / fingerprint(config, source.digest, digest)
-        found = _existing(directory, open_test=False)
+        found = existing(directory, open_test=False)
     if found is None:
         raise UserError(
             f"{config.data.source}: there are no prepared parts of this table with these data "
@@ -134,33 +96,13 @@ def open_parts(config: "Config", root: Path = Path("prepared")) -> Parts:
 
 
 def _newest(config: "Config", root: Path) -> Parts | None:
-    manifests = [file for file in root.glob(f"[!.]*/{_MANIFEST}") if file.is_file()]
+    manifests = [file for file in root.glob(f"[!.]*/{MANIFEST}") if file.is_file()]
     for manifest in sorted(manifests, key=lambda file: file.stat().st_mtime, reverse=True):
-        if _read_manifest(manifest.parent).get("settings") == _settings(config):
-            found = _existing(manifest.parent, open_test=False)
+        if read_manifest(manifest.parent).get("settings") == _settings(config):
+            found = existing(manifest.parent, open_test=False)
             if found and config.data.sha256 in (None, found.digests["source"]):
                 return found
     return None
-
-
-def load_training(parts: Parts) -> Rows:
-    """The training rows. The table is mapped from the file, not held in memory."""
-    return _load(parts.training_path, parts.schema, parts.rows["train"])
-
-
-def load_test(parts: Parts) -> Rows:
-    """The test rows; nothing but this and `prepare` opens their file.
-
-    Raises:
-        UserError: the file is gone or was altered since it was prepared.
-    """
-    try:
-        intact = tables.file_digest(parts.test_path) == parts.digests["test"]
-    except OSError:
-        intact = False
-    if not intact:
-        raise UserError(f"{parts.test_path}: gone or altered since it was prepared; run prepare")
-    return _load(parts.test_path, parts.schema, parts.rows["test"])
 
 
 def fingerprint(config: "Config", source: str, test: str | None) -> str:
@@ -205,7 +147,7 @@ def _split(config: "Config", source: tables.Source, directory: Path) -> Parts:
     used = _used(table, schema)
     del table
     about = {"source": source.digest, "test_source": None, "left_out": left_out}
-    return _write(directory, config, schema, about, counts, (used, mask), (used, ~mask))
+    return write(directory, _settings(config), schema, about, counts, (used, mask), (used, ~mask))
 
 
 def _pair(config: "Config", source: tables.Source, test: tables.Source, directory: Path) -> Parts:
@@ -229,7 +171,7 @@ def _pair(config: "Config", source: tables.Source, test: tables.Source, director
     train_rows, test_rows = (_used(table, schema), None), (_used(test_table, schema), None)
     del table, test_table
     about = {"source": source.digest, "test_source": test.digest, "left_out": left_out}
-    return _write(directory, config, schema, about, counts, train_rows, test_rows)
+    return write(directory, _settings(config), schema, about, counts, train_rows, test_rows)
 
 
 @contextmanager
@@ -279,142 +221,3 @@ def _check_splits(
     folds.check_splits(
         counts["train"], wanted.folds, wanted.repeats, wanted.fraction, config.seed, labels
     )
-
-
-def _write(
-    directory: Path,
-    config: "Config",
-    schema: Schema,
-    about: dict[str, Any],
-    counts: dict[str, tuple[int, ...]],
-    train: tuple[pa.Table, np.ndarray | None],
-    test: tuple[pa.Table, np.ndarray | None],
-) -> Parts:
-    root = directory.parent
-    root.mkdir(parents=True, exist_ok=True)
-    _sweep(root)
-    temporary = root / f".{directory.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary.mkdir()
-    try:
-        _write_rows(temporary / _TRAIN, *train)
-        _write_rows(temporary / _TEST, *test)
-        _write_json(temporary / _SCHEMA, schema.to_dict())
-        manifest = {
-            "settings": _settings(config),
-            **about,
-            "files": {
-                name: tables.file_digest(temporary / name) for name in (_TRAIN, _TEST, _SCHEMA)
-            },
-            "bytes": {name: (temporary / name).stat().st_size for name in (_TRAIN, _TEST)},
-            "counts": counts,
-        }
-        _write_json(temporary / _MANIFEST, manifest)
-        _publish(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    written = _existing(directory)
-    assert written is not None
-    return replace(written, reused=False)
-
-
-def _write_rows(path: Path, table: pa.Table, mask: np.ndarray | None) -> None:
-    """Block by block, so that a part is never held beside the whole table."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-            block = table.slice(start, _ROWS_AT_ONCE)
-            if mask is not None:
-                block = block.filter(pa.array(mask[start : start + _ROWS_AT_ONCE]))
-            if block.num_rows:
-                writer.write_table(block.combine_chunks())
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-
-
-def _publish(temporary: Path, directory: Path) -> None:
-    """Rename into place; another process's intact parts are as good, altered ones make way."""
-    while True:
-        try:
-            os.replace(temporary, directory)
-            return
-        except OSError:
-            if not directory.is_dir():
-                raise
-        if _existing(directory) is not None:
-            return
-        aside = temporary.with_name(f"{temporary.name}-aside")
-        try:
-            os.replace(directory, aside)
-        except FileNotFoundError:
-            continue
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what processes that were killed left behind, a day later."""
-    for folder in root.glob(".*-*-*"):
-        try:
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > _STALE_S:
-                shutil.rmtree(folder, ignore_errors=True)
-        except FileNotFoundError:
-            continue
-
-
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _existing(directory: Path, open_test: bool = True) -> Parts | None:
-    """The parts in a folder, or None unless every file is there with the digest it was given.
-
-    Without `open_test` the size of the test rows' file has to do.
-    """
-    manifest = _read_manifest(directory)
-    try:
-        for name, digest in manifest["files"].items():
-            path = directory / name
-            if path.stat().st_size != manifest["bytes"].get(name, path.stat().st_size):
-                return None
-            if (open_test or name != _TEST) and tables.file_digest(path) != digest:
-                return None
-        schema = Schema.from_dict(json.loads((directory / _SCHEMA).read_text(encoding="utf-8")))
-        counts = {part: tuple(found) for part, found in manifest["counts"].items()}
-        return Parts(
-            directory=directory,
-            schema=schema,
-            digests={
-                "source": manifest["source"],
-                "train": manifest["files"][_TRAIN],
-                "test": manifest["files"][_TEST],
-            },
-            rows={part: sum(found) for part, found in counts.items()},
-            counts=counts,
-            left_out=manifest["left_out"],
-            reused=True,
-        )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-
-
-def _load(path: Path, schema: Schema, total: int) -> Rows:
-    """Block by block: beside the result, one block is held at a time."""
-    raw = np.empty((total, len(schema.columns)), dtype=np.float64)
-    y = np.empty(total, dtype=np.int64)
-    start = 0
-    with pa.OSFile(str(path)) as file:
-        reader = pa.ipc.open_file(file)
-        for index in range(reader.num_record_batches):
-            block = pa.Table.from_batches([reader.get_batch(index)])
-            rows = slice(start, start + block.num_rows)
-            raw[rows] = features.to_raw(block, schema)
-            y[rows] = features.label_ids(block, schema)
-            start = rows.stop
-    assert start == total
-    return Rows(raw, y, pa.ipc.open_file(pa.memory_map(str(path))).read_all())

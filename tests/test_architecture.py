@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "interrupts", "formats", "download", "memory"},
     {"config"},
     {"values", "delimited", "tables", "streams", "scoring"},
-    {"schema", "features", "folds", "data", "model", "ensemble", "members"},
+    {"schema", "features", "folds", "prepared", "data", "model", "ensemble", "members"},
     {"update_rules", "optimizers", "batches", "inference", "fingerprint", "threads"},
     {"native"},
     {

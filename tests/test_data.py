@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from pipeline import data, features, tables
+from pipeline import data, features, prepared, tables
 from pipeline.data import Parts, load_test, load_training, open_parts, prepare
 from pipeline.errors import UserError
 from pipeline.folds import make_splits
@@ -185,7 +185,7 @@ def test_two_processes_at_once_both_end_well(tmp_path: Path) -> None:
 
 
 def _prepare_and_die(source: Path, root: Path) -> None:
-    data._publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    prepared._publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     prepare(configure(source), root)
 
 
