@@ -103,11 +103,14 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
         stopping = metrics["accuracy"] - metrics["cross_fitted_accuracy"]
         assert metrics["stopping_accuracy"] == pytest.approx(stopping)
         assert metrics["optimism_accuracy"] == pytest.approx(selection + stopping)
-        assert metrics["cross_fitted_loss"] > metrics["loss"]
+        # Alike, but for rounding, where all parts of the rows choose the same epoch.
+        assert metrics["cross_fitted_loss"] > metrics["loss"] - 1e-6
         number = run.data.tags["final.trial"]
         (trial,) = [t for t in place.runs("trial") if t.data.tags["trial.number"] == number]
         assert trial.data.metrics["accuracy"] == metrics["search_accuracy"]
         assert trial.data.params == run.data.params
+    flattered = [run.data.metrics["stopping_loss"] for run in finals.values()]
+    assert max(flattered) > 0.001
 
 
 def test_the_evidence_is_that_of_the_runs(place: Place) -> None:
