@@ -212,5 +212,5 @@ def baselines(report: Report) -> Safe:
         "their defaults, trained on the same rows."
     )
     if report.evaluation is not None:
-        text += " On test rows the network is the model that was registered."
+        text += " The test scores in the first line are those of the registered model."
     return element("section", element("h2", "Beside other models"), table(head, rows), note(text))
