@@ -33,11 +33,11 @@ from sklearn.model_selection import train_test_split
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from scaling import SCALINGS
 
-from pipeline.ensemble import Ensemble
-from pipeline.features import Encoder, Schema, infer_schema, label_ids, to_raw
-from pipeline.folds import Split, make_splits
-from pipeline.out_of_fold import cross_fitted
-from pipeline.training import Arrays, Fit, Member, Settings, fit
+from pipeline.analysis.cross_fitting import cross_fitted
+from pipeline.data.encoding import Encoder, Schema, infer_schema, label_ids, to_raw
+from pipeline.data.splits import Split, make_splits
+from pipeline.models.export import Ensemble
+from pipeline.training.loop import Arrays, Fit, Member, Settings, fit
 
 FOLDS = 5
 LEAST = 1e-6

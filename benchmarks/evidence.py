@@ -32,14 +32,14 @@ from setting import machine, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline import config as configuration
-from pipeline import data
+from pipeline.analysis.evaluation import wilson
+from pipeline.analysis.finalists import Competition, compete
 from pipeline.config import Config
-from pipeline.data import Parts
-from pipeline.evaluation import wilson
-from pipeline.search import Search
-from pipeline.stages.competition import Competition, compete
-from pipeline.stages.trainer import Trainer
-from pipeline.trials import Trial
+from pipeline.data import dataset as data
+from pipeline.data.dataset import Parts
+from pipeline.search.search import Search
+from pipeline.training.trainer import Trainer
+from pipeline.training.trial import Trial
 
 ROWS = 400
 POPULATION = 200_000

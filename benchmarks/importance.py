@@ -36,10 +36,11 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from setting import machine, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline.analysis.importance import Searched
 from pipeline.config import Config, loads
-from pipeline.importance import Searched
-from pipeline.search import Proposal, Search
-from pipeline.searched import argument, settings_of
+from pipeline.search.search import Search
+from pipeline.search.settings import argument, settings_of
+from pipeline.training.proposals import Proposal
 
 CONFIG = """
 data: {source: none.csv, target: none}

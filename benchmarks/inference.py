@@ -29,11 +29,12 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline import flavor, inference
-from pipeline.ensemble import Ensemble, export
-from pipeline.features import Encoder
-from pipeline.model import Architecture, initial_parameters
-from pipeline.schema import Column, Schema
+from pipeline import inference
+from pipeline.data.encoding import Encoder
+from pipeline.data.schema import Column, Schema
+from pipeline.models import flavor
+from pipeline.models.export import Ensemble, export
+from pipeline.models.mlp import Architecture, initial_parameters
 
 HIDDEN = (32, 16)
 MEMBERS = 5

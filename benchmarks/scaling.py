@@ -7,8 +7,8 @@ import torch
 from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor
 
-from pipeline.features import Encoder, Schema
-from pipeline.folds import Split
+from pipeline.data.encoding import Encoder, Schema
+from pipeline.data.splits import Split
 
 Scaling = Callable[[np.ndarray, Schema, Sequence[Split]], Tensor]
 """Raw rows [N, F] -> encoded for each split [S, N, D], numbers first."""

@@ -4,8 +4,8 @@
 
 Tables of which any number of rows can be drawn. Networks are trained by five folds with the default
 settings, at several learning rates. Their scores on the validation rows, at the kept epoch and
-cross-fitted (`pipeline.out_of_fold`), are held against what the kept networks reach on 20,000 other
-rows of the same population. 0 is what an estimate should be off by.
+cross-fitted (`analysis.cross_fitting`), are held against what the kept networks reach on 20,000
+other rows of the same population. 0 is what an estimate should be off by.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from setting import machine, show
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence import gentle
 
-from pipeline.ensemble import Ensemble
-from pipeline.folds import make_splits
-from pipeline.out_of_fold import Answers, cross_fitted
-from pipeline.training import Arrays, Member, Settings, fit
+from pipeline.analysis.cross_fitting import Answers, cross_fitted
+from pipeline.data.splits import make_splits
+from pipeline.models.export import Ensemble
+from pipeline.training.loop import Arrays, Member, Settings, fit
 
 OTHERS = 20_000
 TRIALS = [

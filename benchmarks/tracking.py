@@ -45,11 +45,14 @@ def ours(trials: int, epochs: int) -> tuple[float, float]:
     """Through the pipeline's own log of trials, in line."""
     import torch
 
-    from pipeline import config, data, flavor
-    from pipeline.stages.trainer import Trainer
-    from pipeline.tracking import Store, TrialLog
-    from pipeline.training import Fit
-    from pipeline.trials import combine
+    from pipeline import config
+    from pipeline.data import dataset as data
+    from pipeline.models import flavor
+    from pipeline.tracking.store import Store
+    from pipeline.tracking.trials import TrialLog
+    from pipeline.training.loop import Fit
+    from pipeline.training.trainer import Trainer
+    from pipeline.training.trial import combine
 
     table = Path("table.csv")
     frame(400, 9).to_csv(table, index=False)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.training import Arrays, Member, Settings, fit
+from pipeline.training.loop import Arrays, Member, Settings, fit
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import interrupts
-from pipeline.errors import RunError, UserError
-from pipeline.formats import count, printable, without_password
+from pipeline.common import signals as interrupts
+from pipeline.common.errors import RunError, UserError
+from pipeline.common.text import count, printable, without_password
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -44,35 +44,35 @@ def _read(arguments: argparse.Namespace) -> "Config":
 
 def _run(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.stages.run import run_all
+    from pipeline.commands.run import run_all
 
     run_all(config, arguments.command, arguments.fresh)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.stages.run import prepare_alone
+    from pipeline.commands.run import prepare_alone
 
     prepare_alone(config, arguments.command)
 
 
 def _train(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.stages.run import train_alone
+    from pipeline.commands.run import train_alone
 
     train_alone(config, arguments.command, arguments.fresh)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.stages.run import evaluate_alone
+    from pipeline.commands.run import evaluate_alone
 
     evaluate_alone(config, arguments.command)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     model = arguments.model or f"models:/{_read(arguments).registry.name}@champion"
-    from pipeline.stages.predict import predict
+    from pipeline.commands.predict import predict
 
     scored = predict(
         model,
@@ -94,14 +94,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> None:
-    from pipeline.stages.status import status
+    from pipeline.commands.status import status
 
     status()
 
 
 def _gc(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.stages.retention import gc
+    from pipeline.commands.retention import gc
 
     gc(config)
 

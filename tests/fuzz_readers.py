@@ -24,8 +24,9 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["pipeline", "yaml"]):
-    from pipeline import config, data, inference
-    from pipeline.errors import UserError
+    from pipeline import config, inference
+    from pipeline.common.errors import UserError
+    from pipeline.data import dataset as data
 
 SEEDS = {
     "yaml": b"data: {source: a.csv, target: y}\nmodel: {hidden: {choice: [[1], []]}}\n"

@@ -12,15 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.comparison import pairs
+from pipeline.analysis.comparison import pairs
+from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Forgiveness
+from pipeline.analysis.importance import Searched
+from pipeline.analysis.ranking import Objective
+from pipeline.analysis.resampled import overlap
 from pipeline.config import loads
-from pipeline.evidence import Baseline, Evidence, Finalist, Forgiveness
-from pipeline.importance import Searched
-from pipeline.ranking import Objective
-from pipeline.report import Facts
-from pipeline.resampled import overlap
-from pipeline.searched import settings_of
-from pipeline.space import Space
+from pipeline.report.facts import Facts
+from pipeline.search.settings import settings_of
+from pipeline.search.space import Space
 
 NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from pipeline.config import Config, check
-from pipeline.search import Proposal, Search, Told
+from pipeline.search.search import Search
+from pipeline.training.proposals import Proposal, Told
 
 SAMPLERS = ["tpe", "random", "qmc", "gp"]
 PRUNERS = ["none", "median", "halving"]

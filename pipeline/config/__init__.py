@@ -3,17 +3,10 @@
 Importing it loads pydantic and yaml and nothing heavier: a wrong file is answered at once.
 """
 
-from pipeline.config.optimizer_entry import Optimizer
+from pipeline.config.component import Optimizer
+from pipeline.config.configuration import Config, check, json_schema, load, loads, schema_text
 from pipeline.config.overrides import split_overrides
 from pipeline.config.ranges import Choice, FloatRange, IntRange, Range
-from pipeline.config.reading import (
-    Config,
-    check,
-    json_schema,
-    load,
-    loads,
-    schema_text,
-)
 from pipeline.config.sections import (
     ACTIVATIONS,
     Data,

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.common.errors import did_you_mean
+from pipeline.config.checks import Broken, Flag, Items, Location, Number, Rule, gather
 from pipeline.config.ranges import Choice, FloatRange, IntRange, Leaf
-from pipeline.config.rules import Broken, Flag, Items, Location, Number, Rule, gather
-from pipeline.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Callable, Sequence
 
-from pipeline.config.rules import show
-from pipeline.config.strict_yaml import LARGEST_DEPTH, Node, collection, parse
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.config.checks import show
+from pipeline.config.yaml_text import LARGEST_DEPTH, Node, collection, parse
 
 
 def split_overrides(text: str) -> list[str]:

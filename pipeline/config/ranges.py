@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from pipeline.config.rules import Broken, Flag, Items, Location, Number, Rule, gather, show
-from pipeline.errors import UserError, did_you_mean
+from pipeline.common.errors import UserError, did_you_mean
+from pipeline.config.checks import Broken, Flag, Items, Location, Number, Rule, gather, show
 
 # A grid is for going through, so a range of a billion integers has none.
 LARGEST_GRID = 100_000

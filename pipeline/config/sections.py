@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.config.ranges import Leaf, plain
-from pipeline.config.rules import (
+from pipeline.common.text import without_password
+from pipeline.config.checks import (
     Broken,
     Either,
     Flag,
@@ -18,7 +18,7 @@ from pipeline.config.rules import (
     Text,
     show,
 )
-from pipeline.formats import without_password
+from pipeline.config.ranges import Leaf, plain
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from pipeline import formats
-from pipeline.evidence import Evidence, Finalist
-from pipeline.report.answer import Report
+from pipeline.analysis.evidence import Evidence, Finalist
+from pipeline.common import text as formats
+from pipeline.report.words import Report
 
 _EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
 _MOST_TIMES = 50  # as many rows; beyond, no number of rows is worth naming

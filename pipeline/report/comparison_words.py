@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from pipeline import formats
-from pipeline.comparison import Pair
-from pipeline.evidence import Evidence
-from pipeline.ranking import Objective
+from pipeline.analysis.comparison import Pair
+from pipeline.analysis.evidence import Evidence
+from pipeline.analysis.ranking import Objective
+from pipeline.common import text as formats
 
 
 def comparison_sentence(evidence: Evidence) -> str:

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline import formats
-from pipeline.report.answer import Report, loading_code, verdict
+from pipeline.common import text as formats
 from pipeline.report.facts import validation_words
-from pipeline.report.optimizer_table import optimizer_rows
+from pipeline.report.tables import optimizer_rows
+from pipeline.report.words import Report, loading_code, verdict
 
 if TYPE_CHECKING:
-    from pipeline.data import Parts
+    from pipeline.data.dataset import Parts
 
 
 def markdown(text: str) -> str:

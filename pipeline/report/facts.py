@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pipeline import formats
-from pipeline.ranking import Objective
+from pipeline.analysis.ranking import Objective
+from pipeline.common import text as formats
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.data import Parts
+    from pipeline.data.dataset import Parts
 
 REPORTED_PACKAGES = ("torch", "mlflow", "optuna", "scikit-learn", "torchmetrics", "pyarrow")
 

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from pipeline import formats
+from pipeline.common import text as formats
 
 
 class Safe(str):

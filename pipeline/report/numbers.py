@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation import Evaluation
-from pipeline.evidence import Evidence
-from pipeline.importance import Searched
-from pipeline.ranking import TrialResult, best_per_optimizer
-from pipeline.report.answer import Report, verdict
+from pipeline.analysis.evaluation import Evaluation
+from pipeline.analysis.evidence import Evidence
+from pipeline.analysis.importance import Searched
+from pipeline.analysis.ranking import TrialResult, best_per_optimizer
 from pipeline.report.changes import what_would_change
+from pipeline.report.words import Report, verdict
 
 Row = Mapping[str, Any]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell starts that spreadsheets compute

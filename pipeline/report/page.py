@@ -5,17 +5,17 @@ Everything that came from data or configuration is escaped by `markup.element`.
 
 from pathlib import Path
 
-from pipeline import formats
-from pipeline.report import plots
+from pipeline.common import text as formats
+from pipeline.report import figures as plots
 from pipeline.report import sections_evidence as evidence
 from pipeline.report import sections_run as run
 from pipeline.report import sections_settings as searched
-from pipeline.report.answer import Report, verdict
 from pipeline.report.facts import validation_words
 from pipeline.report.markup import Safe, element
 from pipeline.report.page_parts import card
 from pipeline.report.page_script import SCRIPT, script_hash
 from pipeline.report.page_style import STYLE
+from pipeline.report.words import Report, verdict
 
 
 def page(report: Report) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.report import plots
+from pipeline.report import figures as plots
 from pipeline.report.markup import Safe, element, join
 
 

@@ -1,11 +1,11 @@
 """Sections of the page about the final round: ranking, differences, learning rates, baselines."""
 
-from pipeline import formats
-from pipeline.evidence import Evidence, Finalist, Forgiveness
-from pipeline.report import plots
-from pipeline.report.answer import Report
+from pipeline.analysis.evidence import Evidence, Finalist, Forgiveness
+from pipeline.common import text as formats
+from pipeline.report import figures as plots
 from pipeline.report.markup import Safe, element
 from pipeline.report.page_parts import details, figures, note, table
+from pipeline.report.words import Report
 
 RANKING = (
     "The best trial of each optimizer, trained again from fresh weights on fresh folds, the same "

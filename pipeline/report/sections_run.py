@@ -2,13 +2,13 @@
 
 from collections import Counter
 
-from pipeline import formats
-from pipeline.report.answer import Report, loading_code, ui_command
+from pipeline.common import text as formats
 from pipeline.report.changes import what_would_change
 from pipeline.report.facts import validation_words
 from pipeline.report.markup import Safe, element
-from pipeline.report.optimizer_table import optimizer_rows
 from pipeline.report.page_parts import code, details, facts, figures, note, table
+from pipeline.report.tables import optimizer_rows
+from pipeline.report.words import Report, loading_code, ui_command
 
 _NOISE = {
     "paired": "Noise: trials share their folds; 95 % interval of the differences per fold, "

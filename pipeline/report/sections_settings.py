@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from pipeline import formats
-from pipeline.importance import LEAST_TRIALS, Importance, Searched
-from pipeline.ranking import TrialResult, best_per_optimizer, completed
-from pipeline.report.answer import Report
+from pipeline.analysis.importance import LEAST_TRIALS, Importance, Searched
+from pipeline.analysis.ranking import TrialResult, best_per_optimizer, completed
+from pipeline.common import text as formats
 from pipeline.report.markup import Safe, element
 from pipeline.report.page_parts import details, figure_columns, note, table
-from pipeline.searched import LEARNING_RATE, Setting, value_text
+from pipeline.report.words import Report
+from pipeline.search.settings import LEARNING_RATE, Setting, value_text
 
 LIMITS = (
     "Importance is of the ranges that were given: a wider range matters more. It does not say "

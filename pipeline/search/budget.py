@@ -1,7 +1,7 @@
 """How many trials: in a batch, and of each entry of `optimizers`."""
 
 from pipeline.config import Config
-from pipeline.space import Space
+from pipeline.search.space import Space
 
 
 def batch_size(config: Config) -> int:

@@ -5,12 +5,12 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from pipeline.common.seeds import LEFT_OVER
 from pipeline.config import Config
-from pipeline.search.proposals import Told
 from pipeline.search.samplers import Qmc, sampler_of
-from pipeline.search.seeds import LEFT_OVER
+from pipeline.search.space import Key, Point, Space
 from pipeline.search.spread import Spread
-from pipeline.space import Key, Point, Space
+from pipeline.training.proposals import Told
 
 ATTEMPTS = 4  # draws that may fall on points of a finite space that were had before
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.common.seeds import seed_of
 from pipeline.search.in_turn import InTurn
 from pipeline.search.optuna_study import Study, gp_sampler
-from pipeline.search.proposals import Told
-from pipeline.search.seeds import seed_of
-from pipeline.space import Space
+from pipeline.search.space import Space
+from pipeline.training.proposals import Told
 
 
 def gp_in_turn(space: Space, seed: int, before: Sequence[Told], maximise: bool) -> InTurn:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from pipeline.search.optuna_study import Study
-from pipeline.search.proposals import Told
-from pipeline.space import Point
+from pipeline.search.space import Point
+from pipeline.training.proposals import Told
 
 
 class InTurn:

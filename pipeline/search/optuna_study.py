@@ -17,8 +17,8 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from pipeline.search.proposals import Told
-from pipeline.space import Axis, Point, Space
+from pipeline.search.space import Axis, Point, Space
+from pipeline.training.proposals import Told
 
 OptunaStudy = optuna.Study
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.search.budget import batch_size
-from pipeline.search.proposals import Told
-from pipeline.space import Axis
+from pipeline.search.space import Axis
+from pipeline.training.proposals import Told
 
 MEDIAN_STARTUP = 5  # complete trials before the median rule judges
 

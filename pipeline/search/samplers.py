@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from pipeline.common.seeds import seed_of
 from pipeline.config import Config
 from pipeline.search.gp import gp_in_turn
 from pipeline.search.optuna_study import Study, random_sampler
-from pipeline.search.proposals import Told
-from pipeline.search.seeds import seed_of
+from pipeline.search.space import Point, Space
 from pipeline.search.tpe import Tpe, tpe_in_turn
-from pipeline.space import Point, Space
+from pipeline.training.proposals import Told
 
 
 class Sampler(Protocol):

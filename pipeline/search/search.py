@@ -16,17 +16,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor
 
+from pipeline.common.seeds import SPREAD
 from pipeline.config import Config
 from pipeline.search.budget import batch_size, quota
 from pipeline.search.draw import Draw
 from pipeline.search.optuna_study import OptunaStudy, finished_study
-from pipeline.search.proposals import Proposal, Told
 from pipeline.search.pruning import judge_of
-from pipeline.search.seeds import SPREAD
+from pipeline.search.space import Key, Space
 from pipeline.search.spread import Spread
 from pipeline.search.watch import Watch
-from pipeline.space import Key, Space
-from pipeline.trials import State
+from pipeline.training.proposals import Proposal, Told
+from pipeline.training.trial import State
 
 
 class Search:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.space import Point, Space
+from pipeline.search.space import Point, Space
 
 
 class Spread:

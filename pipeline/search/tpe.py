@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from pipeline.common.seeds import seed_of
 from pipeline.search.in_turn import InTurn
 from pipeline.search.optuna_study import Study, tpe_sampler
-from pipeline.search.proposals import Told
-from pipeline.search.seeds import seed_of
-from pipeline.space import Point, Space
+from pipeline.search.space import Point, Space
+from pipeline.training.proposals import Told
 
 SPREAD_TRIALS = 5  # of each entry, evenly spread, before TPE begins
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 from pipeline.tracking.outage import be_patient
 from pipeline.tracking.runs import first_line
 

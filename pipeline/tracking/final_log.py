@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from mlflow.entities import Metric
 
-from pipeline import formats
+from pipeline.common import text as formats
 from pipeline.tracking.runs import DESCRIPTION, Stage
-from pipeline.tracking.trial_log import Logged, TrialLog, TrialRecord
+from pipeline.tracking.trials import Logged, TrialLog, TrialRecord
 
 
 @dataclass(frozen=True)

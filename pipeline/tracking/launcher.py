@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 
 # What MLflow calls a run that got no name: `stylish-crab-123`.
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")

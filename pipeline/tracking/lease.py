@@ -17,8 +17,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from pipeline import interrupts
-from pipeline.errors import RunError
+from pipeline.common import signals as interrupts
+from pipeline.common.errors import RunError
 from pipeline.tracking import owner
 from pipeline.tracking.runs import now_ms
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 from pipeline.tracking.outage import is_outage
 from pipeline.tracking.runs import DESCRIPTION, first_line, has_code
 from pipeline.tracking.store import Store

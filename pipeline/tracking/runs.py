@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from pipeline import interrupts
-from pipeline.errors import UserError
-from pipeline.tracking.lineage import Context, DataSet
+from pipeline.common import signals as interrupts
+from pipeline.common.errors import UserError
+from pipeline.tracking.data_sets import Context, DataSet
 
 Stage = Literal["pipeline", "prepare", "train", "trial", "final", "evaluate"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]

@@ -12,8 +12,8 @@ from mlflow.entities import LoggedModelStatus, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
-from pipeline import interrupts
-from pipeline.errors import UserError
+from pipeline.common import signals as interrupts
+from pipeline.common.errors import UserError
 from pipeline.tracking import lease, outage, owner
 from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.launcher import Launcher, take_run_id
@@ -97,7 +97,7 @@ class Store:
             launcher, self.launcher = self.launcher, None
         all_tags = {**(tags or {}), "pipeline.stage": stage}
         if fingerprint is not None:
-            all_tags["pipeline.fingerprint"] = fingerprint
+            all_tags["pipeline.commands.fingerprint"] = fingerprint
         if parent is not None:
             all_tags["mlflow.parentRunId"] = parent.run_id
         run: Run | None = None
@@ -218,7 +218,7 @@ class Store:
     def _newest_first(self, stage: Stage, fingerprint: str) -> Iterator[Any]:
         return self.search(
             f"tags.`pipeline.stage` = '{stage}'",
-            f"tags.`pipeline.fingerprint` = '{fingerprint}'",
+            f"tags.`pipeline.commands.fingerprint` = '{fingerprint}'",
             order=["attributes.start_time DESC"],
         )
 

@@ -10,11 +10,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from mlflow.exceptions import MlflowException
 
-from pipeline import interrupts
-from pipeline.errors import RunError
+from pipeline.common import signals as interrupts
+from pipeline.common.errors import RunError
 from pipeline.tracking.outage import is_outage
 from pipeline.tracking.runs import first_line
-from pipeline.tracking.trial_log import TrialLog, TrialRecord
+from pipeline.tracking.trials import TrialLog, TrialRecord
 
 CAPACITY = 64  # trials that may wait; a stack gives them all at once
 ENDING_SECONDS = 2.0  # for what waits still when a signal ends the search
@@ -25,7 +25,7 @@ T = TypeVar("T", bound=TrialRecord)
 
 
 class Journal(Protocol[T]):
-    """Keeps trials on disk (stages.journal.Journal is one)."""
+    """Keeps trials on disk (tracking.journal.Journal is one)."""
 
     def add(self, trial: T) -> None: ...
     def __iter__(self) -> Iterator[T]: ...

@@ -1,0 +1,1 @@
+"""Numbers from trials and predictions: no MLflow, and no words."""

@@ -1,0 +1,1 @@
+"""What the command line does: all stages together, and each alone."""

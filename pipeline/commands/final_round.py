@@ -1,0 +1,237 @@
+"""The final round: the best trial of each optimizer once more, on fresh folds from fresh weights.
+
+The search picks the best of many estimates, and so the luckiest; this round measures what it picked
+on folds that it was not picked by.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+
+from pipeline.analysis import baselines
+from pipeline.analysis.cross_fitting import together
+from pipeline.analysis.evidence import Evidence, Finalist
+from pipeline.analysis.finalists import Competition, compete, final_seed, finalists, forgiven
+from pipeline.commands.job import Job
+from pipeline.common import text as formats
+from pipeline.common.errors import UserError
+from pipeline.config import Config
+from pipeline.data import dataset as data
+from pipeline.data import splits as folds
+from pipeline.data.dataset import Parts
+from pipeline.models import calibration as decision
+from pipeline.models import flavor
+from pipeline.models.export import Ensemble
+from pipeline.tracking.final_log import FinalLog
+from pipeline.tracking.history import LoggedTrial
+from pipeline.tracking.lease import Lease
+from pipeline.tracking.runs import Run
+from pipeline.tracking.trials import Logged
+from pipeline.training.proposals import Proposal
+from pipeline.training.trainer import Trainer
+from pipeline.training.trial import Trial
+
+FILE = "evidence.json"
+
+
+@dataclass(frozen=True)
+class FinalRound:
+    """What came out, and the run and the model of the winner (None when all diverged)."""
+
+    evidence: Evidence
+    run_id: str | None
+    model_id: str | None
+
+
+def check_threshold(config: Config, parts: Parts) -> None:
+    """Raise UserError where a threshold is asked for that has no meaning."""
+    if config.registry.threshold != 0.5 and parts.schema.classes > 2:
+        raise UserError(
+            "registry.threshold: must be 0.5 for a table of more than two labels, of which the "
+            f"likeliest is predicted; got {config.registry.threshold!r}, and the table has "
+            f"{parts.schema.classes} labels"
+        )
+
+
+def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease) -> None:
+    """Train the finalists, log each under its trial and leave the evidence on the train run.
+
+    Cut short it is trained again whole, with the same results, and what was logged stays.
+    """
+    chosen = finalists(job.config, trials)
+    if job.config.validation.final is None or not chosen:
+        return
+    started = time.perf_counter()
+    found = compete(job.config, job.parts, trials)
+    lease.check()
+    evidence = found.evidence
+    log = FinalLog(
+        job.store,
+        run,
+        len(chosen),
+        flavor,
+        job.data_set("train"),
+        round=round_name(job, chosen),
+        repeated={trial.number: trial.run_id for trial in chosen},
+        also={one.trial: _also(one) for one in evidence.finalists if one.completed},
+    )
+    winner = _log(job, log, found)
+    _conclude(run, evidence, winner, log.round)
+    again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
+    job.console.say(
+        f"final round: the best trial of {formats.count(len(chosen), 'optimizer')} on "
+        f"{evidence.folds} fresh folds{again}, took "
+        f"{formats.duration(time.perf_counter() - started)}"
+    )
+
+
+def write_evidence(run: Run, evidence: Evidence) -> None:
+    run.text(json.dumps(evidence.to_plain(), indent=1), FILE)
+
+
+def read_final(job: Job, train_run_id: str, trials: Sequence[LoggedTrial]) -> FinalRound | None:
+    """The final round that these trials and this configuration ask for, when it was made.
+
+    A larger budget may have left the best trials what they were: then the round is the same, and
+    what it says of all trials is brought up to date.
+    """
+    tags = job.store.client.get_run(train_run_id).data.tags
+    if tags.get("final.round") != round_name(job, finalists(job.config, trials)):
+        return None
+    text = job.store.text(train_run_id, FILE)
+    if text is None:
+        return None
+    found = Evidence.from_plain(json.loads(text))
+    return FinalRound(
+        replace(found, forgiveness=forgiven(job.config, job.parts, trials)),
+        tags.get("final.run_id") or None,
+        tags.get("final.model_id") or None,
+    )
+
+
+def round_name(job: Job, chosen: Sequence[LoggedTrial]) -> str:
+    """Says what was asked of a round, so that one is made again when something else is asked."""
+    final, registry = job.config.validation.final, job.config.registry
+    if final is None:
+        return ""
+    numbers = ", ".join(str(trial.number) for trial in sorted(chosen, key=lambda t: t.number))
+    calibrated = "calibrated" if registry.calibrate else "as trained"
+    return (
+        f"trials {numbers}; {final.folds} folds x {final.repeats}, cross-fitted; "
+        f"{registry.model}, {calibrated}, threshold {registry.threshold}"
+    )
+
+
+def all_rows(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split, ...]:
+    """One split that trains on every row; its validation scores are of these rows too."""
+    every = np.arange(len(rows.y))
+    return (folds.Split(0, 0, every, every),)
+
+
+def _also(one: Finalist) -> dict[str, float | None]:
+    """What a finalist's run holds beside the scores at its kept epochs, which any trial has."""
+    return {
+        "cross_fitted_accuracy": one.accuracy_mean,
+        "cross_fitted_accuracy_std": one.accuracy_std,
+        "cross_fitted_loss": one.loss_mean,
+        "cross_fitted_loss_std": one.loss_std,
+        "ensemble_accuracy": one.ensemble_accuracy,
+        "ensemble_loss": one.ensemble_loss,
+        "search_accuracy": one.search_accuracy,
+        "search_loss": one.search_loss,
+        "optimism_accuracy": one.optimism_accuracy,
+        "optimism_loss": one.optimism_loss,
+        "stopping_accuracy": one.stopping_accuracy,
+        "stopping_loss": one.stopping_loss,
+    }
+
+
+def _log(job: Job, log: FinalLog, found: Competition) -> Logged | None:
+    """Write a run for each finalist that has none yet; where the winner's is."""
+    written = log.written()
+    winner = found.evidence.winner
+    for one in found.evidence.finalists:
+        trial = found.trained[one.trial]
+        if trial.number not in written:
+            model = _model(job, found.trainer, trial) if one is winner else None
+            written[trial.number] = log.log_trial(trial, model)
+    return written[winner.trial] if winner is not None else None
+
+
+def _model(job: Job, trainer: Trainer, trial: Trial) -> dict[str, object]:
+    """What the flavor saves: the winner's networks, calibrated, with the threshold to use."""
+    registry = job.config.registry
+    answers = trainer.answers(trial)
+    if registry.model == "ensemble":
+        answers = [together(answers, trainer.arrays.y)]
+    probabilities = np.concatenate([one.probabilities for one in answers])
+    y = np.concatenate([one.y.numpy() for one in answers])
+    temperature = decision.fit_temperature(probabilities, y) if registry.calibrate else None
+    if temperature is not None:
+        probabilities = decision.tempered(probabilities, temperature)
+    threshold: float | None = None
+    if job.parts.schema.classes == 2:
+        goal = registry.threshold
+        threshold = (
+            decision.choose_threshold(probabilities[:, 1], y, goal)  # type: ignore[arg-type]
+            if isinstance(goal, str)
+            else float(goal)
+        )
+    ensemble: Ensemble
+    if registry.model == "ensemble":
+        ensemble = trainer.ensemble(trial, temperature)
+    else:
+        trainer, single = _retrained(job, trial)
+        ensemble = trainer.ensemble(single, temperature)
+    return dict(trainer.saved(ensemble, threshold))
+
+
+def _retrained(job: Job, trial: Trial) -> tuple[Trainer, Trial]:
+    """One network on all training rows, for the median of the members' best epochs."""
+    epochs = max(1, round(median(fit.best_epoch for fit in trial.fits)))
+    training = trial.config.training.model_copy(update={"epochs": epochs, "patience": None})
+    config = trial.config.model_copy(update={"training": training})
+    trainer = Trainer(job.config, job.parts, all_rows, final_seed(job.config))
+    (single,) = trainer.train([Proposal(trial.number, trial.entry, dict(trial.params), config)])
+    if single.state != "COMPLETE":
+        raise UserError(
+            f"registry.model: single: {trial.optimizer} diverged on all training rows "
+            f"({single.reason}); ensemble takes the networks of the final round"
+        )
+    return trainer, replace(single, number=trial.number)
+
+
+def _conclude(run: Run, evidence: Evidence, winner: Logged | None, name: str) -> None:
+    """The evidence on the train run; the tag that says which round it is comes last."""
+    best = evidence.winner
+    write_evidence(run, evidence)
+    metrics: dict[str, float | None] = {}
+    for one in evidence.baselines:
+        key = baselines.key(one.name)
+        metrics[f"{key}_accuracy"], metrics[f"{key}_loss"] = one.accuracy_mean, one.loss_mean
+    if best is not None:
+        metrics |= {
+            "final_accuracy": best.accuracy_mean,
+            "final_accuracy_std": best.accuracy_std,
+            "final_loss": best.loss_mean,
+            "final_ensemble_accuracy": best.ensemble_accuracy,
+            "final_ensemble_loss": best.ensemble_loss,
+            "optimism_accuracy": best.optimism_accuracy,
+            "optimism_loss": best.optimism_loss,
+            "stopping_accuracy": best.stopping_accuracy,
+            "stopping_loss": best.stopping_loss,
+        }
+    run.metrics(metrics)
+    run.tags(
+        {
+            "optimizer.winner": best.optimizer if best else "",
+            "optimizer.winner_is_clear": str(evidence.winner_is_clear).lower(),
+            "final.run_id": winner.run_id if winner else "",
+            "final.model_id": (winner.model_id or "") if winner else "",
+        }
+    )
+    run.tags({"final.round": name})

@@ -1,0 +1,1 @@
+"""Ground for all rooms: errors, text for people, signals, files, random streams."""

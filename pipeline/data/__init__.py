@@ -1,0 +1,1 @@
+"""From a table anywhere to examples: read, checked, split, encoded."""

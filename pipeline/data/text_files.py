@@ -1,0 +1,246 @@
+"""CSV and TSV text, packed or not, as Arrow tables, and what is wrong with it where it is none."""
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.csv
+
+from pipeline.common import files as memory
+from pipeline.common.errors import UserError
+
+MISSING = (
+    *("", "NA", "N/A", "n/a", "na", "#N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan"),
+    *("NULL", "Null", "null", "None", "none", "NaT", "?"),
+)
+"""Spellings that count as missing in CSV and TSV files."""
+
+MOST_COLUMNS = 10_000
+"""What the search, its report and MLflow's pages can still hold."""
+
+_SNIFFED_BYTES = 1 << 20  # also the longest row of a text file
+_LONGEST_LINE = 1 << 24
+
+
+def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
+    """The rows of a .csv, .tsv or packed file; the columns named in `text` stay strings.
+
+    Raises UserError, and pyarrow's errors for what is no text at all.
+    """
+    delimiter = delimiter_of(path.name)
+    try:
+        # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
+        # error, and the second reading respects it.
+        try:
+            table = _convert(source, path, delimiter, text, newlines=False)
+        except pa.ArrowInvalid:
+            table = _convert(source, path, delimiter, text, newlines=True)
+    except pa.ArrowInvalid as error:
+        raise UserError(_why_no_table(source, path, error)) from error
+    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if binary:
+        raise UserError(
+            [
+                f"{source}: column {name!r} is not UTF-8 text; save the file as UTF-8"
+                for name in binary
+            ]
+        )
+    if table.num_columns == 1:
+        only = table.column_names[0]
+        other = next((sign for sign in ";\t|," if sign in only and sign != delimiter), None)
+        if other:
+            raise UserError(
+                f"{source}: found a single column named {only!r}; values must be separated by "
+                f"{'tabs' if delimiter == chr(9) else 'commas'}, but these seem to be by {other!r}"
+            )
+    return table
+
+
+def _convert(
+    source: str, path: Path, delimiter: str, text: Collection[str], newlines: bool
+) -> pa.Table:
+    """Types come from the first block: one pass over the rest then needs a third of the time and
+    of the memory that pyarrow's own inference takes. A column whose later values do not fit is
+    left to that inference.
+    """
+
+    def options(types: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "parse_options": pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=newlines),
+            "convert_options": pa.csv.ConvertOptions(
+                column_types=types | {name: pa.string() for name in text},
+                null_values=list(MISSING),
+                true_values=["true", "True", "TRUE"],
+                false_values=["false", "False", "FALSE"],
+                strings_can_be_null=True,
+            ),
+        }
+
+    def read(types: dict[str, Any]) -> pa.Table:
+        with _content(source, path) as content:
+            return pa.csv.read_csv(content, **options(types))
+
+    block = pa.csv.ReadOptions(block_size=_SNIFFED_BYTES)
+    try:
+        with (
+            _content(source, path) as content,
+            pa.csv.open_csv(content, read_options=block, **options({})) as reader,
+        ):
+            schema = reader.schema
+    except pa.ArrowInvalid:  # a row longer than a block, or a quoted newline at its end
+        return read({})
+    check_columns(source, len(schema))
+    types = {field.name: field.type for field in schema if not pa.types.is_null(field.type)}
+    for _ in range(3):
+        try:
+            return read(types)
+        except pa.ArrowInvalid as error:
+            misfit = re.match(r"In CSV column #(\d+)", str(error))
+            if misfit is None:
+                raise
+            types.pop(schema.names[int(misfit[1])], None)
+    return read({})
+
+
+@contextmanager
+def _content(source: str, path: Path) -> Iterator[Any]:
+    """The text for pyarrow's readers, unpacked as far as the memory goes."""
+    if not path.name.lower().endswith(".gz"):
+        check_memory(source, path.stat().st_size)
+        yield path
+        return
+    with pa.input_stream(str(path), compression="gzip") as stream:
+        yield pa.PythonFile(_Unpacked(source, stream), mode="r")
+
+
+class _Unpacked(io.RawIOBase):
+    """A packed text that is given up when it grows beyond the memory: a megabyte can hold a
+    gigabyte."""
+
+    def __init__(self, source: str, stream: Any) -> None:
+        super().__init__()
+        self._source, self._stream, self._count = source, stream, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._stream.read(None if size < 0 else size)
+        self._count += len(content)
+        check_memory(self._source, max(self._count, pa.total_allocated_bytes()))
+        return content
+
+
+def _why_no_table(source: str, path: Path, error: pa.ArrowInvalid) -> str:
+    """What is wrong with a text that pyarrow cannot read, in the user's terms."""
+    with _open(path) as file:
+        start = file.read(4)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
+        return f"{source}: the file is not UTF-8 text; save it as UTF-8"
+    if unequal := _unequal_rows(source, path):
+        return unequal
+    said = str(error)
+    if "straddling" in said or "Empty CSV" in said:
+        if not start.strip():
+            return f"{source}: the file is empty"
+        return (
+            f"{source}: a row must be at most {_SNIFFED_BYTES:,} bytes long; one is longer, or a "
+            "quote is never closed"
+        )
+    return f"{source}: {first_line(error)}"
+
+
+def delimiter_of(name: str) -> str:
+    """What separates the values of a text file of this name."""
+    return "\t" if name.lower().endswith((".tsv", ".tsv.gz")) else ","
+
+
+def check_memory(source: str, needed: int) -> None:
+    """UserError unless so many bytes fit into half of the memory: training needs as much."""
+    most = memory.limit() // 2
+    if needed > most:
+        raise UserError(
+            f"{source}: the table must fit into half of the memory, {most / 1e9:.1f} GB here; "
+            f"it needs {needed / 1e9:.1f} GB or more"
+        )
+
+
+def check_columns(source: str, count: int) -> None:
+    """UserError for more than `MOST_COLUMNS`."""
+    if count > MOST_COLUMNS:
+        raise UserError(
+            f"{source}: the table must have at most {MOST_COLUMNS:,} columns; got {count:,}"
+        )
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.name.lower().endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(path))
+    return path.open("rb")
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    """The lines with their ends. Raises csv.Error at one that no table has."""
+    with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", "replace", newline="") as text:
+        while line := text.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                raise csv.Error("a line is too long")
+            yield line
+
+
+def _unequal_rows(source: str, path: Path, shown: int = 5) -> str | None:
+    """Names the lines of the rows that are longer or shorter than the header, or None."""
+    found: list[tuple[int, int]] = []
+    count = expected = 0
+    try:
+        reader = csv.reader(_text_lines(path), delimiter=delimiter_of(path.name))
+        line = 1
+        for row in reader:
+            if row and not expected:
+                expected = len(row)
+            elif row and len(row) != expected:
+                count += 1
+                if len(found) < shown:
+                    found.append((line, len(row)))
+            line = reader.line_num + 1
+    except csv.Error:
+        return None
+    if not found:
+        return None
+    named = ", ".join(f"line {line} has {length}" for line, length in found)
+    rest = f", and {count - shown:,} more" if count > shown else ""
+    return (
+        f"{source}: every row must have as many values as the header, which has {expected}; "
+        f"{named}{rest}"
+    )
+
+
+def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
+    """The line on which each row begins: blank lines and quoted newlines move it."""
+    wanted = set(rows)
+    found: dict[int, int] = {}
+    try:
+        reader = csv.reader(_text_lines(path), delimiter=delimiter_of(path.name))
+        row, line = -2, 1
+        for values in reader:
+            if values:
+                row += 1
+                if row in wanted:
+                    found[row] = line
+                if len(found) == len(wanted):
+                    break
+            line = reader.line_num + 1
+    except (csv.Error, OSError):
+        pass
+    return [found.get(row, row + 2) for row in rows]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message, or its type where it has none."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -1,0 +1,102 @@
+"""Members that answer together: the ensemble that is shipped, a module and an exported graph."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.mlp import ACTIVATIONS, EPSILON, Architecture
+
+
+class Ensemble(nn.Module):
+    """The mean of K members' probabilities, with the encoder of raw rows inside.
+
+    Args:
+        encoder: raw rows [B, F] float64 -> encoded [K, B, D], each member with its own statistics.
+        architecture: that of the members.
+        states: [K, P + Q], as `StackedMLP.state` gives them.
+
+    Batch norm is folded into the linear layers before it, so that an architecture with it and one
+    without are the same graph.
+    """
+
+    def __init__(self, encoder: nn.Module, architecture: Architecture, states: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.activation = architecture.activation
+        weights, biases = _folded(architecture, states)
+        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
+        self.biases = nn.ParameterList(nn.Parameter(b, requires_grad=False) for b in biases)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Probabilities [B, labels] float32 of raw rows [B, F] float64."""
+        x = self.encoder(raw)
+        activation = ACTIVATIONS[self.activation]
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, activation(x) if i > 0 else x, weight)
+        if x.shape[2] == 1:
+            positive = torch.sigmoid(x)
+            x = torch.cat((1 - positive, positive), dim=2)
+        else:
+            x = torch.softmax(x, dim=2)
+        return x.mean(dim=0)
+
+    def logits(self, member: int, x: Tensor) -> Tensor:
+        """What one member says of encoded rows [B, D]: [B, labels] float64."""
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = ACTIVATIONS[self.activation](x) if i > 0 else x
+            x = torch.addmm(bias[member], x, weight[member])
+        x = x.double()
+        return torch.cat((torch.zeros_like(x), x), dim=1) if x.shape[1] == 1 else x
+
+
+def _folded(architecture: Architecture, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights [K, in, out] and biases [K, 1, out] with batch norm's scaling taken in."""
+    parameters, statistics = states[:, : architecture.size], states[:, architecture.size :]
+    running = torch.split(statistics.unsqueeze(2), list(architecture.statistics), dim=1)
+    weights, biases = [], []
+    for i, layer in enumerate(architecture.views(parameters)):
+        weight, bias = layer.weight, layer.bias
+        if layer.scale is not None and layer.shift is not None:
+            factor = layer.scale * torch.rsqrt(running[2 * i + 1] + EPSILON)
+            weight, bias = weight * factor, (bias - running[2 * i]) * factor + layer.shift
+        weights.append(weight.float().mT.contiguous())
+        biases.append(bias.float().mT.contiguous())
+    return weights, biases
+
+
+def export(ensemble: Ensemble, columns: int) -> torch.export.ExportedProgram:
+    """The ensemble as a graph that takes any number of rows [B, columns], none included.
+
+    The example that is saved with the program is of zeros. It stays, because MLflow, where pickles
+    are disallowed, takes an archive with tensors as its example but none without an example.
+    The places in this source that torch notes at each node, with the paths of this machine, go.
+    """
+    example = torch.zeros((2, columns), dtype=torch.float64)
+    program = torch.export.export(
+        ensemble.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("rows")},)
+    )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+class Exporter:
+    """One exported program for each architecture; another ensemble's weights are swapped in.
+
+    For the ensembles of one schema: what the encoder does is part of the graph, what it was fitted
+    to is swapped in. The program given is valid until the next call.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._programs: dict[object, torch.export.ExportedProgram] = {}
+
+    def program(self, ensemble: Ensemble) -> torch.export.ExportedProgram:
+        state = ensemble.state_dict(keep_vars=True)
+        shapes = tuple((name, tuple(value.shape), value.dtype) for name, value in state.items())
+        key = (ensemble.activation, shapes)
+        if key not in self._programs:
+            self._programs[key] = export(ensemble, self._columns)
+        program = self._programs[key]
+        for name, value in state.items():
+            program.state_dict[name] = value
+        return program

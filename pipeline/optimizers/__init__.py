@@ -1,0 +1,1 @@
+"""The update rules of `torch.optim`, for many networks at once."""

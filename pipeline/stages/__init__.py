@@ -1,1 +1,0 @@
-"""The stages, together and each alone."""

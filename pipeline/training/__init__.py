@@ -1,0 +1,1 @@
+"""Members in stacks: many small networks trained as one."""

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score
+
+from pipeline.analysis import baselines
+from pipeline.data.splits import make_splits
+
+
+def _iris():
+    x, y = load_iris(return_X_y=True)
+    return x, y.astype(np.int64), make_splits(y, 3, 2, 0.2, 0)
+
+
+@pytest.mark.parametrize("name", baselines.NAMES)
+def test_scores_are_scikit_learns(name):
+    x, y, splits = _iris()
+    every = np.broadcast_to(x, (len(splits), *x.shape))
+    accuracy, loss = baselines.scores(name, every, y, splits, 3)
+    if name == "majority label":
+        model = DummyClassifier(strategy="prior")
+    else:
+        model = baselines._model(name, 0)
+    folds = [(split.training, split.validation) for split in splits]
+    assert accuracy == pytest.approx(cross_val_score(model, x, y, cv=folds), abs=1e-12)
+    expected = -cross_val_score(model, x, y, cv=folds, scoring="neg_log_loss")
+    assert loss == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_label_that_training_lacks_has_no_probability():
+    x, y, _ = _iris()
+    for name in baselines.NAMES:
+        said = baselines.probabilities(name, x[y < 2], y[y < 2], x, 3)
+        assert said[:, 2].max() == 0
+        assert said.sum(axis=1) == pytest.approx(1)
+        only = baselines.probabilities(name, x[y == 1], y[y == 1], x, 3)
+        assert (only[:, 1] == 1).all()
+
+
+def test_score_of_a_certain_mistake_is_finite():
+    said = np.array([[1.0, 0.0], [0.2, 0.8]])
+    accuracy, loss = baselines.score(said, np.array([1, 1]))
+    assert accuracy == 0.5
+    assert loss == pytest.approx(log_loss([1, 1], said, labels=[0, 1]), abs=1e-9)
+
+
+def test_gradient_boosting_is_left_out_where_it_takes_minutes():
+    sizes = {
+        (426, 30, 2): True,
+        (1_347, 64, 10): True,
+        (50_000, 30, 2): True,
+        (240, 5_000, 2): False,
+    }
+    for size, expected in sizes.items():
+        assert baselines.affordable("gradient boosting", *size) == expected, size
+        assert baselines.affordable("logistic regression", *size)

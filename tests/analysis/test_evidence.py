@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.analysis.evidence import Evidence
+from pipeline.report.comparison_words import comparison_sentence
+from tests.study import study_evidence
+
+
+def test_it_is_written_and_read_back_to_the_bit():
+    evidence = study_evidence({"Adam": 0.7, "SGD": 0.6, "Rprop": None})
+    again = Evidence.from_plain(json.loads(json.dumps(evidence.to_plain())))
+    assert again.to_plain() == evidence.to_plain()
+    assert [one.optimizer for one in again.finalists] == ["Adam", "SGD", "Rprop"]
+    np.testing.assert_array_equal(again.finalists[0].accuracy, evidence.finalists[0].accuracy)
+    assert again.pairs == evidence.pairs
+
+
+def test_optimism_is_what_the_search_promised_too_much():
+    (one, _) = study_evidence({"Adam": 0.7, "SGD": 0.6}).finalists
+    assert one.optimism_accuracy == pytest.approx(one.search_accuracy - one.accuracy.mean())
+    assert one.optimism_loss == pytest.approx(one.loss.mean() - one.search_loss)
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_a_winner_is_clear_when_it_beats_all(objective):
+    clear = study_evidence({"Adam": 0.8, "SGD": 0.7, "RMSprop": 0.7}, objective=objective)
+    assert (clear.winner.optimizer, clear.winner_is_clear) == ("Adam", True)
+    near = study_evidence({"Adam": 0.8, "SGD": 0.6, "RMSprop": 0.8}, objective=objective)
+    assert not near.winner_is_clear
+    assert near.pair("SGD", "Adam") is near.pair("Adam", "SGD")
+
+
+def test_an_optimizer_that_diverged_is_beaten():
+    evidence = study_evidence({"Adam": 0.7, "Rprop": None})
+    assert evidence.winner_is_clear
+    assert evidence.pair("Adam", "Rprop") is None
+    assert comparison_sentence(evidence) == (
+        "No other optimizer is there to compare Adam with; Rprop diverged there."
+    )
+
+
+def test_alone_or_all_diverged_there_is_no_clear_winner():
+    assert not study_evidence({"Adam": 0.7}).winner_is_clear
+    lost = study_evidence({"Adam": None, "SGD": None})
+    assert (lost.winner, lost.winner_is_clear, lost.beats_majority) == (None, False, None)
+    assert "diverged" in comparison_sentence(lost)
+
+
+def test_whether_the_majority_is_beaten():
+    assert study_evidence({"Adam": 0.8, "SGD": 0.7}).beats_majority
+    assert study_evidence({"Adam": 0.59, "SGD": 0.58}).beats_majority is False
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ({"Adam": 0.8, "SGD": 0.7}, "Adam beats SGD by "),
+        ({"Adam": 0.7, "SGD": 0.7}, " cannot be told apart on this table (95 % interval)."),
+        ({"A": 0.8, "B": 0.8, "C": 0.7}, " cannot be told apart on this table; both beat C by "),
+        (
+            {"A": 0.8, "B": 0.8, "C": 0.8, "D": 0.6, "E": 0.5},
+            " cannot be told apart on this table; all 3 beat D and E by ",
+        ),
+        ({"A": 0.9, "B": 0.7, "C": 0.6}, "A beats B and C by "),
+    ],
+)
+def test_the_sentence(means, expected):
+    text = comparison_sentence(study_evidence(means))
+    assert expected in text
+    if " by " in text:
+        assert "points" in text
+    if len(means) > 2:
+        comparisons = len(means) * (len(means) - 1) // 2
+        assert text.endswith(f"(95 % intervals for all {comparisons} comparisons together).")
+
+
+def test_the_sentence_where_only_the_winner_beats_one():
+    """B is level with A, and A alone is clear of C."""
+    evidence = study_evidence({"A": 0.800, "B": 0.790, "C": 0.770}, noise=0.012)
+    pairs = {(pair.better, pair.worse): pair.is_clear for pair in evidence.pairs}
+    assert pairs == {("A", "B"): False, ("A", "C"): True, ("B", "C"): False}
+    text = comparison_sentence(evidence)
+    assert text.startswith("A and B cannot be told apart on this table; A beats C by ")
+
+
+def test_the_sentence_in_losses():
+    text = comparison_sentence(study_evidence({"A": 0.8, "B": 0.7}, objective="val_loss"))
+    assert text.startswith("A beats B by ")
+    assert "nats" in text

@@ -1,0 +1,125 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.analysis.tolerance import expected_best, first_epoch, forgiveness, within
+from tests.study import StandInFit, StandInTrial, failed
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=5), st.integers(1, 3))
+def test_expected_best_is_the_mean_over_all_draws(scores, n):
+    """Every one of the N^n draws with replacement, counted out."""
+    if n > len(scores):
+        return
+    grids = np.meshgrid(*[scores] * n)
+    every = np.max(np.stack([grid.ravel() for grid in grids]), axis=0)
+    assert expected_best(scores)[n - 1] == pytest.approx(every.mean(), abs=1e-12)
+
+
+def test_expected_best_rises_from_the_mean_towards_the_maximum():
+    scores = np.random.default_rng(0).uniform(0.5, 0.9, 30)
+    found = expected_best(scores)
+    assert found[0] == pytest.approx(scores.mean(), abs=1e-12)
+    assert (np.diff(found) > 0).all()
+    assert found[-1] < scores.max()
+    assert len(expected_best([])) == 0
+
+
+def test_within_stops_at_the_first_that_is_outside():
+    lr = [1.0, 0.001, 0.01, 0.1, 10.0, 0.0001]
+    scores = [0.78, 0.60, 0.80, 0.81, None, 0.81]
+    # In order: 0.0001: 0.81, 0.001: 0.60, 0.01: 0.80, 0.1: 0.81, 1: 0.78, 10: diverged.
+    assert within(lr[:5], scores[:5], 0.02) == (0.01, 0.1)
+    assert within(lr[:5], scores[:5], 0.04) == (0.01, 1.0)
+    assert within(lr[:5], scores[:5], 0.0) == (0.1, 0.1)
+    assert within(lr[:5], scores[:5], 9.0) == (0.001, 1.0)
+    assert within(lr, scores, 0.04) == (0.0001, 0.0001)  # of equals the first
+
+
+def test_within_takes_a_lone_trial_a_little_below_for_noise():
+    lr = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    assert within(lr, [0.80, 0.78, 0.80, 0.81, 0.60], 0.02) == (1e-4, 1e-1)
+    assert within(lr, [0.80, 0.76, 0.80, 0.81, 0.60], 0.02) == (1e-2, 1e-1)  # far below
+    assert within(lr, [0.78, 0.78, 0.80, 0.81, 0.60], 0.02) == (1e-2, 1e-1)  # two of them
+    assert within(lr, [0.80, None, 0.80, 0.81, 0.78], 0.02) == (1e-2, 1e-1)  # no score; the end
+
+
+def test_first_epoch():
+    curve = np.array([0.5, 0.6, 0.7, 0.6])
+    assert first_epoch(curve, 0.6, True) == 2
+    assert first_epoch(curve, 0.71, True) is None
+    assert first_epoch(-curve, -0.7, False) == 3
+
+
+def _trial(number, optimizer, lr, accuracy, curve=()):
+    folds = accuracy + np.array([-0.01, 0.0, 0.01])
+    return StandInTrial(
+        number,
+        optimizer,
+        lr,
+        accuracy=accuracy,
+        loss=1 - accuracy,
+        seconds=10.0,
+        curves={
+            "val_accuracy": np.array(curve),
+            "val_loss": 1 - np.array(curve),
+        },
+        fits=tuple(StandInFit(a, 1 - a) for a in folds),
+    )
+
+
+def _trials():
+    return [
+        _trial(0, "Adam", 0.001, 0.800, [0.5, 0.7, 0.8]),
+        _trial(1, "Adam", 0.01, 0.798),
+        _trial(2, "Adam", 0.1, 0.7),
+        _trial(3, "SGD", 0.1, 0.75, [0.7, 0.75, 0.74, 0.7]),
+        failed(4, "SGD", 1.0),
+        failed(5, "Rprop", 1.0),
+    ]
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_each_optimizer_in_figures(objective):
+    adam, sgd, rprop = forgiveness(_trials(), objective, 3)
+    assert [one.optimizer for one in (adam, sgd, rprop)] == ["Adam", "SGD", "Rprop"]
+    error = 0.01 / math.sqrt(3)
+    assert adam.standard_error == pytest.approx(error)
+    assert (adam.lr_low, adam.lr_high) == (0.001, 0.01)
+    assert adam.decades == pytest.approx(1.0)
+    assert (sgd.decades, sgd.diverged, sgd.trials) == (0.0, 0.5, 2)
+    assert (rprop.diverged, rprop.decades, len(rprop.expected_best)) == (1.0, None, 0)
+    # The target is what the worse of the two reached at its best.
+    assert adam.target == sgd.target == pytest.approx(0.75 if objective == "val_accuracy" else 0.25)
+    assert (adam.epochs_to_target, sgd.epochs_to_target) == (3, 2)
+    assert sgd.seconds_to_target == pytest.approx(5.0)
+    # A trial that diverged counts as the worst of the search.
+    both = np.array([0.75, 0.7]) if objective == "val_accuracy" else np.array([0.25, 0.3])
+    best = 0.75 if objective == "val_accuracy" else 0.25
+    assert sgd.expected_best == pytest.approx([both.mean(), 0.75 * best + 0.25 * both[1]])
+
+
+def test_a_single_hold_out_has_a_binomial_error():
+    trials = [
+        StandInTrial(0, "Adam", 0.01, accuracy=0.8, loss=0.4),
+        StandInTrial(1, "Adam", 0.1, accuracy=0.77, loss=0.4),
+    ]
+    (found,) = forgiveness(trials, "val_accuracy", 1, validation_rows=100)
+    assert found.standard_error == pytest.approx(0.04)
+    assert found.decades == pytest.approx(1.0)
+    (unknown,) = forgiveness(trials, "val_loss", 1, validation_rows=100)
+    assert (unknown.standard_error, unknown.decades) == (None, None)
+
+
+def test_one_learning_rate_has_no_width():
+    (found,) = forgiveness([_trial(0, "Adam", 0.01, 0.8)], "val_accuracy", 3)
+    assert (found.lr_low, found.decades, found.target) == (None, None, None)
+
+
+def test_nothing_completed():
+    (found,) = forgiveness([failed(0)], "val_accuracy", 5)
+    assert (found.diverged, found.target, found.standard_error) == (1.0, None, None)
+    assert forgiveness([], "val_accuracy", 5) == ()

@@ -1,0 +1,75 @@
+import html
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from pipeline.analysis.evaluation import evaluate
+from pipeline.common.text import printable
+from pipeline.report.descriptions import (
+    columns_text,
+    markdown,
+    pipeline_description,
+    train_description,
+)
+from pipeline.report.tables import optimizer_rows
+from pipeline.report.words import Report, verdict
+from tests.study import NASTY, StandInTrial, failed, nasty_facts, predictions, search, study_facts
+
+RENDER = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
+
+
+def _shown(rendered):
+    return html.unescape(re.sub(r"<[^>]+>", "", rendered)).strip()
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=60)
+def test_markdown_shows_exactly_the_text(text):
+    line = " ".join(f"x{printable(text)}x".split())
+    rendered = RENDER(markdown(line)).strip()
+    assert rendered.startswith("<p>")
+    assert "<" not in rendered[3:-4]
+    assert html.unescape(rendered[3:-4]) == line
+
+
+def test_pipeline_description_renders():
+    report = Report(study_facts(), search(trials=20), evaluate(*predictions(2, 100)))
+    rendered = RENDER(pipeline_description(report))
+    first, *others = verdict(report)
+    assert f"<strong>{html.escape(first, quote=False)}</strong>" in rendered
+    assert all(sentence in _shown(rendered) for sentence in others)
+    _, rows = optimizer_rows(report)
+    assert rendered.count("<tr>") == len(rows) + 1
+    assert rendered.count("<td") == sum(map(len, rows))
+    assert "mlflow.pyfunc.load_model" in rendered
+
+
+def test_train_description_is_silent_about_test_rows():
+    report = Report(study_facts(model_uri=""), search(trials=8), evaluate(*predictions(2, 100)))
+    text = train_description(report)
+    assert "test" not in text.split("Table:")[0]
+    assert "load_model" not in text
+
+
+def test_names_from_data_are_text():
+    facts = nasty_facts()
+    trials = [StandInTrial(0, NASTY), failed(1, NASTY)]
+    rendered = RENDER(pipeline_description(Report(facts, trials)))
+    assert "<script" not in rendered
+    assert not re.search(r"<(em|a|img|h\d)\b", rendered)
+    assert rendered.count("<td") == 10
+    assert _shown(rendered).count(NASTY) >= 4
+
+
+def test_description_without_a_completed_trial():
+    assert "No trial completed" in pipeline_description(Report(study_facts(), [failed(0)]))
+    assert "No trial has run yet" in pipeline_description(Report(study_facts(), []))
+
+
+def test_columns():
+    assert columns_text({"a_b": "number", "c": "category"}) == (
+        "Rows have the columns a&#95;b (number), c (category)."
+    )
+    assert columns_text({str(i): "date" for i in range(50)}).endswith("39 (date), and 10 more.")

@@ -1,0 +1,231 @@
+import io
+import threading
+import warnings
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.analysis.evaluation import evaluate
+from pipeline.analysis.ranking import best_trial
+from pipeline.report import figures as plots
+from pipeline.report.figures.colours import DARK, STYLES
+from pipeline.report.figures.predictions import most_mistaken
+from tests.study import NASTY, StandInTrial, failed, predictions, search
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def _texts(figure):
+    root = ElementTree.fromstring(plots.svg(figure, "x"))
+    return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+SEARCH_FIGURES = ["learning_rate", "landscape_accuracy", "landscape_loss", "curves", "history"]
+ONE_POINT = [
+    StandInTrial(
+        0,
+        curves={
+            "train_loss": np.array([0.7]),
+            "val_loss": np.array([0.7]),
+            "val_accuracy": np.array([0.5]),
+        },
+        best_epoch=1.0,
+    )
+]
+SEARCHES = {
+    "usual": search(trials=24),
+    "many optimizers": search(list(STYLES), 24, epochs=10),
+    "one optimizer": search(("SGD",), 5),
+    "one trial, one epoch": ONE_POINT,
+    "learning rate 0": [StandInTrial(0, lr=0.0), StandInTrial(1, lr=0.0)],
+    "one learning rate": [StandInTrial(0, lr=0.01), StandInTrial(1, lr=0.01, accuracy=0.7)],
+    "learning rates of many decades": [StandInTrial(i, lr=10.0 ** (i - 12)) for i in range(15)],
+    "failed only": [failed(0), failed(1)],
+    "failed at learning rate 0": [failed(0, lr=0.0)],
+    "pruned without scores": [StandInTrial(0, state="PRUNED", accuracy=None, loss=None)],
+    "nothing": [],
+    "not a number in a curve": [
+        StandInTrial(0, curves={"val_loss": np.array([np.nan, 0.6]), "val_accuracy": np.array([])})
+    ],
+    "unknown optimizer": search((NASTY, "_hidden"), 6),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "objective"),
+    [(case, "val_accuracy") for case in SEARCHES]
+    + [(case, "val_loss") for case in ("usual", "one trial, one epoch", "failed only", "nothing")],
+)
+def test_search_figures_of_any_search(case, objective):
+    figures = plots.search_figures(SEARCHES[case], objective)
+    assert list(figures) == SEARCH_FIGURES
+    for figure in figures.values():
+        texts = _texts(figure)
+        assert texts
+        assert not any("nan" in text.lower().split() for text in texts)
+
+
+def test_png_is_twice_the_page_size_and_white():
+    with io.BytesIO(plots.png(plots.history(search(trials=6)))) as file:
+        image = Image.open(file).copy()
+    assert image.width == 960
+    assert image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_same_figure_same_bytes():
+    first, second = (plots.learning_rate(search(trials=10)) for _ in range(2))
+    assert plots.png(first) == plots.png(second)
+    assert plots.svg(first, "a") == plots.svg(second, "a")
+
+
+def test_learning_rate_marks_every_trial():
+    trials = search(trials=20)
+    axes = plots.learning_rate(trials).axes[0]
+    marks = [line for line in axes.lines if line.get_markersize() < 10]
+    drawn = np.concatenate([line.get_xdata() for line in marks])
+    assert sorted(drawn) == pytest.approx(sorted(trial.lr for trial in trials))
+    crosses = np.concatenate([line.get_xdata() for line in marks if line.get_marker() == "x"])
+    assert len(crosses) == sum(trial.state == "FAIL" for trial in trials) > 0
+    (ring,) = [line for line in axes.lines if line.get_markersize() > 10]
+    best = best_trial(trials)
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (best.lr, 100 * best.accuracy)
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_history_line_is_the_best_so_far(objective):
+    trials = search(trials=30)
+    axes = plots.history(trials, objective).axes[0]
+    (line,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    done = [trial for trial in trials if trial.state == "COMPLETE"]
+    if objective == "val_accuracy":
+        expected = np.maximum.accumulate([100 * trial.accuracy for trial in done])
+    else:
+        expected = np.minimum.accumulate([trial.loss for trial in done])
+    assert line.get_ydata()[:-1] == pytest.approx(expected)
+
+
+def test_optimizers_keep_their_colour_and_marker():
+    styles = [plots.optimizer_style(name) for name in STYLES]
+    assert len({color for color, _ in styles}) == len({marker for _, marker in styles}) == 12
+    assert plots.optimizer_style("Mine") == plots.optimizer_style("Mine")
+
+
+def _seen_by_deuteranopes(color):
+    """sRGB -> linear RGB as a reader without M cones sees it; Machado et al. (2009), severity 1."""
+    matrix = np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]]
+    )  # fmt: skip
+    return matrix @ np.array(matplotlib.colors.to_rgb(color))
+
+
+def test_usual_optimizers_are_told_apart_by_colour_blind_readers():
+    names = ["SGD", "Adagrad", "RMSprop", "Adam"]
+    colors = [_seen_by_deuteranopes(plots.optimizer_style(name)[0]) for name in names]
+    for i, one in enumerate(colors):
+        for other in colors[:i]:
+            assert np.linalg.norm(one - other) > 0.2
+
+
+@pytest.mark.parametrize("labels", [2, 3, 5, 20])
+def test_evaluation_figures(labels):
+    evaluation = evaluate(*predictions(labels, 400))
+    names = [f"label {i}" for i in range(labels)]
+    figures = plots.evaluation_figures(evaluation, names)
+    assert list(figures) == ["confusion", "calibration", "roc", "precision_recall"]
+    counts = evaluation.scores.confusion
+    written = [int(text) for text in _texts(figures["confusion"]) if text.isdigit()]
+    shown = counts if labels <= 8 else counts[counts > 0]
+    assert sorted(written) == sorted(shown.ravel().tolist())
+    for name in ("roc", "precision_recall"):
+        curves = [line for line in figures[name].axes[0].lines if len(line.get_xdata()) > 2]
+        assert len(curves) == (1 if labels == 2 else labels)
+
+
+@pytest.mark.parametrize("labels", [2, 4])
+def test_evaluation_figures_of_a_single_row_and_label(labels):
+    evaluation = evaluate(np.full((1, labels), 1 / labels), np.array([0]))
+    for figure in plots.evaluation_figures(evaluation, list(range(labels))).values():
+        assert _texts(figure)
+
+
+def test_many_labels_and_rows_stay_small():
+    evaluation = evaluate(*predictions(2, 20_000))
+    for figure in plots.evaluation_figures(evaluation, ["no", "yes"]).values():
+        assert len(plots.svg(figure, "x")) < 75_000
+
+
+def test_text_of_the_data_is_text():
+    labels = [NASTY, "_x", "日本語\n\x1b[31m"]
+    evaluation = evaluate(*predictions(3, 60))
+    for name, figure in plots.evaluation_figures(evaluation, labels).items():
+        plots.png(figure)
+        drawing = plots.svg(figure, name)
+        assert "<script" not in drawing
+        assert "\x1b" not in drawing
+        texts = " ".join(_texts(figure))
+        if name == "confusion":
+            assert "<script>alert(" in texts
+            assert "日本語" in texts
+            assert "_x" in texts
+    dollars = plots.confusion(evaluation.scores, ["$a$", "$", "b$c$"])
+    assert {"$a$", "$", "b$c$"} <= set(_texts(dollars))
+
+
+def test_svg_ids_and_colours():
+    drawing = plots.svg(plots.learning_rate(search(trials=8)), "one")
+    root = ElementTree.fromstring(drawing)
+    ids = [node.attrib["id"] for node in root.iter() if "id" in node.attrib]
+    assert ids
+    assert all(name.startswith("one-") for name in ids)
+    references = [
+        value
+        for node in root.iter()
+        for key, value in node.attrib.items()
+        if key.endswith("href") or "url(#" in value
+    ]
+    assert all("#one-" in value for value in references)
+    for light in DARK:
+        assert light not in drawing
+    assert "var(--plot-1f2328)" in drawing
+    assert plots.css_variables().count(":") == plots.css_variables(dark=True).count(":")
+
+
+def test_saving_and_no_global_state(tmp_path):
+    before = dict(matplotlib.rcParams)
+    paths = plots.save(plots.search_figures(search(trials=6)), tmp_path / "plots")
+    assert [path.stem for path in paths] == SEARCH_FIGURES
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_drawing_in_a_thread():
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(plots.png(plots.history(search(trials=4))))
+    )
+    thread.start()
+    thread.join()
+    assert made[0][:4] == b"\x89PNG"
+
+
+def test_labels_beyond_a_figure_are_folded() -> None:
+    """Rows are neither lost nor doubled, and the diagonal stays where it is."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 9, (45, 45))
+    folded, names = most_mistaken(counts, range(45))
+    assert folded.shape == (30, 30)
+    assert folded.sum() == counts.sum()
+    assert names[-1] == "16 others"
+    for place, label in enumerate(names[:-1]):
+        assert folded[place, place] == counts[label, label]
+        assert folded[place].sum() == counts[label].sum()
+        assert folded[:, place].sum() == counts[:, label].sum()

@@ -1,0 +1,168 @@
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pipeline.analysis.evaluation import evaluate
+from pipeline.report import figures as plots
+from pipeline.report.changes import what_would_change
+from pipeline.report.comparison_words import comparison_sentence
+from pipeline.report.figures.final import score_interval
+from pipeline.report.markup import Safe, element
+from pipeline.report.page import page, write
+from pipeline.report.words import Report, verdict
+from tests.study import (
+    NASTY,
+    StandInTrial,
+    failed,
+    nasty_facts,
+    predictions,
+    search,
+    study_evidence,
+    study_facts,
+)
+
+VOID = {"meta", "br"}
+
+
+class _Page(HTMLParser):
+    """Elements, attributes and text of a page; fails on elements that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self._open = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self.texts).replace("\xa0", " ").split())
+
+
+@pytest.fixture(scope="module")
+def usual():
+    report = Report(study_facts(), search(trials=20), evaluate(*predictions(2, 100)))
+    return report, _Page(page(report))
+
+
+def test_page_answers_and_shows(usual):
+    report, shown = usual
+    for sentence in verdict(report):
+        assert sentence in shown.text
+    assert shown.tags.count("svg") == 9
+    assert shown.tags.count("h1") == 1
+    for part in ("Potability", "a distinct string in every row", "a1b2c3d4e5f6", "torch 2.13.0",
+                 "models:/water-potability@champion", "5 folds", "40 trials"):  # fmt: skip
+        assert part in shown.text
+
+
+def test_page_needs_no_other_file(usual):
+    _, shown = usual
+    assert not {"link", "iframe", "img", "object"} & set(shown.tags)
+    for name, value in shown.attributes:
+        if name in ("href", "xlink:href", "src"):
+            assert value.startswith("#")
+        if name == "style":
+            assert "url(" not in value or "url(#" in value
+
+
+def test_the_only_script_is_the_one_that_the_policy_allows(usual):
+    report, shown = usual
+    text = page(report)
+    (script,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [value for _, value in shown.attributes if value and "default-src" in value]
+    assert policy.startswith("default-src 'none';")
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
+    assert not any(name.startswith("on") for name, _ in shown.attributes)
+
+
+def test_page_says_what_the_final_round_found():
+    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69, "Rprop": None})
+    registered = "Version 2 of water is @challenger: worse than version 1."
+    report = Report(
+        study_facts(), search(trials=8), evaluate(*predictions(2, 50)), evidence, registered
+    )
+    shown = _Page(page(report))
+    assert shown.tags.count("svg") == 12
+    for part in (registered, comparison_sentence(evidence), *what_would_change(report)):
+        assert part in shown.text
+    winner = evidence.winner
+    low, high = np.array(score_interval(winner.accuracy, 5)) * 100
+    row = f"{winner.optimizer} {100 * winner.accuracy_mean:.1f} % {low:.1f} to {high:.1f}"
+    assert row.replace(" ", "") in shown.text.replace(" ", "")
+    assert "gradient boosting" in shown.text
+    for pair in evidence.pairs:
+        assert f"{pair.better}{pair.worse}{100 * pair.difference:.1f}" in shown.text
+
+
+def test_what_is_said_of_marks_is_there_without_the_script(usual):
+    report, shown = usual
+    titles = shown.tags.count("title") - 1
+    assert titles > len(report.trials)
+    best = report.best
+    assert f"Trial {best.number}: {best.optimizer}, learning rate" in shown.text
+
+
+def test_page_ids_are_unique(usual):
+    _, shown = usual
+    ids = [value for name, value in shown.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_page_has_both_colour_schemes(usual):
+    report, _ = usual
+    text = page(report)
+    assert "prefers-color-scheme" in text
+    assert "@media print" in text
+    assert plots.css_variables() in text
+    assert plots.css_variables(dark=True) in text
+
+
+def test_nothing_from_data_or_configuration_is_markup():
+    plain = page(Report(study_facts(), [StandInTrial(0), failed(1)], evaluate(*predictions(2, 40))))
+    trials = [StandInTrial(0, NASTY), StandInTrial(1, NASTY, state="FAIL", reason=NASTY)]
+    shown = _Page(page(Report(nasty_facts(), trials, evaluate(*predictions(2, 40)))))
+    assert set(shown.tags) <= set(_Page(plain).tags)
+    assert shown.tags.count("script") == 1
+    assert shown.text.count(" ".join(NASTY.split())) > 10
+    assert not any(name.startswith("on") for name, _ in shown.attributes)
+
+
+@pytest.mark.parametrize("trials", [[], [failed(0), failed(1)], search(("SGD",), 2)])
+def test_page_of_little(trials):
+    shown = _Page(page(Report(study_facts(left_out={}, rows={"train": 10}), trials)))
+    assert shown.tags.count("svg") == 5
+    assert "On test rows" not in shown.text
+
+
+def test_element_escapes_all_but_safe():
+    made = element("p", "<b>", Safe("<i></i>"), title='"<', class_="x", aria_label="&")
+    assert made == '<p title="&quot;&lt;" class="x" aria-label="&amp;">&lt;b&gt;<i></i></p>'
+
+
+def test_write(tmp_path):
+    path = write(
+        Report(study_facts(experiment="Wässer"), [StandInTrial(0)]), tmp_path / "report.html"
+    )
+    assert "Wässer" in path.read_text(encoding="utf-8")

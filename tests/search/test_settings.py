@@ -1,0 +1,92 @@
+import math
+
+import pytest
+
+from pipeline.config import loads
+from pipeline.search.settings import others_text, settings_of
+from tests.study import SETTINGS, StandInTrial
+
+MORE = """
+data: {source: none.csv, target: none}
+model: {activation: {choice: [relu, tanh]}, dropout: {choice: [0.2]}}
+training: {patience: {choice: [null, 10]}, epochs: {low: 10, high: 1000, log: true}}
+optimizers:
+  - {name: SGD, lr: {low: 1e-3, high: 1.0, log: true}, nesterov: {choice: [true, false]}, momentum: 0.9}
+  - {name: Adam, lr: 0.01, betas: [{low: 0.8, high: 0.95}, 0.999], weight_decay: {choice: [0, 0.1]}}
+  - {name: Adam, lr: {low: 0.001, high: 0.1}, weight_decay: {choice: [0, 0.1]}, amsgrad: true}
+  - {name: AdamW, lr: 0.01, weight_decay: {low: 0.01, high: 0.1}}
+"""  # noqa: E501
+
+
+def _settings(text):
+    return {one.label: one for one in settings_of(loads(text, "made up"))}
+
+
+def test_ranges_of_several_optimizers_are_one_setting():
+    found = _settings(SETTINGS)
+    assert list(found) == [
+        "optimizer", "learning rate", "hidden", "dropout", "batch_size", "momentum (SGD)",
+    ]  # fmt: skip
+    lr = found["learning rate"]
+    assert [axis.path for axis in lr.axes.values()] == ["optimizers.0.lr", "optimizers.1.lr"]
+    assert [one.shared for one in found.values()] == [True] * 5 + [False]
+    assert [one.name for one in found.values()][-2:] == ["training.batch_size", "momentum"]
+
+
+def test_settings_that_some_have_name_their_owners():
+    found = _settings(MORE)
+    assert list(found) == [
+        "optimizer",
+        "learning rate (2 optimizers)",
+        "activation",
+        "epochs",
+        "patience",
+        "nesterov (SGD)",
+        "betas.0 (Adam)",
+        "weight_decay (Adam)",
+        "weight_decay (AdamW)",
+    ]
+    # A choice and an interval are not the same setting, and one value is no choice.
+    assert list(found["weight_decay (Adam)"].axes) == [1, 2]
+    assert list(found["weight_decay (AdamW)"].axes) == [3]
+    assert not any("dropout" in name for name in found)
+    assert found["optimizer"].value(StandInTrial(0, entry=2)) == "Adam [2]"
+
+
+def test_one_optimizer_is_no_setting():
+    text = "data: {source: a, target: b}\noptimizers: [{name: SGD, lr: {low: 0.1, high: 1}}]"
+    assert list(_settings(text)) == ["learning rate"]
+
+
+def test_where_a_trial_is():
+    found = _settings(SETTINGS)
+    params = {"optimizers.0.lr": 0.01, "optimizers.0.momentum": 0.45, "model.hidden": (64, 32),
+              "training.batch_size": 32, "model.dropout": 0.1}  # fmt: skip
+    trial = StandInTrial(0, "SGD", params=params, entry=0)
+    assert found["learning rate"].position(trial) == pytest.approx(
+        (math.log10(0.01) - math.log10(0.001)) / 3
+    )
+    assert found["momentum (SGD)"].position(trial) == pytest.approx(0.5)
+    assert found["dropout"].position(trial) == pytest.approx(0.2)
+    assert found["hidden"].category(trial) == 1
+    other = StandInTrial(1, "AdamW", params={"optimizers.1.lr": 0.01}, entry=1)
+    assert not found["momentum (SGD)"].has(other)
+    assert found["momentum (SGD)"].value(other) is None
+    assert found["learning rate"].position(other) == pytest.approx(2 / 3)
+
+
+def test_null_is_a_value():
+    patience = _settings(MORE)["patience"]
+    trial = StandInTrial(0, "SGD", params={"training.patience": None})
+    assert patience.has(trial)
+    assert patience.category(trial) == 0
+
+
+def test_other_settings_in_words():
+    params = {"optimizers.3.lr": 0.1, "model.dropout": 0.123456, "model.hidden": (64, 32),
+              "model.batch_norm": True, "optimizers.3.weight_decay": 1e-5}  # fmt: skip
+    assert others_text(params) == (
+        "dropout 0.123, hidden [64, 32], batch_norm true, weight_decay 1e-05"
+    )
+    assert others_text(params, most=2) == "dropout 0.123, hidden [64, 32], 2 other settings"
+    assert others_text({"optimizers.0.lr": 0.1}) == ""

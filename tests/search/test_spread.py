@@ -1,0 +1,44 @@
+"""Evenly spread points."""
+
+import math
+from collections import Counter
+
+import numpy as np
+from scipy.stats import qmc
+
+from pipeline.search.search import Search
+from pipeline.search.space import Space
+from pipeline.search.spread import Spread
+from tests.toy_search import LR, make, run
+
+
+def test_every_value_of_a_choice_gets_its_share_of_a_spread() -> None:
+    space = Space(
+        make([{"name": "SGD", "lr": {"choice": [1, 2, 3, 4]}}], {"dropout": LR | {"high": 0.5}})
+    )
+    spread = Spread(space, (0,))
+    drawn = Counter(spread.point(0, index).params["optimizers.0.lr"] for index in range(64))
+    assert drawn == {1: 16, 2: 16, 3: 16, 4: 16}
+
+
+def test_qmc_spreads_evenly_within_each_optimizer() -> None:
+    optimizers = [
+        {"name": name, "lr": LR, "weight_decay": {"low": 0.0, "high": 1.0}}
+        for name in ("SGD", "Adam", "AdamW")
+    ]
+
+    def discrepancies(sampler: str, seed: int) -> list[float]:
+        told = run(Search(make(optimizers, sampler=sampler, trials=96, seed=seed)))
+        found = []
+        for entry in range(3):
+            rows = [tuple(t.params.values()) for t in told if t.entry == entry]
+            unit = np.array([[math.log10(lr) / 4 + 1, decay] for lr, decay in rows])
+            found.append(float(qmc.discrepancy(np.clip(unit, 0, 1))))
+        if sampler == "qmc":
+            assert Counter(t.entry for t in told) == {0: 32, 1: 32, 2: 32}
+        return found
+
+    even = [d for seed in range(5) for d in discrepancies("qmc", seed)]
+    chance = [d for seed in range(5) for d in discrepancies("random", seed)]
+    assert max(even) < min(chance)
+    assert np.mean(even) < np.mean(chance) / 5
