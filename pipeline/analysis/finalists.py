@@ -18,6 +18,7 @@ from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Forgiveness
 from pipeline.analysis.ranking import AnyTrial, TrialResult, best_per_optimizer
 from pipeline.analysis.resampled import overlap
 from pipeline.analysis.tolerance import forgiveness
+from pipeline.common.seeds import Purpose, seed32
 from pipeline.config import Config
 from pipeline.data import dataset as data
 from pipeline.data import splits as folds
@@ -28,8 +29,6 @@ from pipeline.training.trial import Trial
 
 MOST_ELEMENTS = 2**29
 """Encoded numbers that all folds together may hold (2 GB); a larger table has fewer repeats."""
-
-_SEED = 3  # what its random numbers are for; the second part of its seed
 
 
 class Entrant(TrialResult, Protocol):
@@ -73,7 +72,7 @@ def finalists(config: Config, trials: Sequence[AnyTrial]) -> list[AnyTrial]:
 
 
 def final_seed(config: Config) -> int:
-    return int(np.random.SeedSequence([config.seed, _SEED]).generate_state(1)[0])
+    return seed32(config.seed, Purpose.FINAL_ROUND)
 
 
 def final_splits(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split, ...]:

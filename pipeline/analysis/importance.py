@@ -22,6 +22,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from pipeline.analysis.ranking import Objective, TrialResult, completed, ranking
 from pipeline.analysis.resampled import Floats
+from pipeline.common.seeds import Purpose, generator
 from pipeline.search.settings import LEARNING_RATE, OPTIMIZER, Setting
 
 LEAST_TRIALS = 20  # completed ones; with fewer even a strong effect is often missed
@@ -30,7 +31,6 @@ _LEAST_BEST = 5
 _TREES = 64
 _CHANCE_TREES = 4
 _MOST_LEAVES = 256  # thousands of trials would make trees of thousands of leaves
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _importances(
     if len(completed(used)) < least or len(settings) < 2:
         return []
     y = scores(used, objective)
-    rng = np.random.default_rng(_SEED)
+    rng = generator(0, Purpose.IMPORTANCE)
     columns = [_columns(setting, used, rng) for setting in settings]
     shares = main_effects(columns, y, _TREES, rng)
     if shares is None:

@@ -6,6 +6,9 @@ import json
 from pipeline.config import Config
 from pipeline.data.dataset import Parts
 
+VERSION = 2
+"""Raise it when the same configuration and rows come to mean other trials."""
+
 
 def fingerprint(config: Config, parts: Parts) -> str:
     """16 hexadecimal digits over all that decides what a trial's number means.
@@ -14,7 +17,7 @@ def fingerprint(config: Config, parts: Parts) -> str:
     training, the optimizers and how the search draws; not the number of trials, the final round,
     the names or the device.
     """
-    content = config.to_plain()
+    content = config.to_plain() | {"version": VERSION}
     for key in ("data", "experiment", "registry", "tracking"):
         del content[key]
     del content["search"]["trials"]

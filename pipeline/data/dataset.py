@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Parts", "Rows", "fingerprint", "load_test", "load_training", "open_parts", "prepare"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of the fingerprint: raise it when the prepared files change their meaning."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.common.errors import UserError
+from pipeline.common.seeds import Purpose, seed32
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def make_splits(
     check_counts(np.bincount(y), folds, labels)
     splits = []
     for repeat in range(repeats):
-        random_state = _random_state(seed, 1, repeat)
+        random_state = seed32(seed, Purpose.FOLDS, repeat)
         if folds == 1:
             pairs = [_hold_out(y, fraction, random_state, "validation.fraction", labels)]
         else:
@@ -68,7 +69,7 @@ def holdout(
     Raises:
         UserError: a label with too few rows to be in both parts.
     """
-    return _hold_out(y, fraction, _random_state(seed, 0, 0), "data.test", labels)
+    return _hold_out(y, fraction, seed32(seed, Purpose.TEST_SPLIT), "data.test", labels)
 
 
 def check_splits(
@@ -141,11 +142,6 @@ def _hold_out(
         ]
     _refuse(problems)
     return np.sort(training), np.sort(held_out)
-
-
-def _random_state(seed: int, purpose: int, repeat: int) -> int:
-    """Seeds that differ by purpose and repeat, within scikit-learn's 32 bits."""
-    return int(np.random.SeedSequence([seed, purpose, repeat]).generate_state(1)[0])
 
 
 def _name(index: int, labels: Sequence[Any] | None) -> str:

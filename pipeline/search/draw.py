@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
-from pipeline.common.seeds import LEFT_OVER
+from pipeline.common.seeds import Purpose, generator
 from pipeline.config import Config
 from pipeline.search.samplers import Qmc, sampler_of
 from pipeline.search.space import Key, Point, Space
@@ -33,7 +31,7 @@ class Draw:
         self._number = start
         self._kept = Counter(told.entry for told in before)
         self._spread_drawn = self._kept.copy()
-        self._rng = np.random.default_rng((config.seed, LEFT_OVER, start))
+        self._rng = generator(config.seed, Purpose.LEFT_OVER, start)
         self._enumerate = space.size is not None and space.size <= config.search.trials
         self._sampler = Qmc() if self._enumerate else sampler_of(config, space, before, start)
 

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.common.seeds import seed_of
+from pipeline.common.seeds import Purpose, seed32
 from pipeline.search.in_turn import InTurn
 from pipeline.search.optuna_study import Study, gp_sampler
 from pipeline.search.space import Space
 from pipeline.training.proposals import Told
 
 
-def gp_in_turn(space: Space, seed: int, before: Sequence[Told], maximise: bool) -> InTurn:
+def gp_in_turn(
+    space: Space, seed: int, start: int, before: Sequence[Told], maximise: bool
+) -> InTurn:
     """A Gaussian process for each entry; three trials and one for each range come before.
 
     GPSampler reads complete trials, and running ones, but neither pruned nor failed ones: the
@@ -25,7 +27,9 @@ def gp_in_turn(space: Space, seed: int, before: Sequence[Told], maximise: bool) 
         return 3 + len(space.branches[entry].axes)
 
     def study(entry: int) -> Study:
-        found = Study(space, maximise, gp_sampler(seed_of(seed, entry)), entry)
+        found = Study(
+            space, maximise, gp_sampler(seed32(seed, Purpose.SAMPLER, start, entry)), entry
+        )
         for told in before:
             if told.entry == entry:
                 found.add(told.point, "COMPLETE", values[told.number])

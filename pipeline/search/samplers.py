@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.common.seeds import seed_of
+from pipeline.common.seeds import Purpose, seed32
 from pipeline.config import Config
 from pipeline.search.gp import gp_in_turn
 from pipeline.search.optuna_study import Study, random_sampler
@@ -58,18 +58,18 @@ class Random:
 
 def sampler_of(config: Config, space: Space, before: Sequence[Told], start: int) -> Sampler:
     """A new sampler for the batch whose first trial has the number `start`."""
-    seed = seed_of(config.seed, start)
+    seed = config.seed
     maximise = config.search.objective == "val_accuracy"
     in_turn = config.search.budget == "equal"
     match config.search.sampler:
         case "tpe" if in_turn:
-            return tpe_in_turn(space, seed, before, maximise)
+            return tpe_in_turn(space, seed, start, before, maximise)
         case "tpe":
-            return Tpe(space, seed, before, maximise)
+            return Tpe(space, seed, start, before, maximise)
         case "gp":
-            return gp_in_turn(space, seed, before, maximise)
+            return gp_in_turn(space, seed, start, before, maximise)
         case "random":
-            return Random(space, seed, in_turn)
+            return Random(space, seed32(seed, Purpose.SAMPLER, start), in_turn)
         case "qmc":
             return Qmc()
         case other:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor
 
-from pipeline.common.seeds import SPREAD
 from pipeline.config import Config
 from pipeline.search.budget import batch_size, quota
 from pipeline.search.draw import Draw
@@ -44,7 +43,7 @@ class Search:
         self._maximise = config.search.objective == "val_accuracy"
         self._space = Space(config)
         self._quota = quota(config, self._space)
-        self._spread = Spread(self._space, (config.seed, SPREAD))
+        self._spread = Spread(self._space, config.seed)
         self._told: dict[int, Told] = {}
         self._batch: tuple[int, list[Proposal]] | None = None
         for told in history:

@@ -1,9 +1,8 @@
 """Evenly spread points: what is tried before a sampler has anything to go by."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from pipeline.common.seeds import Purpose, generator
 from pipeline.search.space import Point, Space
 
 
@@ -14,9 +13,9 @@ class Spread:
     Source: Sobol 1967, scrambled as in Matousek 1998 (scipy.stats.qmc.Sobol).
     """
 
-    def __init__(self, space: Space, seed: Sequence[int]) -> None:
+    def __init__(self, space: Space, seed: int) -> None:
         self._space = space
-        self._seed = tuple(seed)
+        self._seed = seed
         self._rows: dict[int, np.ndarray] = {}
 
     def point(self, entry: int, index: int) -> Point:
@@ -34,6 +33,6 @@ class Spread:
     def _sequence(self, entry: int, dimensions: int, log2_length: int) -> np.ndarray:
         from scipy.stats.qmc import Sobol  # slow to import, and most searches need few points
 
-        rng = np.random.default_rng((*self._seed, entry))
+        rng = generator(self._seed, Purpose.SPREAD, entry)
         rows: np.ndarray = Sobol(dimensions, scramble=True, rng=rng).random_base2(log2_length)
         return rows

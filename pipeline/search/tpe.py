@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.common.seeds import seed_of
+from pipeline.common.seeds import Purpose, seed32
 from pipeline.search.in_turn import InTurn
 from pipeline.search.optuna_study import Study, tpe_sampler
 from pipeline.search.space import Point, Space
@@ -19,9 +19,11 @@ class Tpe:
     merely lucky.
     """
 
-    def __init__(self, space: Space, seed: int, before: Sequence[Told], maximise: bool) -> None:
+    def __init__(
+        self, space: Space, seed: int, start: int, before: Sequence[Told], maximise: bool
+    ) -> None:
         self._startup = max(10, SPREAD_TRIALS * len(space.branches))
-        self._study = Study(space, maximise, tpe_sampler(seed))
+        self._study = Study(space, maximise, tpe_sampler(seed32(seed, Purpose.SAMPLER, start)))
         for told in before:
             _add(self._study, told)
 
@@ -35,11 +37,15 @@ class Tpe:
         self._study.add(point, "RUNNING")
 
 
-def tpe_in_turn(space: Space, seed: int, before: Sequence[Told], maximise: bool) -> InTurn:
+def tpe_in_turn(
+    space: Space, seed: int, start: int, before: Sequence[Told], maximise: bool
+) -> InTurn:
     """TPE for each entry by itself."""
 
     def study(entry: int) -> Study:
-        found = Study(space, maximise, tpe_sampler(seed_of(seed, entry)), entry)
+        found = Study(
+            space, maximise, tpe_sampler(seed32(seed, Purpose.SAMPLER, start, entry)), entry
+        )
         for told in before:
             if told.entry == entry:
                 _add(found, told)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.common.seeds import Purpose, seed64
 from pipeline.models.mlp import Architecture
 from pipeline.training.members import Floats, Settings
 
@@ -74,14 +75,13 @@ class Random:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.weights = self._generator(seed, 0, torch.device("cpu"))
-        self.order = self._generator(seed, 1, torch.device("cpu"))
-        self.dropout = self._generator(seed, 2, device)
+        self.weights = self._generator(seed, Purpose.INITIAL_WEIGHTS, torch.device("cpu"))
+        self.order = self._generator(seed, Purpose.BATCH_ORDER, torch.device("cpu"))
+        self.dropout = self._generator(seed, Purpose.DROPOUT, device)
 
     @staticmethod
-    def _generator(seed: int, purpose: int, device: torch.device) -> torch.Generator:
-        mixed = np.random.SeedSequence((seed, purpose)).generate_state(1, np.uint64)
-        return torch.Generator(device).manual_seed(int(mixed[0]))
+    def _generator(seed: int, purpose: Purpose, device: torch.device) -> torch.Generator:
+        return torch.Generator(device).manual_seed(seed64(seed, purpose))
 
 
 class Rows:

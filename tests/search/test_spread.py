@@ -16,7 +16,7 @@ def test_every_value_of_a_choice_gets_its_share_of_a_spread() -> None:
     space = Space(
         make([{"name": "SGD", "lr": {"choice": [1, 2, 3, 4]}}], {"dropout": LR | {"high": 0.5}})
     )
-    spread = Spread(space, (0,))
+    spread = Spread(space, 0)
     drawn = Counter(spread.point(0, index).params["optimizers.0.lr"] for index in range(64))
     assert drawn == {1: 16, 2: 16, 3: 16, 4: 16}
 
