@@ -34,10 +34,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from scaling import SCALINGS
 
 from pipeline.analysis.cross_fitting import cross_fitted
-from pipeline.data.encoding import Encoder, Schema, infer_schema, label_ids, to_raw
+from pipeline.config.sections import Model, Training
+from pipeline.data.encoding import Encoder, label_ids, to_raw
+from pipeline.data.schema import Schema, infer_columns, infer_labels
 from pipeline.data.splits import Split, make_splits
 from pipeline.models.export import Ensemble
-from pipeline.training.loop import Arrays, Fit, Member, Settings, fit
+from pipeline.models.mlp import Architecture
+from pipeline.models.task import Classification
+from pipeline.optimizers.stacked import OptimizerSpec
+from pipeline.training.batches import Arrays
+from pipeline.training.loop import fit
+from pipeline.training.members import Member, Settings
+from pipeline.training.outcomes import Fit
 
 FOLDS = 5
 LEAST = 1e-6
@@ -123,7 +131,8 @@ class Table:
             label = frame[public_tables.LABEL]
             frame, _ = train_test_split(frame, train_size=rows, stratify=label, random_state=seed)
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        schema, _ = infer_schema(table, public_tables.LABEL)
+        columns, _ = infer_columns(table, public_tables.LABEL)
+        schema = Schema(columns, public_tables.LABEL, infer_labels(table, public_tables.LABEL))
         return cls(schema, to_raw(table, schema), label_ids(table, schema))
 
 
@@ -153,26 +162,33 @@ def train(
     one: Candidate,
     trials: Sequence[Trial],
     cross_fit: bool = False,
-) -> tuple[list[list[Fit]], Arrays, Settings]:
+) -> tuple[list[list[Fit]], Arrays, Architecture]:
     """The fits of each trial on each split."""
-    arrays = Arrays(x, torch.from_numpy(table.y), tuple(splits), table.schema.classes)
-    settings = Settings(
-        one.hidden, one.activation, one.batch_norm, one.batch_size, cross_fit=cross_fit
-    )
+    task = Classification(table.schema.classes)
+    arrays = Arrays(x, torch.from_numpy(table.y), tuple(splits), task)
+    sections = [
+        section(**{key: getattr(one, key) for key in section.model_fields if hasattr(one, key)})
+        for section in (Model, Training)
+    ]
     members = [
-        Member(split, name, arguments, one.epochs, one.patience, one.dropout)
-        for name, arguments in trials
+        Member(split, OptimizerSpec(*optimizer), *sections)
+        for optimizer in trials
         for split in range(len(splits))
     ]
-    fits = fit(arrays, members, settings)
+    fits = fit(arrays, members, Settings(cross_fit=cross_fit))
     count = len(splits)
-    return [fits[at : at + count] for at in range(0, len(fits), count)], arrays, settings
+    by_trial = [fits[at : at + count] for at in range(0, len(fits), count)]
+    return by_trial, arrays, arrays.architecture(members[0].model)
+
+
+def mean_score(fits: Sequence[Fit], name: str) -> float:
+    return float(np.mean([fit.scores[name] for fit in fits]))
 
 
 def best(fits: Sequence[Sequence[Fit]]) -> int:
     """The trial with the highest mean accuracy, of equal ones that with the lowest mean loss."""
     figures = [
-        (-np.mean([one.accuracy for one in trial]), np.mean([one.loss for one in trial]))
+        (-mean_score(trial, "accuracy"), mean_score(trial, "loss"))
         if all(one.state == "complete" for one in trial)
         else (0.0, np.inf)
         for trial in fits
@@ -183,8 +199,7 @@ def best(fits: Sequence[Sequence[Fit]]) -> int:
 def network(table: Table, one: Candidate, x: torch.Tensor, seed: int) -> Scores:
     """The ensembles' scores; `x` [25, N, D] is encoded for the inner splits."""
     outer, inner = nested_splits(table.y, seed)
-    trials, arrays, settings = train(x, table, inner, one, one.trials)
-    architecture = arrays.architecture(settings)
+    trials, _, architecture = train(x, table, inner, one, one.trials)
     probabilities = np.zeros((len(table.y), table.schema.classes))
     for place, split in enumerate(outer):
         own = slice(place * FOLDS, (place + 1) * FOLDS)
@@ -204,9 +219,9 @@ def final_round(table: Table, one: Candidate, seed: int) -> float:
     chosen = one.trials[best(fits)]
     fresh = make_splits(table.y, FOLDS, 4, 0.2, seed + 1000)
     x = encode(table.raw, table.schema, fresh)
-    (fits,), arrays, settings = train(x, table, fresh, one, [chosen], cross_fit=True)
-    answers = cross_fitted(fits, arrays, arrays.architecture(settings))
-    return float(np.mean([one.accuracy for one in answers]))
+    (fits,), arrays, architecture = train(x, table, fresh, one, [chosen], cross_fit=True)
+    answers = cross_fitted(fits, arrays, architecture)
+    return float(np.mean([one.scores["accuracy"] for one in answers]))
 
 
 def baselines(table: Table, seed: int) -> dict[str, Scores]:

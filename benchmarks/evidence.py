@@ -28,15 +28,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from setting import machine, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline import config as configuration
-from pipeline.analysis.evaluation import wilson
-from pipeline.analysis.finalists import Competition, compete
+from pipeline.analysis.finalists import TrainedFinalists, train_finalists
 from pipeline.config import Config
-from pipeline.data import dataset as data
-from pipeline.data.dataset import Parts
+from pipeline.data import prepared as data
+from pipeline.data.prepared import PreparedData
+from pipeline.models.metrics import ACCURACY
 from pipeline.search.search import Search
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial
@@ -74,18 +75,17 @@ def settings(seed: int, source: Path, **sections: Any) -> Config:
     return configuration.check(content | sections)
 
 
-def search(config: Config, parts: Parts) -> list[Trial]:
+def search(config: Config, parts: PreparedData) -> list[Trial]:
     """All trials of a search."""
     trainer, search, trials = Trainer(config, parts), Search(config), []
     while search.ask():
-        for trial in trainer.train(search.batch, search):
-            curve = trial.curves["val_accuracy"]
-            search.tell(trial.number, trial.state, trial.accuracy, dict(enumerate(curve, 1)))
+        for trial in trainer.train(search.batch, search.watch):
+            search.tell(trial)
             trials.append(trial)
     return trials
 
 
-def run(table: Table, seed: int, **sections: Any) -> Competition:
+def run(table: Table, seed: int, **sections: Any) -> TrainedFinalists:
     """Search and final round on a table."""
     x, y = table
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def run(table: Table, seed: int, **sections: Any) -> Competition:
         pd.DataFrame(x, columns=columns).assign(y=y).to_parquet(source)
         config = settings(seed, source, **sections)
         parts = data.prepare(config, Path(folder, "prepared"))
-        return compete(config, parts, search(config, parts))
+        return train_finalists(config, parts, search(config, parts))
 
 
 def count_nothing(seeds: int) -> list[str]:
@@ -106,7 +106,7 @@ def count_nothing(seeds: int) -> list[str]:
     alarms = sum(one.evidence.winner_is_clear for one in found)
     pairs = [pair for one in found for pair in one.evidence.pairs]
     alone = np.mean([pair.low > 0 for pair in pairs])
-    optimism = np.mean([f.optimism_accuracy for one in found for f in one.evidence.finalists])
+    optimism = np.mean([f.optimism(ACCURACY) for one in found for f in one.evidence.finalists])
     print(
         f"nothing: of {len(pairs)} intervals of a pair alone {100 * alone:.1f} % leave 0 out (5 % "
         "would be exact); the search flattered the finalists by "
@@ -151,8 +151,8 @@ def count_interval(seeds: int) -> list[str]:
         draw = np.random.default_rng(seed)
         for _ in range(DRAWS // seeds):
             hits = int(right[draw.integers(POPULATION, size=TEST_ROWS)].sum())
-            low, high = wilson(hits, TEST_ROWS)
-            covered.append(low <= right.mean() <= high)
+            interval = stats.binomtest(hits, TEST_ROWS).proportion_ci(method="wilson")
+            covered.append(interval.low <= right.mean() <= interval.high)
     share = f"{100 * np.mean(covered):.1f} % of {len(covered):,}"
     return ["test interval: holds the true accuracy", share, "93 to 97 %"]
 

@@ -25,9 +25,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,9 +37,10 @@ from setting import machine, show
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.analysis.importance import Searched
 from pipeline.config import Config, loads
+from pipeline.models.metrics import ACCURACY
 from pipeline.search.search import Search
 from pipeline.search.settings import argument, settings_of
-from pipeline.training.proposals import Proposal
+from pipeline.training.trial import Trial
 
 CONFIG = """
 data: {source: none.csv, target: none}
@@ -94,26 +94,22 @@ def searched(truth: Truth, trials: int, seed: int) -> Search:
     search = Search(config.model_copy(update={"seed": seed, "search": changed}))
     rng = np.random.default_rng((seed, trials))
     while asked := search.ask():
-        for one in asked:
-            search.tell(one.number, "COMPLETE", _score(truth, one, rng))
+        for proposal in asked:
+            score = _score(truth, config, proposal, rng)
+            scores = {"accuracy": score, "loss": 1 - score}
+            search.tell(replace(proposal, state="COMPLETE", scores=scores))
     return search
 
 
-def _score(truth: Truth, one: Proposal, rng: np.random.Generator) -> float:
-    return 0.7 + truth.score(one.entry, one.params) + NOISE * float(rng.normal())
+def _score(truth: Truth, config: Config, trial: Trial, rng: np.random.Generator) -> float:
+    entry = config.labels.index(trial.optimizer)
+    return 0.7 + truth.score(entry, trial.params) + NOISE * float(rng.normal())
 
 
 def ours(search: Search, config: Config) -> dict[str, bool]:
     """Settings, the greatest share first -> whether they stand out."""
-    trials: Any = [
-        SimpleNamespace(
-            number=told.number, entry=told.entry, params=told.params, state=told.state,
-            accuracy=told.value, loss=0.0,
-        )
-        for told in search.told
-    ]  # fmt: skip
-    found = Searched(settings_of(config), trials, "val_accuracy").over_all(least=1)
-    return {one.setting.name: one.stands_out for one in found}
+    importances = Searched(settings_of(config), search.told, ACCURACY).over_all(least=1)
+    return {each.setting.name: each.stands_out for each in importances}
 
 
 def optunas(search: Search, evaluator: Any = None) -> str:

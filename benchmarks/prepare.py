@@ -33,7 +33,7 @@ def read_alone(path: Path) -> None:
 
 def prepare(path: Path) -> None:
     from pipeline import config
-    from pipeline.data import dataset as data
+    from pipeline.data import prepared as data
 
     checked = config.check({"data": {"source": str(path), "target": "label"}})
     data.prepare(checked, path.parent / "prepared")
@@ -63,7 +63,7 @@ def main() -> None:
         import pyarrow.csv  # noqa: F401  the imports are not what is measured
 
         if arguments.way == "prepare":
-            import pipeline.data.dataset  # noqa: F401
+            import pipeline.data.prepared  # noqa: F401
         before, started = _peak_mb(), time.perf_counter()
         {"read_alone": read_alone, "prepare": prepare}[arguments.way](arguments.path)
         seconds = time.perf_counter() - started

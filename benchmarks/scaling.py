@@ -7,7 +7,8 @@ import torch
 from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor
 
-from pipeline.data.encoding import Encoder, Schema
+from pipeline.data.encoding import Encoder
+from pipeline.data.schema import Schema
 from pipeline.data.splits import Split
 
 Scaling = Callable[[np.ndarray, Schema, Sequence[Split]], Tensor]

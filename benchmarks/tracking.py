@@ -46,13 +46,12 @@ def ours(trials: int, epochs: int) -> tuple[float, float]:
     import torch
 
     from pipeline import config
-    from pipeline.data import dataset as data
-    from pipeline.models import flavor
+    from pipeline.data import prepared as data
     from pipeline.tracking.store import Store
     from pipeline.tracking.trials import TrialLog
-    from pipeline.training.loop import Fit
+    from pipeline.training.outcomes import Fit
     from pipeline.training.trainer import Trainer
-    from pipeline.training.trial import combine
+    from pipeline.training.trial import CURVES, ended, proposed
 
     table = Path("table.csv")
     frame(400, 9).to_csv(table, index=False)
@@ -68,24 +67,24 @@ def ours(trials: int, epochs: int) -> tuple[float, float]:
     random = np.random.default_rng(0)
     size = (9 * 16 + 16) + (16 * 8 + 8) + (8 + 1)
     fits = [
-        Fit(*random.random((3, epochs)), epochs, 0.6, 0.7, "complete", None, torch.rand(size))
+        Fit(
+            {name: random.random(epochs) for name in CURVES},
+            {"loss": 0.6, "accuracy": 0.7},
+            epochs,
+            "complete",
+            None,
+            torch.rand(size),
+        )
         for _ in trainer.splits
     ]
     store = Store.open("ours")
     with store.run("train", "train") as run:
-        log = TrialLog(store, run, trials, flavor)
+        log = TrialLog(store, run, trials)
 
         def one(number: int) -> None:
             params = {"optimizers.0.lr": 0.01 + number / 1e6}
-            trial = combine(
-                number=max(number, 0),
-                config=checked.at(0, params),
-                entry=0,
-                params=params,
-                fits=fits,
-                splits=trainer.splits,
-                seconds=1.0,
-            )
+            proposal = proposed(max(number, 0), "Adam", params, checked)
+            trial = ended(proposal, fits, trainer.splits, 1.0)
             log.log_trial(trial, trainer.model(trial))
 
         return timed(one, trials)

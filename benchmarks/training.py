@@ -28,7 +28,12 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.training.loop import Arrays, Member, Settings, fit
+from pipeline.config.sections import Model, Training
+from pipeline.models.task import Classification
+from pipeline.optimizers.stacked import OptimizerSpec
+from pipeline.training.batches import Arrays
+from pipeline.training.loop import fit
+from pipeline.training.members import Member, Settings
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,19 @@ def ours(work: Work, members: int, native: bool, epochs: int) -> tuple[float, fl
     native: with the compiled program, else with torch's operations alone.
     """
     x, y, split = table(work)
-    arrays = Arrays(x.unsqueeze(0), y, (split,), 2)
-    settings = Settings(hidden=work.widths[1:-1], batch_size=work.batch, native=native)
+    arrays = Arrays(x.unsqueeze(0), y, (split,), Classification(2))
     # One more than is timed, and a patience that holds out: all members run in every epoch.
-    member = Member(0, "Adam", {"lr": LEARNING_RATE}, epochs=epochs + 1, patience=epochs + 1)
+    more = epochs + 1
+    training = Training(epochs=more, patience=more, batch_size=work.batch, device="cpu")
+    optimizer = OptimizerSpec("Adam", {"lr": LEARNING_RATE})
+    member = Member(0, optimizer, Model(hidden=work.widths[1:-1]), training)
     stamps = [time.perf_counter()]
 
     def watch(*_: object) -> Collection[int]:
         stamps.append(time.perf_counter())
         return ()
 
-    fit(arrays, [member] * members, settings, watch)
+    fit(arrays, [member] * members, Settings(native=native), watch)
     taken = np.diff(stamps)
     return shortest(iter(taken[1:])) / members, float(taken[0])
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common import signals as interrupts
-from pipeline.common.errors import RunError, UserError
-from pipeline.common.text import count, printable, without_password
+from pipeline.common.errors import RunError, UserError, first_line
+from pipeline.common.text import count, printable, shorten, without_password
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -35,39 +35,26 @@ _LONGEST_ERROR = 2000  # characters: a column's name may have a million
 
 def _read(arguments: argparse.Namespace) -> "Config":
     from pipeline import config as configuration
+    from pipeline.commands import NAMES
 
     overrides = [
         override for text in arguments.overrides for override in configuration.split_overrides(text)
     ]
-    return configuration.load(arguments.config, overrides)
+    return configuration.load(arguments.config, overrides, NAMES)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _stage(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.commands.run import run_all
+    from pipeline.commands import run
 
-    run_all(config, arguments.command, arguments.fresh)
-
-
-def _prepare(arguments: argparse.Namespace) -> None:
-    config = _read(arguments)
-    from pipeline.commands.run import prepare_alone
-
-    prepare_alone(config, arguments.command)
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    config = _read(arguments)
-    from pipeline.commands.run import train_alone
-
-    train_alone(config, arguments.command, arguments.fresh)
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    config = _read(arguments)
-    from pipeline.commands.run import evaluate_alone
-
-    evaluate_alone(config, arguments.command)
+    if arguments.name == "run":
+        run.run_all(config, arguments.command, arguments.fresh)
+    elif arguments.name == "prepare":
+        run.prepare_alone(config, arguments.command)
+    elif arguments.name == "train":
+        run.train_alone(config, arguments.command, arguments.fresh)
+    else:
+        run.evaluate_alone(config, arguments.command)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -94,22 +81,23 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> None:
-    from pipeline.commands.status import status
+    from pipeline.commands.searches import status
 
     status()
 
 
 def _gc(arguments: argparse.Namespace) -> None:
     config = _read(arguments)
-    from pipeline.commands.retention import gc
+    from pipeline.commands.searches import gc
 
     gc(config)
 
 
 def _schema(_: argparse.Namespace) -> None:
     from pipeline import config as configuration
+    from pipeline.commands import NAMES
 
-    print(configuration.schema_text(), end="")
+    print(configuration.schema_text(NAMES), end="")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,14 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         configured: bool,
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
-        added.set_defaults(action=action)
+        added.set_defaults(action=action, name=name)
         if configured:
-            added.add_argument(
-                "--config",
-                default=DEFAULT_CONFIG,
-                metavar="FILE",
-                help="YAML file (default: %(default)s)",
-            )
+            text = "YAML file (default: %(default)s)"
+            added.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=text)
             added.add_argument(
                 "--set",
                 dest="overrides",
@@ -145,43 +129,26 @@ def _parser() -> argparse.ArgumentParser:
             )
         return added
 
-    run = command("run", _run, "all stages: prepare, train, evaluate", True)
-    command("prepare", _prepare, "read the table, split it, write the parts", True)
-    train = command("train", _train, "search optimizer and learning rate", True)
+    run = command("run", _stage, "all stages: prepare, train, evaluate", True)
+    command("prepare", _stage, "read the table, split it, write its rows", True)
+    train = command("train", _stage, "search optimizer and learning rate", True)
     for added in (run, train):
-        added.add_argument(
-            "--fresh",
-            action="store_true",
-            help="start a new search even where one can go on or is finished",
-        )
-    command("evaluate", _evaluate, "score the best trial on the test rows and register it", True)
+        text = "start a new search even where one can go on or is finished"
+        added.add_argument("--fresh", action="store_true", help=text)
+    command("evaluate", _stage, "score the best trial on the test rows and register it", True)
     scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
-    scoring.add_argument(
-        "--model", default="", metavar="URI", help="default: the configuration's @champion"
-    )
-    scoring.add_argument(
-        "--input", required=True, metavar="FILE", help="csv, tsv or parquet, of any length"
-    )
-    scoring.add_argument("--output", required=True, metavar="FILE", help="csv, tsv or parquet")
-    scoring.add_argument(
-        "--keep",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="copy a column, such as an id, into the output; may be given several times",
-    )
-    scoring.add_argument(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="two labels: the positive one from this probability on (default: the model's own)",
-    )
-    scoring.add_argument(
-        "--rejected",
-        default="",
-        metavar="FILE",
-        help="rows that cannot be read, with the reason (default: OUTPUT.rejected.csv)",
-    )
+    for option, metavar, text in (
+        ("--model", "URI", "default: the configuration's @champion"),
+        ("--input", "FILE", "csv, tsv or parquet, of any length"),
+        ("--output", "FILE", "csv, tsv or parquet"),
+        ("--rejected", "FILE", "rows that cannot be read, and why (default: OUTPUT.rejected.csv)"),
+    ):
+        required = option in ("--input", "--output")
+        scoring.add_argument(option, default="", metavar=metavar, required=required, help=text)
+    text = "copy a column, such as an id, into the output; may be given several times"
+    scoring.add_argument("--keep", action="append", default=[], metavar="COLUMN", help=text)
+    text = "two labels: the positive one from this probability on (default: the model's own)"
+    scoring.add_argument("--threshold", type=float, metavar="P", help=text)
     command("status", _status, "list the searches of the tracking store", False)
     command("gc", _gc, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
@@ -194,14 +161,9 @@ def _is_from_outside(error: Exception) -> bool:
     return isinstance(error, OSError) or library in ("mlflow", "sqlalchemy", "requests")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _say(problem: str) -> None:
     """As an error without passwords; what data and names hold cannot act on the terminal."""
-    text = printable(without_password(problem))
-    text = text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "…"
+    text = shorten(printable(without_password(problem)), _LONGEST_ERROR)
     encoding = sys.stderr.encoding or "utf-8"
     print(f"error: {text.encode(encoding, 'backslashreplace').decode(encoding)}", file=sys.stderr)
 
@@ -228,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_from_outside(error):
             raise
-        _say(_first_line(error))
+        _say(first_line(error))
         return 1
     except (KeyboardInterrupt, SystemExit) as error:
         if not interrupts.ended_by_signal(error):

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 with atheris.instrument_imports(include=["pipeline", "yaml"]):
     from pipeline import config, inference
     from pipeline.common.errors import UserError
-    from pipeline.data import dataset as data
+    from pipeline.data import prepared as data
+    from pipeline.inference.program import checked_archive
 
 SEEDS = {
     "yaml": b"data: {source: a.csv, target: y}\nmodel: {hidden: {choice: [[1], []]}}\n"
@@ -63,7 +64,7 @@ def read_model(content: bytes) -> None:
             records.writestr("m/models/model.json", content)
         file.write_bytes(archive.getvalue())
         with suppress(inference.ModelError, ValueError, RecursionError):
-            inference._checked_archive(file)
+            checked_archive(file)
 
 
 READERS: dict[str, Callable[[bytes], None]] = {

@@ -3,22 +3,26 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+
+from pipeline.training.trial import Trial
 
 BATCH = 8
 
 
-class Course(Protocol):
+@dataclass(frozen=True)
+class Course:
     """A finished trial; `intermediate` has its values by epoch, as far as it was let run."""
 
-    @property
-    def number(self) -> int: ...
-    @property
-    def entry(self) -> int: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def intermediate(self) -> Mapping[int, float]: ...
+    number: int
+    optimizer: str
+    state: str
+    intermediate: Mapping[int, float]
+
+    @classmethod
+    def of(cls, trial: Trial, curve: str = "val_accuracy") -> "Course":
+        by_epoch = enumerate(trial.curves[curve].tolist(), start=1)
+        return cls(trial.number, trial.optimizer, trial.state, dict(by_epoch))
 
 
 def cut(
@@ -30,7 +34,7 @@ def cut(
     """
     found: dict[int, int] = {}
     for trial in trials:
-        own = [other for other in trials if other.entry == trial.entry]
+        own = [other for other in trials if other.optimizer == trial.optimizer]
         start = trial.number // BATCH * BATCH
         before = [other for other in own if other.number < start]
         mates = [other for other in own if start <= other.number < start + BATCH]

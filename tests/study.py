@@ -1,58 +1,59 @@
-"""Stand-ins for this project's own records, made up so that tests know what is in them.
+"""Records of this project, made up so that tests know what is in them.
 
-They have the attributes of `trials.Trial` and `training.Fit` that evaluation, plots, report and
-console read; a search that made them would take longer and hold fewer odd cases.
+A search that made them would take longer and hold fewer odd cases.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.analysis.comparison import pairs
-from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Forgiveness
+from pipeline.analysis.comparison import overlap, pairs
+from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Tolerance
 from pipeline.analysis.importance import Searched
-from pipeline.analysis.ranking import Objective
-from pipeline.analysis.resampled import overlap
 from pipeline.config import loads
-from pipeline.report.facts import Facts
+from pipeline.models.metrics import ACCURACY, Metric
+from pipeline.report.report import Facts
 from pipeline.search.settings import settings_of
 from pipeline.search.space import Space
+from pipeline.training.trial import Trial
 
 NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
 
 
-@dataclass(frozen=True)
-class StandInFit:
-    accuracy: float
-    loss: float
+def trial(
+    number: int,
+    optimizer: str = "Adam",
+    lr: float = 0.01,
+    *,
+    accuracy: float = 0.7,
+    loss: float = 0.6,
+    accuracy_std: float = 0.02,
+    **changed: Any,
+) -> Trial:
+    """A complete trial with these scores."""
+    usual: dict[str, Any] = {
+        "state": "COMPLETE",
+        "scores": {"accuracy": accuracy, "loss": loss},
+        "deviations": {"accuracy": accuracy_std, "loss": 0.01},
+        "best_epoch": 5.0,
+        "seconds": 1.0,
+        "params": {},
+    }
+    return Trial(number, optimizer, lr=lr, **(usual | changed))
 
 
-@dataclass(frozen=True)
-class StandInTrial:
-    number: int
-    optimizer: str = "Adam"
-    lr: float = 0.01
-    state: Literal["COMPLETE", "PRUNED", "FAIL"] = "COMPLETE"
-    reason: str | None = None
-    loss: float | None = 0.6
-    accuracy: float | None = 0.7
-    accuracy_std: float | None = 0.02
-    best_epoch: float | None = 5.0
-    seconds: float = 1.0
-    params: Mapping[str, Any] = field(default_factory=dict)
-    curves: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    fits: Sequence[StandInFit] = ()
-    entry: int = 0
+def failed(number: int, optimizer: str = "SGD", lr: float = 1.0, **changed: Any) -> Trial:
+    usual: dict[str, Any] = {"params": {}, "state": "FAIL", "seconds": 1.0}
+    usual["reason"] = "loss not finite in epoch 3"
+    return Trial(number, optimizer, lr=lr, **(usual | changed))
 
 
-def failed(number: int, optimizer: str = "SGD", lr: float = 1.0) -> StandInTrial:
-    return StandInTrial(
-        number, optimizer, lr, "FAIL", "loss not finite in epoch 3", None, None, None, None
-    )
+def folds(accuracy: Sequence[float], loss: Sequence[float]) -> dict[str, npt.NDArray[np.float64]]:
+    """Scores of folds, for `Trial.fold_scores`."""
+    return {"accuracy": np.array(accuracy), "loss": np.array(loss)}
 
 
 def search(
@@ -60,10 +61,10 @@ def search(
     trials: int = 40,
     epochs: int = 60,
     seed: int = 0,
-) -> list[StandInTrial]:
+) -> list[Trial]:
     """A made-up search whose accuracy has a hump over the learning rate, other per optimizer."""
     draw = np.random.default_rng(seed)
-    found = []
+    trials_made: list[Trial] = []
     for number in range(trials):
         which = int(draw.integers(len(optimizers)))
         name = optimizers[which]
@@ -71,7 +72,7 @@ def search(
         power = draw.uniform(center - 2, center + 1.5)
         lr = float(10**power)
         if power > center + 1.1:
-            found.append(failed(number, name, lr))
+            trials_made.append(failed(number, name, lr))
             continue
         quality = math.exp(-((power - center) ** 2) / 2.5)
         top = 0.61 + 0.075 * quality + 0.004 * which
@@ -80,19 +81,19 @@ def search(
         noise = draw.normal(0, 0.004, length)
         val_loss = 0.69 - 0.1 * quality * (1 - np.exp(-time)) + 0.02 * time + noise
         best_epoch = int(val_loss.argmin()) + 1
-        folds = top + draw.normal(0, 0.012, 5)
-        accuracy = float(folds.mean())
+        by_fold = top + draw.normal(0, 0.012, 5)
+        lowest = float(val_loss.min())
         pruned = number % 11 == 7
-        found.append(
-            StandInTrial(
+        trials_made.append(
+            trial(
                 number,
                 name,
                 lr,
                 state="PRUNED" if pruned else "COMPLETE",
                 reason="median of earlier trials" if pruned else None,
-                loss=float(val_loss.min()),
-                accuracy=accuracy,
-                accuracy_std=float(folds.std(ddof=1)),
+                loss=lowest,
+                accuracy=float(by_fold.mean()),
+                accuracy_std=float(by_fold.std(ddof=1)),
                 best_epoch=float(best_epoch),
                 params={f"optimizers.{which}.lr": lr},
                 curves={
@@ -101,12 +102,12 @@ def search(
                     "val_accuracy": np.clip(
                         top - 0.15 * np.exp(-time) + draw.normal(0, 0.006, length), 0, 1
                     ),
+                    "folds_running": np.linspace(5 / 0.6, 0.5, length).clip(max=5).round(),
                 },
-                fits=tuple(StandInFit(float(a), float(val_loss.min())) for a in folds),
-                entry=which,
+                fold_scores=folds(by_fold.tolist(), [lowest] * 5),
             )
         )
-    return found
+    return trials_made
 
 
 SETTINGS = """
@@ -126,35 +127,35 @@ def settings_search(
     config: str = SETTINGS,
     noise: float = 0.001,
     seed: int = 0,
-    objective: Objective = "val_accuracy",
+    metric: Metric = ACCURACY,
 ) -> Searched:
     """A made-up random search of `config` whose accuracy is 0.5 + effect(entry, params), and noise;
     the loss is 1 - accuracy. NaN: the trial failed."""
     read = loads(config, "made up")
     branches = Space(read).branches
     draw = np.random.default_rng(seed)
-    found = []
+    made = []
     for number in range(trials):
         entry = int(draw.integers(len(branches)))
         params = {axis.path: axis.at(float(draw.random())) for axis in branches[entry].axes}
-        optimizer = read.optimizers[entry].name
+        optimizer = read.labels[entry]
         lr = float(params.get(f"optimizers.{entry}.lr", 0.01))
         accuracy = 0.5 + effect(entry, params) + noise * float(draw.normal())
         if math.isnan(accuracy):
-            found.append(replace(failed(number, optimizer, lr), params=params, entry=entry))
+            made.append(failed(number, optimizer, lr, params=params))
             continue
-        found.append(
-            StandInTrial(
-                number,
-                optimizer,
-                lr,
-                accuracy=accuracy,
-                loss=1 - accuracy,
-                params=params,
-                entry=entry,
-            )
+        made.append(
+            trial(number, optimizer, lr, accuracy=accuracy, loss=1 - accuracy, params=params)
         )
-    return Searched(settings_of(read), found, objective)
+    return Searched(settings_of(read), made, metric)
+
+
+def scores(accuracy: float, loss: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "loss": loss}
+
+
+def folds_of(accuracy: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    return {"accuracy": accuracy, "loss": 1.2 - accuracy}
 
 
 def predictions(
@@ -222,7 +223,7 @@ def nasty_facts(**changed: Any) -> Facts:
 def study_evidence(
     means: Mapping[str, float | None],
     *,
-    objective: Objective = "val_accuracy",
+    metric: Metric = ACCURACY,
     folds: int = 5,
     repeats: int = 4,
     noise: float = 0.004,
@@ -242,41 +243,37 @@ def study_evidence(
                 trial=number,
                 lr=0.01,
                 params={f"optimizers.{number}.lr": 0.01},
-                accuracy=accuracy,
-                loss=1.2 - accuracy,
-                kept_accuracy=None if mean is None else mean + 0.003,
-                kept_loss=None if mean is None else 1.195 - mean,
-                ensemble_accuracy=None if mean is None else mean + 0.01,
-                ensemble_loss=None if mean is None else 1.18 - mean,
-                search_accuracy=(mean or 0.6) + 0.005,
-                search_loss=1.19 - (mean or 0.6),
+                scores={} if mean is None else folds_of(accuracy),
+                at_best_epoch={} if mean is None else scores(mean + 0.003, 1.195 - mean),
+                ensemble={} if mean is None else scores(mean + 0.01, 1.18 - mean),
+                search=scores((mean or 0.6) + 0.005, 1.19 - (mean or 0.6)),
                 best_epoch=None if mean is None else 12.5,
                 seconds=0.5,
                 reason="repeat 1, fold 1: a weight was not finite" if mean is None else None,
             )
         )
-    finalists.sort(key=lambda one: one.ranking(objective))
-    better = [one for one in finalists if one.completed]
+    finalists.sort(key=lambda finalist: finalist.ranking(metric))
+    better = [finalist for finalist in finalists if finalist.completed]
     majority = np.full(members, 0.59)
+    first = majority[:folds]
     return Evidence(
-        objective=objective,
+        objective=metric.curve,
         folds=folds,
         repeats=repeats,
         finalists=tuple(finalists),
         pairs=pairs(
-            [
-                (one.optimizer, one.accuracy if objective == "val_accuracy" else -one.loss)
-                for one in better
-            ],
+            [(each.optimizer, metric.sign * each.scores[metric.name]) for each in better],
             overlap(folds),
         ),
         baselines=(
-            Baseline("majority label", majority, majority + 0.09),
-            Baseline("logistic regression", majority[:folds] + 0.01, majority[:folds]),
-            Baseline("gradient boosting", majority[:folds] + 0.08, majority[:folds], 0.67, 0.6),
+            Baseline("majority label", {"accuracy": majority, "loss": majority + 0.09}),
+            Baseline("logistic regression", {"accuracy": first + 0.01, "loss": first}),
+            Baseline(
+                "gradient boosting", {"accuracy": first + 0.08, "loss": first}, scores(0.67, 0.6)
+            ),
         ),
-        forgiveness=tuple(
-            Forgiveness(
+        tolerances=tuple(
+            Tolerance(
                 optimizer=name,
                 trials=8,
                 diverged=0.25,

@@ -57,10 +57,12 @@ def test_pictures_are_there() -> None:
 
 
 def test_pins_and_ranges_agree() -> None:
-    pins = dict(re.findall(r"^([A-Za-z-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M))
+    pins = dict(
+        re.findall(r"^([A-Za-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)
+    )
     project = (ROOT / "pyproject.toml").read_text()
     ranges = re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)
     assert ranges is not None
-    named = {name.lower() for name in re.findall(r'"([A-Za-z-]+)', ranges[1])}
+    named = {name.lower() for name in re.findall(r'"([A-Za-z0-9-]+)', ranges[1])}
     assert named == {name.lower() for name in pins}
     assert "-r requirements.txt" in (ROOT / "conda.yaml").read_text()

@@ -1,18 +1,18 @@
 """Models that are no networks, on the same rows: whether a network is worth having at all."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from pipeline.analysis.resampled import Floats
+from pipeline.analysis.comparison import Floats
 from pipeline.data.splits import Split
+from pipeline.models.metrics import METRICS
 
 Name = Literal["majority label", "logistic regression", "gradient boosting"]
 NAMES: tuple[Name, ...] = get_args(Name)
-
 
 MOST_WORK = 3e9
 """Of gradient boosting, for one fit: about ten seconds of a processor. Larger tables go without."""
@@ -39,34 +39,27 @@ def probabilities(
     y: npt.NDArray[np.int64],
     x_new: npt.NDArray[Any],
     labels: int,
-    seed: int = 0,
 ) -> Floats:
     """Probabilities [M, labels] of new rows [M, D], by the model trained on rows [N, D], ids [N].
 
     The majority label's are the frequencies of the labels in `y`. The others are scikit-learn's
     with their defaults; a label that `y` lacks has probability 0.
     """
-    found = np.zeros((len(x_new), labels))
-    if name == "majority label":
-        found[:] = np.bincount(y, minlength=labels) / len(y)
-        return found
-    model = _model(name, seed)
-    with _one_thread():
-        known = np.unique(y)
-        found[:, known] = model.fit(x, y).predict_proba(x_new) if len(known) > 1 else 1.0
-    return found
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    """On small tables OpenMP's threads wait for each other longer than they work, and where another
-    program holds a core fifty times as long."""
+    present, counts = np.unique(y, return_counts=True)
+    predicted = np.zeros((len(x_new), labels))
+    if name == "majority label" or len(present) == 1:
+        predicted[:, present] = counts / len(y)
+        return predicted
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[Any] = threadpool_limits(limits=1)
-    return limits
+    # On small tables OpenMP's threads wait for each other longer than they work, and where another
+    # program holds a core fifty times as long.
+    with threadpool_limits(limits=1):
+        predicted[:, present] = _model(name).fit(x, y).predict_proba(x_new)
+    return predicted
 
 
-def _model(name: Name, seed: int) -> Any:
+def _model(name: Name) -> Any:
     # Slow to import, and a search that is only read back needs neither.
     if name == "logistic regression":
         from sklearn.linear_model import LogisticRegression
@@ -74,7 +67,7 @@ def _model(name: Name, seed: int) -> Any:
         return LogisticRegression(max_iter=1000)
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(random_state=seed)
+    return HistGradientBoostingClassifier(random_state=0)
 
 
 def scores(
@@ -83,25 +76,25 @@ def scores(
     y: npt.NDArray[np.int64],
     splits: Sequence[Split],
     labels: int,
-    seed: int = 0,
-) -> tuple[Floats, Floats]:
-    """Accuracies [S] and losses [S] (nats) on the validation rows of each split.
+) -> dict[str, Floats]:
+    """By the metric's name [S], on the validation rows of each split.
 
     Args:
         x: [S, N, D], encoded by what was fitted on the training rows of each split.
     """
-    accuracies, losses = [], []
+    by_split = []
     for rows, split in zip(x, splits, strict=True):
         train, held = split.training, split.validation
-        said = probabilities(name, rows[train], y[train], rows[held], labels, seed)
-        accuracy, loss = score(said, y[held])
-        accuracies.append(accuracy)
-        losses.append(loss)
-    return np.array(accuracies), np.array(losses)
+        by_split.append(
+            score(probabilities(name, rows[train], y[train], rows[held], labels), y[held])
+        )
+    return {metric: np.array([each[metric] for each in by_split]) for metric in METRICS}
 
 
-def score(said: Floats, y: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Accuracy and mean cross entropy of probabilities [M, C]; a probability of 0 counts as the
-    smallest step of its dtype, so that the loss is finite."""
-    right = said[np.arange(len(y)), y].clip(np.finfo(said.dtype).eps, 1.0)
-    return float((said.argmax(axis=1) == y).mean()), float(-np.log(right).mean())
+def score(probabilities: Floats, y: npt.NDArray[np.int64]) -> dict[str, float]:
+    """By the metric's name, of probabilities [M, C]; one of 0 counts as the smallest step of its
+    dtype, so that the loss is finite."""
+    smallest = np.finfo(probabilities.dtype).eps
+    logits = torch.from_numpy(np.log(probabilities.clip(smallest, 1.0)))
+    truth = torch.from_numpy(y)
+    return {name: float(metric.score(logits, truth)) for name, metric in METRICS.items()}

@@ -1,16 +1,123 @@
-"""Optimizers against each other, on the same folds."""
+"""Optimizers against each other, on the same folds.
+
+The training parts of folds overlap, so scores of different folds are correlated, and the usual
+t-test takes noise for differences. Nadeau and Bengio's correction adds the overlap to the variance
+of the mean; Benavoli et al. show that the Bayesian answer is the same t distribution.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
-from pipeline.analysis.ranking import Objective, TrialResult, best_per_optimizer
-from pipeline.analysis.resampled import Floats, MeanDifference, holm, overlap, simultaneous
+from pipeline.analysis.ranking import best_per_optimizer
+from pipeline.models.metrics import Metric
+from pipeline.training.trial import Trial
+
+Floats = npt.NDArray[np.float64]
+
+
+def overlap(folds: int, fraction: float = 0.0) -> float:
+    """Validation rows by training rows: of `folds` folds, or of hold-outs of `fraction` (folds 1).
+
+    Raises:
+        ValueError: unless folds > 1, or folds = 1 and 0 < fraction < 1.
+    """
+    if folds > 1:
+        return 1 / (folds - 1)
+    if folds == 1 and 0 < fraction < 1:
+        return fraction / (1 - fraction)
+    raise ValueError(f"`folds > 1 or 0 < fraction < 1` must hold, but got ({folds=}, {fraction=})")
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """A mean of k correlated differences, as a t distribution around it.
+
+    Attributes:
+        mean: of the differences.
+        error: its corrected standard error, >= 0: the standard deviation of the differences times
+            sqrt(1/k + overlap). Nadeau and Bengio (2003), Machine Learning 52, 239-281.
+        degrees: k - 1, of freedom.
+    """
+
+    mean: float
+    error: float
+    degrees: int
+
+    @classmethod
+    def of(cls, differences: Sequence[float] | Floats, overlap: float) -> "MeanDifference":
+        """Of the differences [k], k >= 2, one for each fold; `overlap` as the function gives it.
+
+        Raises:
+            ValueError: fewer than two differences, or one that is not finite.
+        """
+        values = np.asarray(differences, dtype=np.float64)
+        if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+            raise ValueError("two differences or more are needed, and all of them finite")
+        k = len(values)
+        variance = float(values.var(ddof=1))
+        return cls(float(values.mean()), math.sqrt(variance * (1 / k + overlap)), k - 1)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The two-sided interval of the mean; `confidence` in (0, 1)."""
+        half = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def p_value(self) -> float:
+        """Of the two-sided test that the mean is 0."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.degrees))
+
+    def probability_above(self, margin: float) -> float:
+        """The posterior probability that the mean is above `margin`.
+
+        The Bayesian correlated t-test with its noninformative prior and the correlation 1 / folds:
+        then its t distribution is the one of the corrected test. Corani and Benavoli (2015),
+        Machine Learning 100, 285-304; Benavoli et al. (2017), JMLR 18(77), section 4.
+        """
+        if self.error == 0:
+            return float(self.mean > margin)
+        return float(stats.t.sf((margin - self.mean) / self.error, self.degrees))
+
+
+def mean_interval(scores: Floats, folds: int, highest: float = math.inf) -> tuple[float, float]:
+    """The 95 % interval of the mean of scores of folds [k], k >= 2, whose training parts overlap.
+
+    It is cut at 0 and at `highest`, since it is symmetric and scores are not.
+    """
+    low, high = MeanDifference.of(scores, overlap(folds)).interval()
+    return max(0.0, low), min(highest, high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted for their number, in their order: the chance of one false claim stays below each.
+
+    Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+    """
+    count = len(p_values)
+    adjusted = [0.0] * count
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(count), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def simultaneous(comparisons: int, confidence: float = 0.95) -> float:
+    """The confidence of each interval with which all of them hold together (Bonferroni).
+
+    With Holm's p-values: an interval of this width that leaves 0 out is always one of a difference
+    that Holm's test finds too, so the two never contradict each other.
+    """
+    return 1 - (1 - confidence) / max(comparisons, 1)
+
 
 MARGIN = 0.01
 """Differences below a point of accuracy (or 0.01 nats) matter to nobody."""
@@ -18,7 +125,7 @@ MARGIN = 0.01
 
 @dataclass(frozen=True)
 class Pair:
-    """One optimizer against another over the final round: `better` has the better mean.
+    """One optimizer against another, on the same folds: `better` has the better mean.
 
     Differences are in the objective, > 0 where `better` is better: of accuracies, or of losses
     turned round.
@@ -51,12 +158,12 @@ def pairs(
     Args:
         scores: names with their objectives [k], higher is better, the best mean first; fold j of
             each is the same rows, k >= 2.
-        overlap: validation by training rows of a fold (`resampled.overlap`).
+        overlap: validation by training rows of a fold (`overlap`).
     """
-    found = list(combinations(scores, 2))
-    means = [MeanDifference.of(ours - theirs, overlap) for (_, ours), (_, theirs) in found]
+    couples = list(combinations(scores, 2))
+    means = [MeanDifference.of(ours - theirs, overlap) for (_, ours), (_, theirs) in couples]
     adjusted = holm([mean.p_value for mean in means])
-    confidence = simultaneous(len(found))
+    confidence = simultaneous(len(couples))
     return tuple(
         Pair(
             better,
@@ -70,81 +177,28 @@ def pairs(
             1 - mean.probability_above(-margin),
             margin,
         )
-        for ((better, _), (worse, _)), mean, p_adjusted in zip(found, means, adjusted, strict=True)
+        for ((better, _), (worse, _)), mean, p_adjusted in zip(
+            couples, means, adjusted, strict=True
+        )
     )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The best trial of all against the best trial of another optimizer."""
+def pairs_of_best(
+    trials: Iterable[Trial], metric: Metric, *, folds: int, repeats: int = 1, fraction: float = 0.0
+) -> tuple[Pair, ...]:
+    """The best trial of each optimizer against every other one, by the folds of the search.
 
-    best: str
-    other: str
-    difference: float  # in the objective, > 0: `best` is better
-    low: float | None  # 95 % interval; None: there is nothing to estimate the noise from
-    high: float | None
-    basis: Literal["paired", "unpaired", "rows", "none"]
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the difference could be chance: the interval holds 0, or there is none."""
-        return self.low is None or self.low <= 0
-
-
-def compare(
-    trials: Iterable[TrialResult],
-    objective: Objective = "val_accuracy",
-    *,
-    folds: int,
-    repeats: int = 1,
-    fraction: float = 0.2,
-    validation_rows: int | None = None,
-) -> list[Comparison]:
-    """The best trial against the best one of each other optimizer, in the order of `summarize`.
-
-    All trials are validated on the same folds, so their scores are compared fold by fold ("paired")
-    with the corrected resampled t interval: training parts overlap, so the variance of the mean is
-    (1/k + validation share / training share) times that of the k differences, k - 1 degrees of
-    freedom. Nadeau and Bengio (2003), Machine Learning 52, 239-281.
-    Without scores per fold: the same from each trial's `accuracy_std` ("unpaired", wider). With a
-    single hold-out of `validation_rows`: binomial, rows taken as independent ("rows", wider).
-    The interval knows nothing of the selection of the best among many trials.
+    Nothing corrects for the choice of each as the best of many. There is no pair of a single split,
+    which leaves nothing to estimate the noise from, nor of a trial without a score for each fold.
     """
-    ranked = best_per_optimizer(trials, objective)
-    if not ranked:
-        return []
-    members, share = folds * repeats, overlap(folds, fraction)
-    best, *others = ranked
-    return [_compare(best, other, objective, members, share, validation_rows) for other in others]
-
-
-def _compare(
-    best: TrialResult,
-    other: TrialResult,
-    objective: Objective,
-    members: int,
-    share: float,
-    validation_rows: int | None,
-) -> Comparison:
-    sign, name = (1.0, "accuracy") if objective == "val_accuracy" else (-1.0, "loss")
-    difference = sign * (getattr(best, name) - getattr(other, name))
-    half: float | None = None
-    basis: Literal["paired", "unpaired", "rows", "none"] = "none"
-    if members > 1 and len(best.fits) == len(other.fits) == members:
-        ours, theirs = (np.array([getattr(f, name) for f in t.fits]) for t in (best, other))
-        basis, half = "paired", _half_width(float(np.var(ours - theirs, ddof=1)), members, share)
-    elif name == "accuracy" and members > 1 and best.accuracy_std and other.accuracy_std:
-        variance = best.accuracy_std**2 + other.accuracy_std**2
-        basis, half = "unpaired", _half_width(variance, members, share)
-    elif name == "accuracy" and members == 1 and validation_rows:
-        shares = [trial.accuracy for trial in (best, other) if trial.accuracy is not None]
-        spread = math.sqrt(sum(share * (1 - share) for share in shares) / validation_rows)
-        basis, half = "rows", float(stats.norm.ppf(0.975)) * spread
-    if half is None:
-        return Comparison(best.optimizer, other.optimizer, difference, None, None, basis)
-    low, high = difference - half, difference + half
-    return Comparison(best.optimizer, other.optimizer, difference, low, high, basis)
-
-
-def _half_width(variance: float, members: int, share: float) -> float:
-    return float(stats.t.ppf(0.975, members - 1)) * math.sqrt(variance * (1 / members + share))
+    members = folds * repeats
+    scores = [
+        (trial.optimizer, metric.sign * trial.fold_scores.get(metric.name, np.empty(0)))
+        for trial in best_per_optimizer(trials, metric)
+    ]
+    compared = [
+        (name, values)
+        for name, values in scores
+        if len(values) == members > 1 and np.isfinite(values).all()
+    ]
+    return pairs(compared, overlap(folds, fraction))

@@ -1,8 +1,10 @@
-"""Scores of predictions on rows, with their uncertainty, and the curves that are shown of them."""
+"""Predictions for test rows: scores with their uncertainty, the curves that are shown of them, and
+whether a new model's are good enough for it to take the place of the one that serves."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,30 +13,13 @@ from scipy import stats
 from sklearn import metrics
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 
+from pipeline.analysis import baselines
+from pipeline.models.metrics import METRICS
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, within [0, 1]; `confidence` in (0, 1).
-
-    Its coverage stays near `confidence` at 0, at n and for small n, where the normal
-    approximation fails. Wilson (1927), JASA 22(158), 209-212.
-
-    Raises:
-        ValueError: unless 0 <= successes <= n, n >= 1 and 0 < confidence < 1.
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"`0 <= successes <= n, n >= 1` must hold, but got ({successes=}, {n=})")
-    if not 0 < confidence < 1:
-        raise ValueError(f"`0 < confidence < 1` must hold, but got {confidence}")
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    share = successes / n
-    center = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else max(0.0, center - half)
-    high = 1.0 if successes == n else min(1.0, center + half)
-    return low, high
+LEVEL = 0.05  # of McNemar's test, by which one model is better than another
 
 
 @dataclass(frozen=True)
@@ -42,12 +27,18 @@ class Scores:
     """Scores of predicted probabilities on `n` rows."""
 
     n: int
-    accuracy: float  # share of rows whose most probable label is the true one
-    accuracy_low: float  # 95 % Wilson interval
+    accuracy: float  # of torchmetrics: share of rows whose predicted label is the true one
+    accuracy_low: float  # 95 % Wilson interval, Wilson (1927), JASA 22(158), 209-212
     accuracy_high: float
     loss: float  # mean cross entropy, nats
     roc_auc: float | None  # several labels: macro mean of one-vs-rest; None: a label is absent
     confusion: Integers  # [C, C] rows: true label; columns: predicted label
+    further: Mapping[str, float] = field(default_factory=dict)  # of METRICS, by name
+
+    @property
+    def by_metric(self) -> dict[str, float]:
+        """Every metric's score by its name."""
+        return {"accuracy": self.accuracy, "loss": self.loss, **self.further}
 
     @property
     def baseline(self) -> float:
@@ -66,42 +57,37 @@ def predicted_labels(probabilities: npt.NDArray[Any], threshold: float = 0.5) ->
 def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5) -> Scores:
     """Scores of `probabilities` [N, C], float, rows summing to 1, against class ids `y` [N].
 
-    The predicted labels are those of `predicted_labels`. A probability of 0 counts
-    in the loss as the smallest step of the dtype given, so that the loss is finite.
+    The predicted labels are those of `predicted_labels`. A probability of 0 counts in the loss as
+    the smallest step of the dtype given, so that the loss is finite.
 
     Raises:
         ValueError: no rows, shapes that don't fit, ids outside 0..C-1, or values that are no
             probabilities.
     """
     # It brings Matplotlib with it, and a search that is only read back needs neither.
-    from torchmetrics.functional.classification import multiclass_accuracy
+    from torchmetrics import Accuracy
 
     probabilities, y = _checked(probabilities, y)
     n, classes = probabilities.shape
     labels = np.arange(classes)
     predicted = predicted_labels(probabilities, threshold)
-    accuracy = multiclass_accuracy(
-        torch.from_numpy(predicted), torch.from_numpy(y), num_classes=classes, average="micro"
-    )
-    right = round(float(accuracy) * n)  # it is rounded to float32
-    low, high = wilson(right, n)
+    accuracy = Accuracy(task="multiclass", num_classes=classes, average="micro")
+    accuracy.update(torch.from_numpy(predicted), torch.from_numpy(y))
+    interval = stats.binomtest(int((predicted == y).sum()), n).proportion_ci(method="wilson")
     roc_auc = None
     if len(np.unique(y)) == classes:
-        roc_auc = float(
-            metrics.roc_auc_score(y, probabilities[:, 1])
-            if classes == 2
-            else metrics.roc_auc_score(
-                y, probabilities, multi_class="ovr", average="macro", labels=labels
-            )
-        )
+        values = probabilities[:, 1] if classes == 2 else probabilities
+        roc_auc = float(metrics.roc_auc_score(y, values, multi_class="ovr", labels=labels))
+    further = baselines.score(probabilities, y)
     return Scores(
         n=n,
-        accuracy=right / n,
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy=float(accuracy.compute()),
+        accuracy_low=float(interval.low),
+        accuracy_high=float(interval.high),
         loss=float(metrics.log_loss(y, probabilities, labels=labels)),
         roc_auc=roc_auc,
         confusion=metrics.confusion_matrix(y, predicted, labels=labels).astype(np.int64),
+        further={name: further[name] for name in METRICS if name not in ("accuracy", "loss")},
     )
 
 
@@ -122,9 +108,7 @@ def _checked(
             f"`0 <= y < {probabilities.shape[1]}` must hold, but got {y.min()} to {y.max()}"
         )
     sums = probabilities.sum(axis=1, keepdims=True)
-    if not (
-        np.isfinite(sums).all() and (probabilities >= 0).all() and (abs(sums - 1) < 1e-3).all()
-    ):
+    if not ((probabilities >= 0).all() and (abs(sums - 1) < 1e-3).all()):
         raise ValueError("probabilities must be finite, >= 0 and sum to 1 in each row")
     return probabilities / sums, y
 
@@ -152,47 +136,32 @@ class PrecisionRecallCurve:
     operating_point: tuple[float, float] | None  # (recall, precision); None: never predicted
 
 
-def roc_curves(
+def curves(
     probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
-) -> tuple[RocCurve, ...]:
-    """ROC curves: two labels: one, for label 1; several: one per label against the rest.
+) -> tuple[tuple[RocCurve, ...], tuple[PrecisionRecallCurve, ...]]:
+    """Both curves: of two labels for label 1, of several for each label against the rest.
 
     A label without both positives and negatives in `y` has no curve and is left out.
     """
     probabilities, y = _checked(probabilities, y)
     predicted = predicted_labels(probabilities, threshold)
-    curves = []
-    for label in _one_against_rest(probabilities, y):
-        truth, chosen = y == label, predicted == label
-        fpr, tpr, _ = metrics.roc_curve(truth, probabilities[:, label])
-        point = float(chosen[~truth].mean()), float(chosen[truth].mean())
-        curves.append(RocCurve(label, fpr, tpr, float(metrics.auc(fpr, tpr)), point))
-    return tuple(curves)
-
-
-def precision_recall_curves(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
-) -> tuple[PrecisionRecallCurve, ...]:
-    """Precision-recall curves for the same labels as `roc_curves`."""
-    probabilities, y = _checked(probabilities, y)
-    predicted = predicted_labels(probabilities, threshold)
-    curves = []
-    for label in _one_against_rest(probabilities, y):
-        truth, chosen = y == label, predicted == label
-        values = probabilities[:, label]
-        precision, recall, _ = metrics.precision_recall_curve(truth, values)
-        point = (float(chosen[truth].mean()), float(truth[chosen].mean())) if chosen.any() else None
-        average = float(metrics.average_precision_score(truth, values))
-        curves.append(
-            PrecisionRecallCurve(label, recall, precision, average, float(truth.mean()), point)
-        )
-    return tuple(curves)
-
-
-def _one_against_rest(probabilities: npt.NDArray[Any], y: Integers) -> list[int]:
     classes = probabilities.shape[1]
-    counts = np.bincount(y, minlength=classes)
-    return [k for k in ([1] if classes == 2 else range(classes)) if 0 < counts[k] < len(y)]
+    roc, precision_recall = [], []
+    for label in [1] if classes == 2 else range(classes):
+        values, truth, chosen = probabilities[:, label], y == label, predicted == label
+        if truth.all() or not truth.any():
+            continue
+        hits = float(chosen[truth].mean())
+        fpr, tpr, _ = metrics.roc_curve(truth, values)
+        point = float(chosen[~truth].mean()), hits
+        roc.append(RocCurve(label, fpr, tpr, float(metrics.auc(fpr, tpr)), point))
+        precision, recall, _ = metrics.precision_recall_curve(truth, values)
+        average = float(metrics.average_precision_score(truth, values))
+        at = (hits, float(truth[chosen].mean())) if chosen.any() else None
+        precision_recall.append(
+            PrecisionRecallCurve(label, recall, precision, average, float(truth.mean()), at)
+        )
+    return tuple(roc), tuple(precision_recall)
 
 
 @dataclass(frozen=True)
@@ -264,7 +233,85 @@ def evaluate(
     """Scores and curves of `probabilities` [N, C] against class ids `y` [N]; errors as `score`."""
     return Evaluation(
         score(probabilities, y, threshold),
-        roc_curves(probabilities, y, threshold),
-        precision_recall_curves(probabilities, y, threshold),
+        *curves(probabilities, y, threshold),
         calibration(probabilities, y),
+    )
+
+
+@dataclass(frozen=True)
+class ModelPredictions:
+    """What a model predicts for the test rows: label ids [N], and probabilities [N, C]."""
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """The new model against the old one, row by row.
+
+    p_value: McNemar's exact test, of the rows that one of them alone gets right.
+    loss_difference: mean over the rows of new minus old cross entropy, nats; low and high: its
+        95 % interval (Student's t).
+    """
+
+    rows: int
+    new_accuracy: float
+    old_accuracy: float
+    only_new: int  # rows that the new one alone gets right
+    only_old: int
+    p_value: float
+    loss_difference: float
+    low: float
+    high: float
+
+    @property
+    def outcome(self) -> Literal["better", "worse", "open"]:
+        """Whether the new one is better by more than luck: by accuracy, else by log loss."""
+        if self.p_value < LEVEL:
+            return "better" if self.only_new > self.only_old else "worse"
+        if self.high < 0:
+            return "better"
+        return "worse" if self.low > 0 else "open"
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether the new one is not worse.
+
+        Where the rows do not tell, one that is behind in both accuracy and log loss stays behind:
+        or else a series of models, each a little worse by luck, could each take the place.
+        """
+        if self.outcome != "open":
+            return self.outcome == "better"
+        return self.new_accuracy >= self.old_accuracy or self.loss_difference <= 0
+
+
+def compare_models(
+    new: ModelPredictions, old: ModelPredictions, y: npt.NDArray[np.int64]
+) -> ModelComparison:
+    """Both on the rows with class ids `y` [N], N >= 1; a probability of 0 counts as 1e-7.
+
+    McNemar (1947), Psychometrika 12, 153-157, exact: binomial with probability 1/2.
+    """
+    right_new, right_old = new.labels == y, old.labels == y
+    only_new, only_old = int((right_new & ~right_old).sum()), int((right_old & ~right_new).sum())
+    differing = only_new + only_old
+    n = len(y)
+    likelihoods = [
+        np.log(model.probabilities[np.arange(n), y].clip(1e-7, 1.0).astype(float))
+        for model in (old, new)
+    ]
+    difference = likelihoods[0] - likelihoods[1]
+    mean = float(difference.mean())
+    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(difference)) if n > 1 else math.inf
+    return ModelComparison(
+        rows=n,
+        new_accuracy=float(right_new.mean()),
+        old_accuracy=float(right_old.mean()),
+        only_new=only_new,
+        only_old=only_old,
+        p_value=float(stats.binomtest(only_new, differing).pvalue) if differing else 1.0,
+        loss_difference=mean,
+        low=mean - half,
+        high=mean + half,
     )

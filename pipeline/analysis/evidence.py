@@ -4,131 +4,137 @@ Nothing is computed here but by `Evidence`'s properties; `report` shows it, and 
 it as plain numbers.
 """
 
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from pipeline.analysis import baselines
-from pipeline.analysis.comparison import Pair
-from pipeline.analysis.ranking import Objective
-from pipeline.analysis.resampled import Floats, MeanDifference, overlap
+from pipeline.analysis.comparison import Floats, MeanDifference, Pair, overlap
+from pipeline.analysis.ranking import order_of
+from pipeline.models.metrics import ACCURACY, METRICS, Metric, metric_of
 
 
 @dataclass(frozen=True)
 class Finalist:
     """The best trial of one optimizer, trained again on fresh folds from fresh weights.
 
-    `accuracy` and `loss` are validation scores [folds * repeats], repeat by repeat, fold by fold,
-    of rows that took no part in choosing the epoch (`out_of_fold.cross_fitted`); fold j is the same
-    rows for all finalists and baselines. Empty when it diverged, and None what follows from them.
+    Scores are by the metric's name; those of one that diverged are empty.
+
+    Attributes:
+        optimizer: its label.
+        trial: its number in the search.
+        params: the searched leaves by dotted path.
+        scores: cross-fitted, on the validation rows of each fold [folds * repeats], repeat by
+            repeat, fold by fold: of rows that took no part in choosing the epoch
+            (`cross_fitting.cross_fitted`). Fold j is the same rows for all finalists and baselines.
+        at_best_epoch: mean over the folds at the epochs that their own rows chose.
+        ensemble: of the networks of all repeats together, cross-fitted as `scores`.
+        search: what the search estimated for it.
+        best_epoch: mean over the members.
+        reason: why it has no scores.
     """
 
     optimizer: str
-    trial: int  # its number in the search
+    trial: int
     lr: float
-    params: Mapping[str, Any]  # the searched leaves by dotted path
-    accuracy: Floats
-    loss: Floats
-    kept_accuracy: float | None  # mean over the folds at the epochs that their rows chose
-    kept_loss: float | None
-    ensemble_accuracy: float | None  # of the networks of all repeats together, as `accuracy`
-    ensemble_loss: float | None
-    search_accuracy: float  # what the search estimated for it
-    search_loss: float
-    best_epoch: float | None  # mean over the members
+    params: Mapping[str, Any]
+    scores: Mapping[str, Floats]
+    at_best_epoch: Mapping[str, float]
+    ensemble: Mapping[str, float]
+    search: Mapping[str, float]
+    best_epoch: float | None
     seconds: float
-    reason: str | None = None  # why it has no scores
+    reason: str | None = None
 
     @property
     def completed(self) -> bool:
-        return len(self.accuracy) > 0
+        return bool(self.scores)
 
-    @property
-    def accuracy_mean(self) -> float:
-        return float(self.accuracy.mean())
+    def mean(self, metric: Metric) -> float:
+        return float(self.scores[metric.name].mean())
 
-    @property
-    def accuracy_std(self) -> float:
+    def deviation(self, metric: Metric) -> float:
         """Sample standard deviation over the folds."""
-        return float(self.accuracy.std(ddof=1))
+        return float(self.scores[metric.name].std(ddof=1))
 
-    @property
-    def loss_mean(self) -> float:
-        return float(self.loss.mean())
-
-    @property
-    def loss_std(self) -> float:
-        return float(self.loss.std(ddof=1))
-
-    def ranking(self, objective: Objective) -> tuple[bool, float, float, int]:
-        """Sort key, the best first: the objective's mean, the other score, the trial's number."""
+    def ranking(self, metric: Metric) -> tuple[float, ...]:
+        """Sort key, the best first: the metric's mean, the other ones, the trial's number."""
         if not self.completed:
-            return True, 0.0, 0.0, self.trial
-        scores = -self.accuracy_mean, self.loss_mean
-        first, second = scores if objective == "val_accuracy" else scores[::-1]
-        return False, first, second, self.trial
+            return (math.inf, self.trial)
+        means = {name: float(scores.mean()) for name, scores in self.scores.items()}
+        return (*order_of(means, metric), self.trial)
 
-    @property
-    def optimism_accuracy(self) -> float:
+    def optimism(self, metric: Metric) -> float:
         """How much better the search made it look: > 0, as a rule, since the best was picked."""
-        return self.search_accuracy - self.accuracy_mean
+        return metric.sign * (self.search[metric.name] - self.mean(metric))
 
-    @property
-    def optimism_loss(self) -> float:
-        """> 0: the search's loss was lower than that of the final round."""
-        return self.loss_mean - self.search_loss
-
-    @property
-    def stopping_accuracy(self) -> float:
+    def early_stopping_bias(self, metric: Metric) -> float:
         """How much of that comes of stopping at the epoch that the scored rows like best."""
-        assert self.kept_accuracy is not None  # where it completed
-        return self.kept_accuracy - self.accuracy_mean
+        return metric.sign * (self.at_best_epoch[metric.name] - self.mean(metric))
 
-    @property
-    def stopping_loss(self) -> float:
-        """> 0: the loss at those epochs was lower."""
-        assert self.kept_loss is not None
-        return self.loss_mean - self.kept_loss
+    def metrics(self) -> dict[str, float]:
+        """All of it by the names that MLflow and the report's numbers have for it."""
+        values: dict[str, float] = {}
+        for name, metric in METRICS.items():
+            values[f"search_{name}"] = self.search[name]
+            if self.completed:
+                values |= {
+                    f"cross_fitted_{name}": self.mean(metric),
+                    f"cross_fitted_{name}_std": self.deviation(metric),
+                    f"ensemble_{name}": self.ensemble[name],
+                    f"optimism_{name}": self.optimism(metric),
+                    f"early_stopping_bias_{name}": self.early_stopping_bias(metric),
+                }
+        return values
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A model that is no network, on the same rows."""
+    """A model that is no network, on the same rows.
+
+    Attributes:
+        scores: by the metric's name, on the validation rows of the final round's first folds, in
+            their order.
+        test_scores: by the metric's name, trained on all training rows; empty: not scored yet.
+    """
 
     name: baselines.Name
-    accuracy: Floats  # on the validation rows of the final round's first folds, in their order
-    loss: Floats
-    test_accuracy: float | None = None  # trained on all training rows; None: not scored yet
-    test_loss: float | None = None
+    scores: Mapping[str, Floats]
+    test_scores: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def accuracy_mean(self) -> float:
-        return float(self.accuracy.mean())
-
-    @property
-    def loss_mean(self) -> float:
-        return float(self.loss.mean())
+    def mean(self, metric: Metric) -> float:
+        return float(self.scores[metric.name].mean())
 
 
 @dataclass(frozen=True)
-class Forgiveness:
-    """How much an optimizer forgives, from the trials of the search.
+class Tolerance:
+    """How much of the range of learning rates an optimizer does well in, from the search's trials.
 
-    `expected_best[n - 1]` is the best validation score (accuracy, or loss, by the objective) to be
-    expected of n trials, n = 1 to as many as there were (Dodge et al. 2019).
+    Attributes:
+        optimizer: its label.
+        diverged: share of its trials, 0 to 1.
+        lr_low, lr_high: ends of the range within one standard error of its best; None: unknown.
+        decades: log10(lr_high / lr_low).
+        standard_error: of its best trial's score.
+        target: the score that the best trial of every optimizer reached.
+        epochs_to_target, seconds_to_target: of its best trial.
+        expected_best: [trials], the best validation score to be expected of n trials, n = 1 to as
+            many as there were (Dodge et al. 2019).
     """
 
     optimizer: str
     trials: int
-    diverged: float  # share of its trials, 0 to 1
-    lr_low: float | None  # ends of the range within one standard error of its best; None: unknown
+    diverged: float
+    lr_low: float | None
     lr_high: float | None
-    decades: float | None  # log10(lr_high / lr_low)
-    standard_error: float | None  # of its best trial's score
-    target: float | None  # the score that the best trial of every optimizer reached
-    epochs_to_target: int | None  # of its best trial
+    decades: float | None
+    standard_error: float | None
+    target: float | None
+    epochs_to_target: int | None
     seconds_to_target: float | None
     expected_best: Floats
 
@@ -140,21 +146,26 @@ class Evidence:
     finalists: one for each optimizer with a completed trial, the best mean of the objective first;
         those that diverged last.
     pairs: of all finalists that completed, `better` before `worse` in the order of `finalists`.
-    forgiveness: one for each optimizer that was tried, in the order of the search's ranking.
+    tolerances: one for each optimizer that was tried, in the order of the search's ranking.
     """
 
-    objective: Objective
+    objective: str
     folds: int
     repeats: int
     finalists: tuple[Finalist, ...]
     pairs: tuple[Pair, ...]
     baselines: tuple[Baseline, ...]
-    forgiveness: tuple[Forgiveness, ...]
+    tolerances: tuple[Tolerance, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """What the optimizers are compared in."""
+        return metric_of(self.objective)
 
     @property
     def winner(self) -> Finalist | None:
         """The finalist with the best mean; None when all diverged."""
-        return next((one for one in self.finalists if one.completed), None)
+        return next((finalist for finalist in self.finalists if finalist.completed), None)
 
     @property
     def winner_is_clear(self) -> bool:
@@ -168,9 +179,9 @@ class Evidence:
             return False
         return all(pair.is_clear for pair in self.pairs if pair.better == winner.optimizer)
 
-    def pair(self, one: str, other: str) -> Pair | None:
+    def pair(self, first: str, second: str) -> Pair | None:
         """The comparison of two optimizers, in whichever order; None when one has no scores."""
-        return next((p for p in self.pairs if {p.better, p.worse} == {one, other}), None)
+        return next((p for p in self.pairs if {p.better, p.worse} == {first, second}), None)
 
     @property
     def beats_majority(self) -> bool | None:
@@ -178,26 +189,24 @@ class Evidence:
         winner, majority = self.winner, self.baseline("majority label")
         if winner is None or majority is None:
             return None
-        ahead = MeanDifference.of(winner.accuracy - majority.accuracy, overlap(self.folds))
+        ahead = MeanDifference.of(
+            winner.scores[ACCURACY.name] - majority.scores[ACCURACY.name], overlap(self.folds)
+        )
         return ahead.interval()[0] > 0
 
     def baseline(self, name: str) -> Baseline | None:
-        return next((one for one in self.baselines if one.name == name), None)
+        return next((model for model in self.baselines if model.name == name), None)
 
     def to_plain(self) -> dict[str, Any]:
         """Lists and numbers for JSON."""
-        content = {
-            "objective": self.objective,
-            "folds": self.folds,
-            "repeats": self.repeats,
+        content = asdict(self) | {
             "winner": self.winner.optimizer if self.winner else None,
             "winner_is_clear": self.winner_is_clear,
-            "finalists": [_finalist(one) for one in self.finalists],
+            "finalists": [asdict(each) | each.metrics() for each in self.finalists],
             "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in self.pairs],
-            "baselines": [asdict(one) for one in self.baselines],
-            "forgiveness": [asdict(one) for one in self.forgiveness],
         }
-        return {key: _plain(value) for key, value in content.items()}
+        plain: dict[str, Any] = json.loads(json.dumps(content, default=np.ndarray.tolist))
+        return plain
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> "Evidence":
@@ -206,49 +215,18 @@ class Evidence:
         Raises:
             KeyError, TypeError: it is something else.
         """
-        return cls(
-            objective=content["objective"],
-            folds=content["folds"],
-            repeats=content["repeats"],
-            **{
-                name: tuple(_read(kind, item) for item in content[name])
-                for name, kind in _PARTS.items()
-            },
-        )
-
-
-_PARTS: dict[str, type[Any]] = {
-    "finalists": Finalist,
-    "pairs": Pair,
-    "baselines": Baseline,
-    "forgiveness": Forgiveness,
-}
-_ARRAYS = ("accuracy", "loss", "expected_best")
+        kinds: dict[str, type[Any]] = {"finalists": Finalist, "pairs": Pair}
+        kinds |= {"baselines": Baseline, "tolerances": Tolerance}
+        records = {
+            name: tuple(_read(kind, item) for item in content[name]) for name, kind in kinds.items()
+        }
+        return cls(content["objective"], content["folds"], content["repeats"], **records)
 
 
 def _read(kind: type[Any], content: Mapping[str, Any]) -> Any:
-    known = {one.name for one in fields(kind)}
-    values = {key: value for key, value in content.items() if key in known}
-    return kind(
-        **{k: np.array(v, dtype=np.float64) if k in _ARRAYS else v for k, v in values.items()}
-    )
-
-
-def _finalist(one: Finalist) -> dict[str, Any]:
-    content = asdict(one)
-    if one.completed:
-        for name in ("accuracy_mean", "accuracy_std", "loss_mean", "loss_std"):
-            content[name] = getattr(one, name)
-        for name in ("optimism_accuracy", "optimism_loss", "stopping_accuracy", "stopping_loss"):
-            content[name] = getattr(one, name)
-    return content
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    values = {each.name: content[each.name] for each in fields(kind)}
+    if "scores" in values:
+        values["scores"] = {name: np.array(v, float) for name, v in values["scores"].items()}
+    if "expected_best" in values:
+        values["expected_best"] = np.array(values["expected_best"], float)
+    return kind(**values)

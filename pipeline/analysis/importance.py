@@ -20,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.tree import DecisionTreeRegressor
 
-from pipeline.analysis.ranking import Objective, TrialResult, completed, ranking
-from pipeline.analysis.resampled import Floats
+from pipeline.analysis.comparison import Floats
+from pipeline.analysis.ranking import completed, ranking
 from pipeline.common.seeds import Purpose, generator
+from pipeline.models.metrics import Metric
+from pipeline.search.draw import fenced
 from pipeline.search.settings import LEARNING_RATE, OPTIMIZER, Setting
+from pipeline.training.trial import Trial
 
 LEAST_TRIALS = 20  # completed ones; with fewer even a strong effect is often missed
 SHUFFLES = 19  # one in twenty: the chance level is passed by luck in 5 % of cases
@@ -37,7 +40,7 @@ _MOST_LEAVES = 256  # thousands of trials would make trees of thousands of leave
 class Importance:
     """How much one setting mattered.
 
-    optimizer: within the trials of this entry alone; None: over all trials.
+    optimizer: within the trials of this one alone, its label; None: over all trials.
     share: of the variance of the score over the whole space, 0 to 1, what it explains by itself.
     chance: what the same values reached at most when shuffled among the trials, in 19 tries.
     trials: that it was estimated from, those that failed included.
@@ -60,13 +63,13 @@ class Searched:
     """The settings of a search, its trials, and which of the settings mattered."""
 
     settings: Sequence[Setting]
-    trials: Sequence[TrialResult]
-    objective: Objective
+    trials: Sequence[Trial]
+    metric: Metric
 
     @property
     def others(self) -> list[Setting]:
         """The settings beside the optimizer and its learning rate."""
-        return [one for one in self.settings if one.name not in (OPTIMIZER, LEARNING_RATE)]
+        return [s for s in self.settings if s.name not in (OPTIMIZER, LEARNING_RATE)]
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
@@ -78,64 +81,59 @@ class Searched:
         """
         if not self.others:
             return ()
-        found = self.over_all()
-        choice = next((one for one in self.settings if one.name == OPTIMIZER), None)
-        for entry, name in enumerate(choice.axis.values or () if choice is not None else ()):
-            own = [one for one in self.settings if entry in one.axes and one is not choice]
-            trials = [trial for trial in self.trials if trial.entry == entry]
-            found += _importances(own, trials, self.objective, name)
-        return tuple(found)
+        importances = self.over_all()
+        labels = [label for s in self.settings if s.name == OPTIMIZER for label in s.axes]
+        for label in labels:
+            settings = [s for s in self.settings if label in s.axes and s.name != OPTIMIZER]
+            trials = [trial for trial in self.trials if trial.optimizer == label]
+            importances += self._of(settings, trials, label)
+        return tuple(importances)
 
     @cached_property
-    def best(self) -> list[TrialResult]:
+    def best(self) -> list[Trial]:
         """The best tenth of the completed trials, the best first; five, but at most half of them,
         where that is less."""
-        done = sorted(completed(self.trials), key=lambda t: ranking(t, self.objective))
+        done = sorted(completed(self.trials), key=lambda t: ranking(t, self.metric))
         few = min(_LEAST_BEST, max(1, len(done) // 2))
         return done[: max(few, math.ceil(len(done) / 10))]
 
     def over_all(self, least: int = LEAST_TRIALS) -> list[Importance]:
         """Over all trials only; none with fewer than `least` completed ones."""
-        return _importances(self.settings, self.trials, self.objective, None, least)
+        return self._of(self.settings, self.trials, None, least)
+
+    def _of(
+        self,
+        settings: Sequence[Setting],
+        trials: Sequence[Trial],
+        optimizer: str | None,
+        least: int = LEAST_TRIALS,
+    ) -> list[Importance]:
+        used = [trial for trial in trials if trial.state == "FAIL" or trial.is_complete]
+        used.sort(key=lambda trial: trial.number)
+        if len(completed(used)) < least or len(settings) < 2:
+            return []
+        y = scores(used, self.metric)
+        rng = generator(0, Purpose.IMPORTANCE)
+        columns = [_columns(setting, used, rng) for setting in settings]
+        shares = main_effects(columns, y, _TREES, rng)
+        if shares is None:
+            return []
+        chances = [_chance(columns, place, y, rng) for place in range(len(columns))]
+        importances = [
+            Importance(setting, optimizer, float(share), chance, len(used))
+            for setting, share, chance in zip(settings, shares, chances, strict=True)
+        ]
+        return sorted(importances, key=lambda importance: -importance.share)
 
 
-def _importances(
-    settings: Sequence[Setting],
-    trials: Sequence[TrialResult],
-    objective: Objective,
-    optimizer: str | None,
-    least: int = LEAST_TRIALS,
-) -> list[Importance]:
-    used = [trial for trial in trials if trial.state == "FAIL"] + completed(trials)
-    used.sort(key=lambda trial: trial.number)
-    if len(completed(used)) < least or len(settings) < 2:
-        return []
-    y = scores(used, objective)
-    rng = generator(0, Purpose.IMPORTANCE)
-    columns = [_columns(setting, used, rng) for setting in settings]
-    shares = main_effects(columns, y, _TREES, rng)
-    if shares is None:
-        return []
-    chance = [_chance(columns, place, y, rng) for place in range(len(columns))]
-    found = [
-        Importance(setting, optimizer, float(share), level, len(used))
-        for setting, share, level in zip(settings, shares, chance, strict=True)
-    ]
-    return sorted(found, key=lambda one: -one.share)
-
-
-def scores(trials: Sequence[TrialResult], objective: Objective) -> Floats:
-    """The objective of each trial [N], higher is better; one that failed has the worst.
+def scores(trials: Sequence[Trial], metric: Metric) -> Floats:
+    """The metric of each trial [N], higher is better; one that failed has the worst.
 
     None is further below than Tukey's fence: a network that all but diverged would make up the
     whole variance.
     """
-    sign = 1.0 if objective == "val_accuracy" else -1.0
-    known = {t.number: sign * (_score(t, objective) or 0.0) for t in completed(trials)}
-    values = np.array(list(known.values()))
-    low, high = np.quantile(values, [0.25, 0.75])
-    worst = max(float(values.min()), float(low - 1.5 * (high - low)))
-    return np.array([max(known.get(trial.number, worst), worst) for trial in trials])
+    values = [metric.sign * t.scores[metric.name] if t.is_complete else None for t in trials]
+    return np.array(fenced(values))
 
 
 def main_effects(
@@ -154,53 +152,64 @@ def main_effects(
     """
     x = np.hstack(columns).astype(np.float32)  # as scikit-learn's trees take it
     widths = [column.shape[1] for column in columns]
-    found = []
+    by_tree = []
     for _ in range(trees):
         rows = rng.integers(len(y), size=len(y))
         seed = int(rng.integers(2**31))
         tree = DecisionTreeRegressor(max_leaf_nodes=_MOST_LEAVES, random_state=seed)
         tree.fit(x[rows], y[rows], check_input=False)
-        found.append(_parted(_Leaves.of(tree.tree_, widths)))
-    known = [shares for shares in found if shares is not None]
-    return np.mean(known, axis=0) if known else None
+        by_tree.append(_shares(tree.tree_, widths))
+    varied = [shares for shares in by_tree if shares is not None]
+    return np.mean(varied, axis=0) if varied else None
 
 
-@dataclass(frozen=True)
-class _Leaves:
-    """A regression tree as the boxes of its L leaves.
+def _shares(tree: Any, widths: Sequence[int]) -> Floats | None:
+    """The shares [S] by a tree of scikit-learn whose S settings have so many columns.
 
-    value: [L], what it predicts there.
-    inside: for each setting [L, P], bool: which parts of its range the box holds.
-    parts: for each setting [P], how much of the range each part is; the sum is 1.
+    None when it predicts the same everywhere.
     """
+    leaves = tree.feature < 0
+    value = tree.value[leaves, 0, 0]  # [L]
+    if len(value) == 1:  # whose variance is 0 but for rounding
+        return None
+    low, high = (ends[leaves] for ends in _boxes(tree, sum(widths)))
+    inside, parts = (
+        [],
+        [],
+    )  # of each setting: which parts a leaf holds [L, P], how large each is [P]
+    for end, width in zip(np.cumsum(widths), widths, strict=True):
+        columns = slice(end - width, end)
+        parts_of = _number_parts if width == 1 else _choice_parts
+        held, sizes = parts_of(low[:, columns], high[:, columns])
+        inside.append(held)
+        parts.append(sizes)
+    extent = np.array([i @ p for i, p in zip(inside, parts, strict=True)])  # [S, L]
+    volume = extent.prod(axis=0)
+    mean = volume @ value
+    variance = volume @ (value - mean) ** 2
+    if variance <= 0:
+        return None
+    shares = []
+    for place, (held, sizes) in enumerate(zip(inside, parts, strict=True)):
+        others = np.delete(extent, place, axis=0).prod(axis=0)
+        marginal = (others * value) @ held  # [P], mean over all other settings
+        shares.append(sizes @ (marginal - mean) ** 2 / variance)
+    return np.array(shares)
 
-    value: Floats
-    inside: list[npt.NDArray[np.bool_]]
-    parts: list[Floats]
 
-    @classmethod
-    def of(cls, tree: Any, widths: Sequence[int]) -> "_Leaves":
-        """Of a tree of scikit-learn whose settings have so many columns."""
-        low = np.full((tree.node_count, sum(widths)), -np.inf)
-        high = np.full_like(low, np.inf)
-        level = np.array([0])
-        while len(level := level[tree.feature[level] >= 0]):
-            left, right = tree.children_left[level], tree.children_right[level]
-            low[left] = low[right] = low[level]
-            high[left] = high[right] = high[level]
-            column, border = tree.feature[level], tree.threshold[level]
-            high[left, column] = low[right, column] = border
-            level = np.concatenate([left, right])
-        ends = tree.feature < 0
-        low, high = low[ends], high[ends]
-        inside, parts, start = [], [], 0
-        for width in widths:
-            own = slice(start, start + width)
-            found = (_number_parts if width == 1 else _choice_parts)(low[:, own], high[:, own])
-            inside.append(found[0])
-            parts.append(found[1])
-            start += width
-        return cls(tree.value[ends, 0, 0], inside, parts)
+def _boxes(tree: Any, columns: int) -> tuple[Floats, Floats]:
+    """Where the box of each node of a tree begins and where it ends [nodes, columns]."""
+    low = np.full((tree.node_count, columns), -np.inf)
+    high = np.full_like(low, np.inf)
+    level = np.array([0])
+    while len(level := level[tree.feature[level] >= 0]):
+        left, right = tree.children_left[level], tree.children_right[level]
+        low[left] = low[right] = low[level]
+        high[left] = high[right] = high[level]
+        column, border = tree.feature[level], tree.threshold[level]
+        high[left, column] = low[right, column] = border
+        level = np.concatenate([left, right])
+    return low, high
 
 
 def _number_parts(low: Floats, high: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
@@ -213,27 +222,9 @@ def _number_parts(low: Floats, high: Floats) -> tuple[npt.NDArray[np.bool_], Flo
 def _choice_parts(low: Floats, high: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     """Of boxes over columns [L, C] of which one is 1 and the others are 0: each column's choice."""
     count = low.shape[1]
-    one, zero = (low < 1) & (high >= 1), (low < 0) & (high >= 0)
+    chosen, zero = (low < 1) & (high >= 1), (low < 0) & (high >= 0)
     others = zero.sum(axis=1, keepdims=True) - zero
-    return one & (others == count - 1), np.full(count, 1 / count)
-
-
-def _parted(leaves: _Leaves) -> Floats | None:
-    """The shares of the settings [S]; None when the tree predicts the same everywhere."""
-    if len(leaves.value) == 1:  # whose variance is 0 but for rounding
-        return None
-    extent = np.array([i @ p for i, p in zip(leaves.inside, leaves.parts, strict=True)])  # [S, L]
-    volume = extent.prod(axis=0)
-    mean = volume @ leaves.value
-    variance = volume @ (leaves.value - mean) ** 2
-    if variance <= 0:
-        return None
-    shares = []
-    for place, (inside, parts) in enumerate(zip(leaves.inside, leaves.parts, strict=True)):
-        others = np.delete(extent, place, axis=0).prod(axis=0)
-        marginal = (others * leaves.value) @ inside  # [P], mean over all other settings
-        shares.append(parts @ (marginal - mean) ** 2 / variance)
-    return np.array(shares)
+    return chosen & (others == count - 1), np.full(count, 1 / count)
 
 
 def _chance(columns: Sequence[Floats], place: int, y: Floats, rng: np.random.Generator) -> float:
@@ -247,7 +238,7 @@ def _chance(columns: Sequence[Floats], place: int, y: Floats, rng: np.random.Gen
     return highest
 
 
-def _columns(setting: Setting, trials: Sequence[TrialResult], rng: np.random.Generator) -> Floats:
+def _columns(setting: Setting, trials: Sequence[Trial], rng: np.random.Generator) -> Floats:
     """The setting's values as the forest takes them (see `main_effects`).
 
     A trial whose optimizer has no such setting gets one at random: a fixed one would tell the
@@ -259,7 +250,3 @@ def _columns(setting: Setting, trials: Sequence[TrialResult], rng: np.random.Gen
     count = len(setting.axis.labels)
     places = [setting.category(t) if setting.has(t) else int(rng.integers(count)) for t in trials]
     return np.eye(count)[places]
-
-
-def _score(trial: TrialResult, objective: Objective) -> float | None:
-    return trial.accuracy if objective == "val_accuracy" else trial.loss

@@ -1,4 +1,4 @@
-"""How much an optimizer forgives: what the trials of a search say beside which one was best."""
+"""Learning-rate tolerance: how much of its learning rate's range an optimizer does well in."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from pipeline.analysis.evidence import Forgiveness
-from pipeline.analysis.ranking import (
-    Objective,
-    TrialResult,
-    best_per_optimizer,
-    completed,
-    summarize,
-)
-from pipeline.analysis.resampled import Floats
+from pipeline.analysis.comparison import Floats
+from pipeline.analysis.evidence import Tolerance
+from pipeline.analysis.ranking import OptimizerSummary, completed, summarize
+from pipeline.models.metrics import Metric
+from pipeline.training.trial import Trial
 
 
 def expected_best(scores: Sequence[float] | Floats) -> Floats:
@@ -39,36 +35,25 @@ def within(
     it, is taken for noise and does not end the range; one without a score (None) always does.
     """
     order = sorted(range(len(lr)), key=lambda place: lr[place])
-    known = [-math.inf if scores[place] is None else float(scores[place] or 0) for place in order]
-    best = max(range(len(known)), key=lambda place: known[place])
-    inside = [value >= known[best] - margin for value in known]
-    noisy = [
-        place
-        for place in range(1, len(known) - 1)
-        if inside[place - 1] and inside[place + 1] and known[place] >= known[best] - 2 * margin
-    ]
-    for place in noisy:
-        inside[place] = True
-    low = high = best
-    while low > 0 and inside[low - 1]:
-        low -= 1
-    while high + 1 < len(order) and inside[high + 1]:
-        high += 1
+    values = np.array([-math.inf if (score := scores[place]) is None else score for place in order])
+    best = int(values.argmax())
+    inside = values >= values[best] - margin
+    inside[1:-1] |= inside[:-2] & inside[2:] & (values[1:-1] >= values[best] - 2 * margin)
+    outside = np.flatnonzero(~inside)
+    low = max(outside[outside < best], default=-1) + 1
+    high = min(outside[outside > best], default=len(lr)) - 1
     return lr[order[low]], lr[order[high]]
 
 
-def first_epoch(curve: Floats, target: float, maximise: bool) -> int | None:
+def first_epoch(curve: Floats, target: float, metric: Metric) -> int | None:
     """The first epoch, from 1, in which the curve [epochs] reaches the target; None: never."""
-    reached = np.flatnonzero(curve >= target if maximise else curve <= target)
+    reached = np.flatnonzero(metric.sign * curve >= metric.sign * target)
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def forgiveness(
-    trials: Sequence[TrialResult],
-    objective: Objective,
-    members: int,
-    validation_rows: int | None = None,
-) -> tuple[Forgiveness, ...]:
+def tolerances(
+    trials: Sequence[Trial], metric: Metric, members: int, validation_rows: int | None = None
+) -> tuple[Tolerance, ...]:
     """Of each optimizer that was tried, in the order of `ranking.summarize`.
 
     The best trials must have their curves. In `expected_best` a trial without a score counts as the
@@ -78,69 +63,70 @@ def forgiveness(
         members: folds times repeats of the search.
         validation_rows: for one member, whose accuracy has a binomial standard error.
     """
-    maximise = objective == "val_accuracy"
-    sign = 1.0 if maximise else -1.0
-    best = {trial.optimizer: trial for trial in best_per_optimizer(trials, objective)}
-    reached = [_extreme(trial, objective) for trial in best.values()]
-    known = [one for one in reached if one is not None]
-    target = sign * min(sign * one for one in known) if known else None
-    values = [_score(trial, objective) for trial in completed(trials)]
-    worst = sign * min((sign * value for value in values), default=math.nan)
-    found = []
-    for summary in summarize(trials, objective):
-        own = [trial for trial in trials if trial.optimizer == summary.optimizer]
-        scores = {trial.number: _score(trial, objective) for trial in completed(own)}
-        top = best.get(summary.optimizer)
-        error = _standard_error(top, objective, members, validation_rows) if top else None
-        ends: tuple[float, float] | None = None
-        if error is not None and len({trial.lr for trial in own}) > 1:
-            signed = [sign * s if (s := scores.get(t.number)) is not None else None for t in own]
-            ends = within([trial.lr for trial in own], signed, error)
-        epoch = None
-        if top is not None and target is not None and len(top.curves.get(objective, ())):
-            epoch = first_epoch(top.curves[objective], target, maximise)
-        spent = [sign * scores.get(trial.number, worst) for trial in own] if scores else []
-        found.append(
-            Forgiveness(
-                optimizer=summary.optimizer,
-                trials=len(own),
-                diverged=summary.failed / len(own),
-                lr_low=ends[0] if ends else None,
-                lr_high=ends[1] if ends else None,
-                decades=math.log10(ends[1] / ends[0]) if ends and ends[0] > 0 else None,
-                standard_error=error,
-                target=target,
-                epochs_to_target=epoch,
-                seconds_to_target=(
-                    top.seconds * epoch / len(top.curves[objective]) if top and epoch else None
-                ),
-                expected_best=sign * expected_best(spent),
-            )
-        )
-    return tuple(found)
+    summaries = summarize(trials, metric)
+    target = _common_target([s.best for s in summaries if s.best is not None], metric)
+    values = [metric.sign * trial.scores[metric.name] for trial in completed(trials)]
+    worst = min(values, default=math.nan)
+    by_optimizer = []
+    for summary in summaries:
+        of_it = [trial for trial in trials if trial.optimizer == summary.optimizer]
+        error = _standard_error(summary.best, metric, members, validation_rows)
+        by_optimizer.append(_tolerance(summary, of_it, metric, error, target, worst))
+    return tuple(by_optimizer)
 
 
-def _score(trial: TrialResult, objective: Objective) -> float:
-    value = trial.accuracy if objective == "val_accuracy" else trial.loss
-    assert value is not None
-    return value
+def _tolerance(
+    summary: OptimizerSummary,
+    trials: Sequence[Trial],
+    metric: Metric,
+    error: float | None,
+    target: float | None,
+    worst: float,
+) -> Tolerance:
+    """Of one optimizer, from its trials; `worst` is what a trial without a score counts as."""
+    best = summary.best
+    scores = [
+        metric.sign * trial.scores[metric.name] if trial.is_complete else None for trial in trials
+    ]
+    rates = [trial.lr for trial in trials]
+    low = high = None
+    if error is not None and len(set(rates)) > 1:
+        low, high = within(rates, scores, error)
+    curve = best.curves.get(metric.curve, np.empty(0)) if best else np.empty(0)
+    epoch = first_epoch(curve, target, metric) if target is not None else None
+    spent = [worst if score is None else score for score in scores] if best else []
+    return Tolerance(
+        optimizer=summary.optimizer,
+        trials=summary.trials,
+        diverged=summary.failed / summary.trials,
+        lr_low=low,
+        lr_high=high,
+        decades=math.log10(high / low) if low and high else None,
+        standard_error=error,
+        target=target,
+        epochs_to_target=epoch,
+        seconds_to_target=best.seconds * epoch / len(curve) if best and epoch else None,
+        expected_best=metric.sign * expected_best(spent),
+    )
 
 
-def _extreme(trial: TrialResult, objective: Objective) -> float | None:
-    """The best value that the trial's curve has."""
-    curve = trial.curves.get(objective, ())
-    if not len(curve):
-        return None
-    return float(np.max(curve) if objective == "val_accuracy" else np.min(curve))
+def _common_target(best: Sequence[Trial], metric: Metric) -> float | None:
+    """What the curves of all of these trials reach."""
+    curves = [trial.curves.get(metric.curve, np.empty(0)) for trial in best]
+    reached = [float(np.nanmax(metric.sign * curve)) for curve in curves if len(curve)]
+    return metric.sign * min(reached) if reached else None
 
 
 def _standard_error(
-    trial: TrialResult, objective: Objective, members: int, validation_rows: int | None
+    trial: Trial | None, metric: Metric, members: int, validation_rows: int | None
 ) -> float | None:
-    """Of the trial's score over its folds; of a single hold-out, binomial."""
-    if members > 1 and len(trial.fits) == members:
-        name = "accuracy" if objective == "val_accuracy" else "loss"
-        return float(stats.sem([getattr(one, name) for one in trial.fits]))
-    if members == 1 and objective == "val_accuracy" and validation_rows and trial.accuracy:
-        return math.sqrt(trial.accuracy * (1 - trial.accuracy) / validation_rows)
+    """Of the trial's score over its folds; of a single hold-out, binomial; None: unknown."""
+    if trial is None:
+        return None
+    folds = trial.fold_scores.get(metric.name, ())
+    if members > 1 and len(folds) == members:
+        return float(stats.sem(folds))
+    share = trial.scores[metric.name]
+    if members == 1 and metric.is_share and validation_rows and share:
+        return math.sqrt(share * (1 - share) / validation_rows)
     return None

@@ -14,24 +14,27 @@ import numpy as np
 
 from pipeline.analysis import baselines
 from pipeline.analysis.cross_fitting import together
-from pipeline.analysis.evidence import Evidence, Finalist
-from pipeline.analysis.finalists import Competition, compete, final_seed, finalists, forgiven
+from pipeline.analysis.evidence import Evidence
+from pipeline.analysis.finalists import (
+    TrainedFinalists,
+    final_seed,
+    finalists,
+    search_tolerances,
+    train_finalists,
+    validation_predictions,
+)
 from pipeline.commands.job import Job
-from pipeline.common import text as formats
 from pipeline.common.errors import UserError
+from pipeline.common.text import count, duration
 from pipeline.config import Config
-from pipeline.data import dataset as data
-from pipeline.data import splits as folds
-from pipeline.data.dataset import Parts
-from pipeline.models import calibration as decision
-from pipeline.models import flavor
+from pipeline.data.prepared import PreparedData, Rows
+from pipeline.data.splits import Split
+from pipeline.models import calibration
 from pipeline.models.export import Ensemble
-from pipeline.tracking.final_log import FinalLog
-from pipeline.tracking.history import LoggedTrial
-from pipeline.tracking.lease import Lease
+from pipeline.models.metrics import METRICS
+from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Run
-from pipeline.tracking.trials import Logged
-from pipeline.training.proposals import Proposal
+from pipeline.tracking.trials import FinalLog, Logged
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial
 
@@ -47,7 +50,7 @@ class FinalRound:
     model_id: str | None
 
 
-def check_threshold(config: Config, parts: Parts) -> None:
+def check_threshold(config: Config, parts: PreparedData) -> None:
     """Raise UserError where a threshold is asked for that has no meaning."""
     if config.registry.threshold != 0.5 and parts.schema.classes > 2:
         raise UserError(
@@ -57,7 +60,7 @@ def check_threshold(config: Config, parts: Parts) -> None:
         )
 
 
-def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease) -> None:
+def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> None:
     """Train the finalists, log each under its trial and leave the evidence on the train run.
 
     Cut short it is trained again whole, with the same results, and what was logged stays.
@@ -66,26 +69,25 @@ def final_round(job: Job, run: Run, trials: Sequence[LoggedTrial], lease: Lease)
     if job.config.validation.final is None or not chosen:
         return
     started = time.perf_counter()
-    found = compete(job.config, job.parts, trials)
+    trained = train_finalists(job.config, job.parts, trials)
     lease.check()
-    evidence = found.evidence
+    evidence = trained.evidence
     log = FinalLog(
         job.store,
         run,
         len(chosen),
-        flavor,
         job.data_set("train"),
         round=round_name(job, chosen),
         repeated={trial.number: trial.run_id for trial in chosen},
-        also={one.trial: _also(one) for one in evidence.finalists if one.completed},
+        further={finalist.trial: finalist.metrics() for finalist in evidence.finalists},
     )
-    winner = _log(job, log, found)
+    winner = _log(job, log, trained)
     _conclude(run, evidence, winner, log.round)
     again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
     job.console.say(
-        f"final round: the best trial of {formats.count(len(chosen), 'optimizer')} on "
+        f"final round: the best trial of {count(len(chosen), 'optimizer')} on "
         f"{evidence.folds} fresh folds{again}, took "
-        f"{formats.duration(time.perf_counter() - started)}"
+        f"{duration(time.perf_counter() - started)}"
     )
 
 
@@ -93,7 +95,7 @@ def write_evidence(run: Run, evidence: Evidence) -> None:
     run.text(json.dumps(evidence.to_plain(), indent=1), FILE)
 
 
-def read_final(job: Job, train_run_id: str, trials: Sequence[LoggedTrial]) -> FinalRound | None:
+def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRound | None:
     """The final round that these trials and this configuration ask for, when it was made.
 
     A larger budget may have left the best trials what they were: then the round is the same, and
@@ -105,15 +107,15 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[LoggedTrial]) -> Fi
     text = job.store.text(train_run_id, FILE)
     if text is None:
         return None
-    found = Evidence.from_plain(json.loads(text))
+    evidence = Evidence.from_plain(json.loads(text))
     return FinalRound(
-        replace(found, forgiveness=forgiven(job.config, job.parts, trials)),
+        replace(evidence, tolerances=search_tolerances(job.config, job.parts, trials)),
         tags.get("final.run_id") or None,
         tags.get("final.model_id") or None,
     )
 
 
-def round_name(job: Job, chosen: Sequence[LoggedTrial]) -> str:
+def round_name(job: Job, chosen: Sequence[Trial]) -> str:
     """Says what was asked of a round, so that one is made again when something else is asked."""
     final, registry = job.config.validation.final, job.config.registry
     if final is None:
@@ -126,38 +128,20 @@ def round_name(job: Job, chosen: Sequence[LoggedTrial]) -> str:
     )
 
 
-def all_rows(config: Config, parts: Parts, rows: data.Rows) -> tuple[folds.Split, ...]:
+def all_rows(config: Config, parts: PreparedData, rows: Rows) -> tuple[Split, ...]:
     """One split that trains on every row; its validation scores are of these rows too."""
     every = np.arange(len(rows.y))
-    return (folds.Split(0, 0, every, every),)
+    return (Split(0, 0, every, every),)
 
 
-def _also(one: Finalist) -> dict[str, float | None]:
-    """What a finalist's run holds beside the scores at its kept epochs, which any trial has."""
-    return {
-        "cross_fitted_accuracy": one.accuracy_mean,
-        "cross_fitted_accuracy_std": one.accuracy_std,
-        "cross_fitted_loss": one.loss_mean,
-        "cross_fitted_loss_std": one.loss_std,
-        "ensemble_accuracy": one.ensemble_accuracy,
-        "ensemble_loss": one.ensemble_loss,
-        "search_accuracy": one.search_accuracy,
-        "search_loss": one.search_loss,
-        "optimism_accuracy": one.optimism_accuracy,
-        "optimism_loss": one.optimism_loss,
-        "stopping_accuracy": one.stopping_accuracy,
-        "stopping_loss": one.stopping_loss,
-    }
-
-
-def _log(job: Job, log: FinalLog, found: Competition) -> Logged | None:
+def _log(job: Job, log: FinalLog, trained: TrainedFinalists) -> Logged | None:
     """Write a run for each finalist that has none yet; where the winner's is."""
     written = log.written()
-    winner = found.evidence.winner
-    for one in found.evidence.finalists:
-        trial = found.trained[one.trial]
+    winner = trained.evidence.winner
+    for finalist in trained.evidence.finalists:
+        trial = trained.trained[finalist.trial]
         if trial.number not in written:
-            model = _model(job, found.trainer, trial) if one is winner else None
+            model = _model(job, trained.trainer, trial) if finalist is winner else None
             written[trial.number] = log.log_trial(trial, model)
     return written[winner.trial] if winner is not None else None
 
@@ -165,19 +149,19 @@ def _log(job: Job, log: FinalLog, found: Competition) -> Logged | None:
 def _model(job: Job, trainer: Trainer, trial: Trial) -> dict[str, object]:
     """What the flavor saves: the winner's networks, calibrated, with the threshold to use."""
     registry = job.config.registry
-    answers = trainer.answers(trial)
+    predictions = validation_predictions(trainer, trial)
     if registry.model == "ensemble":
-        answers = [together(answers, trainer.arrays.y)]
-    probabilities = np.concatenate([one.probabilities for one in answers])
-    y = np.concatenate([one.y.numpy() for one in answers])
-    temperature = decision.fit_temperature(probabilities, y) if registry.calibrate else None
+        predictions = [together(predictions, trainer.arrays.y)]
+    probabilities = np.concatenate([each.probabilities for each in predictions])
+    y = np.concatenate([each.y.numpy() for each in predictions])
+    temperature = calibration.fit_temperature(probabilities, y) if registry.calibrate else None
     if temperature is not None:
-        probabilities = decision.tempered(probabilities, temperature)
+        probabilities = calibration.tempered(probabilities, temperature)
     threshold: float | None = None
     if job.parts.schema.classes == 2:
         goal = registry.threshold
         threshold = (
-            decision.choose_threshold(probabilities[:, 1], y, goal)  # type: ignore[arg-type]
+            calibration.choose_threshold(probabilities[:, 1], y, goal)
             if isinstance(goal, str)
             else float(goal)
         )
@@ -193,38 +177,27 @@ def _model(job: Job, trainer: Trainer, trial: Trial) -> dict[str, object]:
 def _retrained(job: Job, trial: Trial) -> tuple[Trainer, Trial]:
     """One network on all training rows, for the median of the members' best epochs."""
     epochs = max(1, round(median(fit.best_epoch for fit in trial.fits)))
-    training = trial.config.training.model_copy(update={"epochs": epochs, "patience": None})
-    config = trial.config.model_copy(update={"training": training})
+    training = trial.settings.training.model_copy(update={"epochs": epochs, "patience": None})
+    config = trial.settings.model_copy(update={"training": training})
     trainer = Trainer(job.config, job.parts, all_rows, final_seed(job.config))
-    (single,) = trainer.train([Proposal(trial.number, trial.entry, dict(trial.params), config)])
+    again = Trial(trial.number, trial.optimizer, trial.params, trial.lr, config)
+    (single,) = trainer.train([again])
     if single.state != "COMPLETE":
         raise UserError(
             f"registry.model: single: {trial.optimizer} diverged on all training rows "
             f"({single.reason}); ensemble takes the networks of the final round"
         )
-    return trainer, replace(single, number=trial.number)
+    return trainer, single
 
 
 def _conclude(run: Run, evidence: Evidence, winner: Logged | None, name: str) -> None:
     """The evidence on the train run; the tag that says which round it is comes last."""
     best = evidence.winner
     write_evidence(run, evidence)
-    metrics: dict[str, float | None] = {}
-    for one in evidence.baselines:
-        key = baselines.key(one.name)
-        metrics[f"{key}_accuracy"], metrics[f"{key}_loss"] = one.accuracy_mean, one.loss_mean
-    if best is not None:
-        metrics |= {
-            "final_accuracy": best.accuracy_mean,
-            "final_accuracy_std": best.accuracy_std,
-            "final_loss": best.loss_mean,
-            "final_ensemble_accuracy": best.ensemble_accuracy,
-            "final_ensemble_loss": best.ensemble_loss,
-            "optimism_accuracy": best.optimism_accuracy,
-            "optimism_loss": best.optimism_loss,
-            "stopping_accuracy": best.stopping_accuracy,
-            "stopping_loss": best.stopping_loss,
-        }
+    metrics: dict[str, float | None] = dict(best.metrics()) if best is not None else {}
+    for model in evidence.baselines:
+        for metric in METRICS.values():
+            metrics[f"{baselines.key(model.name)}_{metric.name}"] = model.mean(metric)
     run.metrics(metrics)
     run.tags(
         {

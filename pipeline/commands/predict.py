@@ -11,10 +11,10 @@ import pyarrow as pa
 from pipeline import inference
 from pipeline.common import text as formats
 from pipeline.common.errors import UserError
-from pipeline.data import scoring
-from pipeline.data.sources import is_parquet
-from pipeline.data.streams import OUTPUTS, Block, Sink, reading, writing
-from pipeline.report.console import Console
+from pipeline.data.encoding import to_raw_or_reasons
+from pipeline.data.sources import ENDINGS, is_parquet
+from pipeline.data.streams import Block, reading, writing
+from pipeline.report.console import Console, RowProgress
 from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.registry import downloaded
 
@@ -54,7 +54,6 @@ def predict(
     """
     rejected = rejected or output.with_name(f"{_stem(output)}.rejected.csv")
     _check_outputs(output, rejected)
-    console = Console()
     quiet()
     with downloaded(connect(), model_uri) as folder:
         try:
@@ -63,17 +62,17 @@ def predict(
             problem = str(error).replace(f"{folder}/", "")
             raise UserError(f"--model: {model_uri}: {problem}") from error
     scorer = _Scorer(model, keep, threshold, as_text=not is_parquet(output.name))
-    good, bad = Sink(output), Sink(rejected)
     with (
         reading(source, scorer.columns) as blocks,
-        console.rows() as progress,
-        writing(good, bad),
+        RowProgress(Console()) as progress,
+        writing(rejected) as write_rejected,
+        writing(output) as write,
     ):
         for block in blocks:
             predictions, reasons = scorer.score(block)
-            good.write(predictions)
+            write(predictions)
             if len(reasons):
-                bad.write(reasons)
+                write_rejected(reasons)
             progress.update(len(predictions), len(reasons), block.done)
         if not progress.scored and progress.rejected:
             raise UserError(f"{source}: the model can read none of its rows; {scorer.first_reason}")
@@ -93,15 +92,19 @@ class _Scorer:
         as_text: bool = False,
     ) -> None:
         self._model, self._keep = model, list(dict.fromkeys(keep))
-        self._wanted = model.schema["columns"]
-        given = {} if threshold is None else {"threshold": threshold}
+        self._schema_columns = model.schema["columns"]
+        params = {} if threshold is None else {"threshold": threshold}
         try:
-            self._threshold = inference.threshold_of(given, model.schema)
+            self._threshold = inference.threshold_of(params, model.schema)
         except inference.InputError as error:
             raise UserError(f"--threshold: {error}") from error
-        self._labels = _label_array(model.schema["labels"], as_text)
+        labels = model.schema["labels"]
+        if as_text and isinstance(labels[0], (bool, float)):
+            # Arrow's writer of text makes true of True and 1 of 1.0.
+            labels = [str(label) for label in labels]
+        self._labels = pa.array(labels)
         self._names = inference.probability_names(model.schema["labels"])
-        names = [column["name"] for column in self._wanted]
+        names = [column["name"] for column in self._schema_columns]
         self.columns = [*self._keep, *(name for name in names if name not in self._keep)]
         self.first_reason = ""
         if taken := set(self._keep) & {"prediction", *self._names}:
@@ -109,7 +112,7 @@ class _Scorer:
 
     def score(self, block: Block) -> tuple[pa.Table, pa.Table]:
         """Predictions for the rows that fit, and a table of those that do not."""
-        raw, reasons = scoring.to_raw(block.table, self._wanted)
+        raw, reasons = to_raw_or_reasons(block.table, self._schema_columns)
         kept = block.table.select(self._keep)
         if reasons:
             fits = np.ones(len(raw), dtype=bool)
@@ -125,48 +128,34 @@ class _Scorer:
         return pa.table(columns), self._rejected(block, reasons)
 
     def _rejected(self, block: Block, reasons: dict[int, str]) -> pa.Table:
+        """A table of the rows that do not fit and of the malformed ones, in their order."""
         rows = sorted(reasons)
         numbers = [*block.numbers[rows].tolist(), *(number for number, _ in block.malformed)]
         texts = [*(reasons[row] for row in rows), *(reason for _, reason in block.malformed)]
-        if texts and not self.first_reason:
-            self.first_reason = f"row {numbers[0]}: {texts[0]}"
+        columns = {"row": pa.array(numbers, pa.int64()), "reason": pa.array(texts, pa.string())}
+        misfits = block.table.take(pa.array(rows, pa.int64()))
         nothing = [None] * len(block.malformed)
-        columns: dict[str, Any] = {"row": pa.array(numbers, pa.int64()), "reason": texts}
         for name in self.columns:
             if name not in columns:
-                found = [str(v) if v is not None else None for v in _values(block, name, rows)]
-                columns[name] = pa.array([*found, *nothing], pa.string())
-        columns["reason"] = pa.array(texts, pa.string())
-        table = pa.table(columns)
-        return table.take(pa.array(np.argsort(numbers, kind="stable"))) if numbers else table
-
-
-def _label_array(labels: Sequence[Any], as_text: bool) -> pa.Array:
-    """The labels to take predictions from; with `as_text` as a text file shows them.
-
-    Arrow's writer of text makes true of True and 1 of 1.0.
-    """
-    if as_text and isinstance(labels[0], (bool, float)):
-        return pa.array([str(label) for label in labels])
-    return pa.array(labels)
-
-
-def _values(block: Block, name: str, rows: Sequence[int]) -> list[Any]:
-    found: list[Any] = block.table.column(name).take(pa.array(rows, pa.int64())).to_pylist()
-    return found
+                values = [v if v is None else str(v) for v in misfits.column(name).to_pylist()]
+                columns[name] = pa.array([*values, *nothing], pa.string())
+        rejected = pa.table(columns).sort_by("row")
+        if texts and not self.first_reason:
+            self.first_reason = f"row {rejected['row'][0]}: {rejected['reason'][0]}"
+        return rejected
 
 
 def _stem(path: Path) -> str:
     """The name without its ending."""
-    ending = next((end for end in sorted(OUTPUTS, key=len)[::-1] if path.name.endswith(end)), "")
+    ending = next((end for end in sorted(ENDINGS, key=len)[::-1] if path.name.endswith(end)), "")
     return path.name.removesuffix(ending) or path.name
 
 
 def _check_outputs(output: Path, rejected: Path) -> None:
     for option, path in (("--output", output), ("--rejected", rejected)):
-        if not path.name.endswith(OUTPUTS):
+        if not path.name.endswith(ENDINGS):
             raise UserError(
-                f"{option}: must end in one of {formats.listing(list(OUTPUTS))}; got {path}"
+                f"{option}: must end in one of {formats.listing(list(ENDINGS))}; got {path}"
             )
         if path.is_dir():
             raise UserError(f"{option}: must be a file; got the folder {path}")

@@ -10,8 +10,9 @@ def record(job: Job, parent: Run) -> None:
     there is one."""
     parts = job.parts
     name = f"prepare · {job.table}"
-    found = job.store.child(parent, "prepare")
-    resume = found.info.run_id if found is not None and found.info.status != "FINISHED" else None
+    before = job.store.child(parent, "prepare")
+    is_cut_short = before is not None and before.info.status != "FINISHED"
+    resume = before.info.run_id if before is not None and is_cut_short else None
     with job.store.run(
         "prepare", name, parent=parent, fingerprint=job.fingerprint, resume=resume
     ) as run:

@@ -12,19 +12,20 @@ from pipeline.commands.evaluate import Evaluated, evaluate, evaluated_alias
 from pipeline.commands.final_round import check_threshold
 from pipeline.commands.job import Job
 from pipeline.commands.prepare import record
-from pipeline.commands.retention import keep_models
+from pipeline.commands.searches import keep_models
 from pipeline.commands.train import Trained, read_finished, read_trained, train
-from pipeline.common import text as formats
 from pipeline.common.errors import UserError
+from pipeline.common.text import count
 from pipeline.config import Config
-from pipeline.data import dataset as data
-from pipeline.data.dataset import Parts
-from pipeline.models import onnx_file
+from pipeline.data.prepared import PreparedData, open_prepared
+from pipeline.data.prepared import prepare as prepare_data
+from pipeline.models.export import check_onnx_packages
 from pipeline.report import descriptions, numbers
 from pipeline.report.console import Console
-from pipeline.report.tables import final_scores, optimizer_rows
-from pipeline.report.words import Report, loading_code, ui_command, verdict
-from pipeline.tracking.runs import Run, Stage
+from pipeline.report.report import Report
+from pipeline.report.tables import optimizer_table
+from pipeline.report.words import loading_code, ui_command, verdict
+from pipeline.tracking.runs import Run
 from pipeline.tracking.store import Store
 from pipeline.training.trainer import check_device
 
@@ -40,7 +41,7 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
     console = Console()
     check_device(config)
     if config.registry.onnx:
-        onnx_file.check_packages()
+        check_onnx_packages()
     parts = _prepare(config, console)
     job = Job(config, parts, Store.open(config.experiment), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -48,7 +49,8 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
         if before is not None and _is_finished(job, before):
             return
         with _pipeline_run(job, before) as run:
-            if not _has(job, run, "prepare"):
+            prepared = job.store.child(run, "prepare")
+            if prepared is None or prepared.info.status != "FINISHED":
                 record(job, run)
             trained = train(job, run, lease)
             evaluated = evaluate(job, run, trained)
@@ -76,7 +78,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
     """Search on the prepared parts."""
     check_device(config)
     store = Store.open(config.experiment, launched="train")
-    job = Job(config, data.open_parts(config), store, Console(), command)
+    job = Job(config, open_prepared(config), store, Console(), command)
     with job.store.lease(job.fingerprint) as lease:
         before = store.latest("pipeline", job.fingerprint)
         if fresh and before is not None and store.child(_as_run(job, before), "train"):
@@ -90,21 +92,21 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
 def evaluate_alone(config: Config, command: str) -> None:
     """Score and register the best trial of the latest search with this configuration."""
     store = Store.open(config.experiment, launched="evaluate")
-    job = Job(config, data.open_parts(config), store, Console(), command)
+    job = Job(config, open_prepared(config), store, Console(), command)
     with job.store.lease(job.fingerprint):
-        found = store.find_stage("train", job.fingerprint)
-        if found is None:
+        search = store.find_stage("train", job.fingerprint)
+        if search is None:
             raise UserError(
                 f"there is no finished search with this configuration in the experiment "
                 f"{store.experiment!r} of {store.uri}; run train first"
             )
-        trained = read_trained(job, found)
+        trained = read_trained(job, search)
         if config.validation.final is not None and trained.final is None:
             raise UserError(
                 "the search with this configuration has no final round with these settings of "
                 "validation.final and registry; run train first"
             )
-        with _pipeline_run(job, store.parent(found)) as run:
+        with _pipeline_run(job, store.parent(search)) as run:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
             keep_models(config, job.store, trained.trials)
@@ -114,37 +116,32 @@ def evaluate_alone(config: Config, command: str) -> None:
 def _is_finished(job: Job, before: Any) -> bool:
     """Whether the pipeline's run has all that is asked for; then says so."""
     run = _as_run(job, before)
-    found = job.store.child(run, "train")
-    if before.info.status != "FINISHED" or found is None or found.info.status != "FINISHED":
+    search = job.store.child(run, "train")
+    if before.info.status != "FINISHED" or search is None or search.info.status != "FINISHED":
         return False
-    trained = read_finished(job, found.info.run_id)
+    trained = read_finished(job, search.info.run_id)
     alias = evaluated_alias(job, run, trained) if trained is not None else None
     if trained is None or alias is None:
         return False
-    ended = datetime.fromtimestamp(found.info.end_time / 1000)
+    ended = datetime.fromtimestamp(search.info.end_time / 1000)
     job.store.conclude_launcher(run)
     job.console.say(
         f"Nothing to do: this search finished on {ended:%Y-%m-%d at %H:%M} with "
-        f"{formats.count(len(trained.trials), 'trial')}. More trials: --set search.trials=N; "
+        f"{count(len(trained.trials), 'trial')}. More trials: --set search.trials=N; "
         "all of it again: --fresh."
     )
     _close(job, trained, None, f"models:/{job.config.registry.name}@{alias}")
     return True
 
 
-def _as_run(job: Job, found: Any) -> Run:
-    info = found.info
+def _as_run(job: Job, entity: Any) -> Run:
+    info = entity.info
     return Run(job.store.client, info.run_id, info.experiment_id, "pipeline", info.run_name)
 
 
-def _has(job: Job, run: Run, stage: Stage) -> bool:
-    found = job.store.child(run, stage)
-    return found is not None and found.info.status == "FINISHED"
-
-
-def _prepare(config: Config, console: Console) -> Parts:
+def _prepare(config: Config, console: Console) -> PreparedData:
     """The parts on disk. Before any run is opened, so that a wrong table leaves none."""
-    parts = data.prepare(config)
+    parts = prepare_data(config)
     check_threshold(config, parts)
     for column, reason in parts.left_out.items():
         console.warn(f"column {column!r} is left out: {reason}")
@@ -172,8 +169,8 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     from pipeline.report import page  # slow to import
 
     report = _report(job, trained, evaluated, evaluated.uri)
-    run.describe(descriptions.pipeline_description(report))
-    run.metrics(evaluated.metrics | {"val_accuracy": evaluated.candidate.val_accuracy})
+    run.describe(descriptions.search_description(report))
+    run.metrics(evaluated.metrics | dict(evaluated.candidate.expected))
     run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))
@@ -182,7 +179,6 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
 
 
 def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
-    head, rows = optimizer_rows(report)
     return {
         "answer": verdict(report),
         "optimizer": evaluated.candidate.optimizer,
@@ -191,7 +187,7 @@ def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
         "test": evaluated.metrics,
         "model": evaluated.uri,
         "registered": evaluated.sentence,
-        "optimizers": [dict(zip(head, row, strict=True)) for row in rows],
+        "optimizers": optimizer_table(report).records(),
         "evidence": report.evidence.to_plain() if report.evidence else None,
     }
 
@@ -213,6 +209,4 @@ def _close(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str = "
     if uri:
         commands.append(("Load the model", loading_code(uri)))
     answer = verdict(report) + ([evaluated.sentence] if evaluated else [])
-    job.console.closing(
-        report.summaries, answer, commands, job.config.search.objective, final_scores(report)
-    )
+    job.console.closing(optimizer_table(report), answer, commands)

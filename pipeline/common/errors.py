@@ -21,14 +21,25 @@ class RunError(Exception):
     """Nothing is wrong with the input, but this can't be done now. Exit status 1, in one line."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is closest to `name`, or None when none is close."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
+def refuse(problems: Sequence[str]) -> None:
+    """Raise UserError with all problems, if there are any."""
+    if problems:
+        raise UserError(problems)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that is closest to `name`, or None when none is close."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` when a known name is close, else an empty string."""
-    found = nearest(name, known)
-    return f"; did you mean {found!r}?" if found else ""
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """`; did you mean 'x'?` when a candidate is close, else an empty string."""
+    match = nearest(name, candidates)
+    return f"; did you mean {match!r}?" if match else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

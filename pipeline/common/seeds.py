@@ -17,7 +17,7 @@ class Purpose(IntEnum):
     INITIAL_WEIGHTS = 2
     BATCH_ORDER = 3
     DROPOUT = 4
-    SPREAD = 5
+    SOBOL = 5
     LEFT_OVER = 6
     SAMPLER = 7
     FINAL_ROUND = 8

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
 _ending = threading.Event()
 
 

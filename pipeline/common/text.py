@@ -1,6 +1,8 @@
 """How numbers and untrusted text are written for people; the same in plots, page and console."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -33,6 +35,20 @@ def duration(seconds: float) -> str:
 def listing(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def few(texts: Sequence[str], shown: int, total: int | None = None) -> list[str]:
+    """The first `shown` texts, and a last one that counts the others: `and 1,200 more`.
+
+    total: how many there are, where `texts` are the first of them.
+    """
+    left = (len(texts) if total is None else total) - shown
+    return [*texts[:shown], *([f"and {left:,} more"] if left > 0 else [])]
+
+
+def some(values: Sequence[Any], shown: int = 8) -> str:
+    """`'a', 'b', 'c'`; of more than `shown` values the first, and how many more there are."""
+    return ", ".join(few([repr(value) for value in values[:shown]], shown, len(values)))
 
 
 def shorten(text: str, width: int) -> str:

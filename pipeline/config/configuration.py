@@ -1,22 +1,39 @@
-"""YAML -> one frozen, checked `Config`; every problem is reported at once, with path and line."""
+"""One frozen, checked `Config`, and the sentences for what is wrong with one."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.common.errors import UserError, did_you_mean, nearest
-from pipeline.config.checks import Broken, Items, Location, Number, Text, path_text, show
-from pipeline.config.component import Optimizer, OptimizerRule
-from pipeline.config.json_schema import tidy
-from pipeline.config.overrides import apply_override
-from pipeline.config.ranges import Choice, FloatRange, IntRange, Range, plain
+from pipeline.config.component import (
+    LONGEST_LABEL,
+    REFUSED_ARGUMENTS,
+    Component,
+    Optimizer,
+    arguments_of,
+)
+from pipeline.config.ranges import (
+    FORMS,
+    Choice,
+    FloatRange,
+    IntRange,
+    Location,
+    Range,
+    Text,
+    ends,
+    plain,
+    refuse,
+)
 from pipeline.config.sections import (
     DEFAULT_EXPERIMENT,
     Data,
+    Integer,
     Model,
     Registry,
     Search,
@@ -26,13 +43,13 @@ from pipeline.config.sections import (
     Validation,
     model_name,
 )
-from pipeline.config.yaml_text import Node, block_text, decode, flow_text, parse
+from pipeline.config.yaml_text import block_text, flow_text, resolve, show
 
-# A file that is something else altogether has thousands.
-MOST_PROBLEMS = 100
+Names = Mapping[str, Sequence[str]]
+"""The words that may stand at a dotted path."""
 
-DEFAULT_OPTIMIZERS = tuple(
-    Optimizer(name, {"lr": FloatRange(low, high, log=True)})
+DEFAULT_OPTIMIZERS: Any = tuple(
+    {"name": name, "lr": {"low": low, "high": high, "log": True}}
     for name, low, high in (
         ("SGD", 1e-3, 1.0),
         ("Adagrad", 1e-3, 1.0),
@@ -43,29 +60,75 @@ DEFAULT_OPTIMIZERS = tuple(
 )
 
 
+def labelled(components: tuple[Component, ...]) -> tuple[Component, ...]:
+    """The components, each with a label that no other has: where none is given, the class's name
+    and the arguments in which it differs from others of its class without a label.
+
+    Raises pydantic's `ValidationError` where two are given the same.
+    """
+    if not components:
+        refuse(((), "must be a list of at least one entry; got []"))
+    first: dict[str, int] = {}
+    refuse(
+        *(
+            ((index, "label"), f"must be given once; entry {first[label]} has {show(label)} too")
+            for index, label in enumerate(component.label for component in components)
+            if label and first.setdefault(label, index) != index
+        )
+    )
+    siblings: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for component in components:
+        if not component.label:
+            siblings[component.path].append(component.arguments)
+    taken = set(first)
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
+    result = []
+    for component in components:
+        text = label = component.label or _described(component, siblings[component.path])
+        while not component.label and label in taken:
+            label = f"{text} [{next(numbers[text])}]"
+        taken.add(label)
+        result.append(replace(component, label=label))
+    return tuple(result)
+
+
+def _described(component: Component, siblings: Sequence[Mapping[str, Any]]) -> str:
+    """The class's name and the arguments in which the component differs from its siblings."""
+    differences = [
+        f"{key}={_brief(value)}"
+        for key, value in component.arguments.items()
+        if any(arguments.get(key, ...) != value for arguments in siblings)
+    ]
+    text = " ".join([component.name, *differences])
+    room = LONGEST_LABEL - len(" [99999]")
+    return text if len(text) <= room else component.name[:room]
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, FloatRange | IntRange):
+        return f"{value.low:g}..{value.high:g}"
+    if isinstance(value, Choice):
+        return "|".join(map(_brief, value.choice))
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_brief, value))}]"
+    return f"{value:g}" if isinstance(value, float) else flow_text(plain(value))
+
+
 class Config(Section):
     """A configuration that keeps every rule: of a search, or, without ranges, of one trial."""
 
-    experiment: Annotated[
-        str, Text(longest=500), Field(description="MLflow experiment, created when missing.")
-    ] = DEFAULT_EXPERIMENT
-    seed: Annotated[
-        int,
-        Number(low=0, high=2**32, open_high=True, integer=True),
-        Field(description="Everything random follows from it."),
-    ] = 0
+    experiment: Annotated[Text, Field(max_length=500)] = DEFAULT_EXPERIMENT
+    """MLflow experiment, created when missing."""
+    seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
+    """Everything random follows from it."""
     data: Data
     validation: Validation = Validation()
     model: Model = Model()
     training: Training = Training()
-    optimizers: Annotated[
-        tuple[Optimizer, ...],
-        Items(OptimizerRule(), what="a list of at least one optimizer", least=1),
-        Field(
-            description="torch.optim class names with their keyword arguments;"
-            " one entry is drawn per trial."
-        ),
-    ] = DEFAULT_OPTIMIZERS
+    optimizers: Annotated[tuple[Optimizer, ...], AfterValidator(labelled)] = Field(
+        default=DEFAULT_OPTIMIZERS, validate_default=True
+    )
+    """torch.optim class names with their keyword arguments; one entry is drawn per trial."""
     search: Search = Search()
     registry: Registry = Registry()
     tracking: Tracking = Tracking()
@@ -76,52 +139,49 @@ class Config(Section):
         if not isinstance(values, dict) or not isinstance(values.get("experiment"), str):
             return values
         registry = values.get("registry", {})
-        if not isinstance(registry, dict) or "name" in registry:
-            return values
-        return values | {"registry": registry | {"name": model_name(values["experiment"])}}
+        if isinstance(registry, dict):
+            registry = {"name": model_name(values["experiment"]), **registry}
+        return values | {"registry": registry}
 
     @model_validator(mode="after")
-    def _check_batches(self) -> Self:
-        one_row = 1 in _ends(self.training.batch_size)
-        if one_row and True in _ends(self.model.batch_norm):
+    def _check_together(self) -> Self:
+        problems: list[tuple[Location, str]] = []
+        if 1 in ends(self.training.batch_size) and True in ends(self.model.batch_norm):
             text = "must be at least 2 with model.batch_norm: one row has no variance; got 1"
-            raise Broken((("training", "batch_size"), text)).for_pydantic()
-        return self
-
-    @model_validator(mode="after")
-    def _check_final(self) -> Self:
-        if self.validation.final is not None:
-            return self
-        parts: list[tuple[Location, str]] = []
+            problems.append((("training", "batch_size"), text))
         for key, without in (("model", "ensemble"), ("threshold", 0.5)):
             value = getattr(self.registry, key)
-            if value != without:
+            if self.validation.final is None and value != without:
                 text = f"must be {without} where validation.final is null; got {show(value)}"
-                parts.append((("registry", key), text))
-        if parts:
-            raise Broken(*parts).for_pydantic()
+                problems.append((("registry", key), text))
+        refuse(*problems)
         return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What tables and pages call the entries of `optimizers`, in their order; all differ."""
+        return tuple(component.label for component in self.optimizers)
 
     def ranges(self) -> dict[str, Range]:
         """Every range by its dotted path: `model.hidden.0`, `optimizers.2.betas.0`."""
         return {path: value for path, value in _leaves(self, "", True) if isinstance(value, Range)}
 
-    def at(self, entry: int, values: Mapping[str, Any]) -> "Config":
-        """The configuration of one trial: this one with the optimizer `entry` (from 0) alone and
-        every range replaced by its value.
+    def at(self, label: str, values: Mapping[str, Any]) -> "Config":
+        """The configuration of one trial: this one with the labelled optimizer alone, which keeps
+        its label, and every range replaced by its value.
 
         `values`: dotted path, as in `ranges()`, to value, for every range outside of `optimizers`
         and of the entry; the index in `optimizers.2.lr` is the one that the entry has here.
-        Raises `ValueError` when the entry or the paths are others, `UserError` when a value breaks
+        Raises `ValueError` when the label or the paths are others, `UserError` when a value breaks
         its rule.
         """
-        if not 0 <= entry < len(self.optimizers):
-            raise ValueError(f"an entry from 0 to {len(self.optimizers) - 1} needed, got {entry}")
-        own = f"optimizers.{entry}."
+        if label not in self.labels:
+            raise ValueError(f"a label of {list(self.labels)} needed, got {label!r}")
+        entry = self.labels.index(label)
         needed = {
             path
             for path in self.ranges()
-            if path.startswith(own) or not path.startswith("optimizers.")
+            if path.startswith(f"optimizers.{entry}.") or not path.startswith("optimizers.")
         }
         if needed != values.keys():
             raise ValueError(f"values for {sorted(needed)} needed, got {sorted(values)}")
@@ -131,7 +191,7 @@ class Config(Section):
             place = mapping
             for part in way:
                 place = place[int(part) if isinstance(place, list) else part]
-            place[int(last) if isinstance(place, list) else last] = plain(value)
+            place[int(last) if isinstance(place, list) else last] = value
         mapping["optimizers"] = [mapping["optimizers"][entry]]
         return check(mapping)
 
@@ -148,151 +208,131 @@ class Config(Section):
         return block_text(self.to_plain())
 
 
-def _ends(leaf: Any) -> tuple[Any, ...]:
-    """The values of a choice, both ends of a range, or the one value."""
-    if isinstance(leaf, Choice):
-        return leaf.choice
-    return (leaf.low, leaf.high) if isinstance(leaf, FloatRange | IntRange) else (leaf,)
-
-
 def _leaves(value: Any, path: str, into_lists: bool) -> Iterator[tuple[str, Any]]:
-    children: Iterator[tuple[Any, Any]] | None = None
-    if isinstance(value, BaseModel):
-        children = ((key, getattr(value, key)) for key in type(value).model_fields)
-    elif isinstance(value, Optimizer):
-        children = iter({"name": value.name, **value.arguments}.items())
-    elif isinstance(value, tuple) and (into_lists or any(isinstance(v, Optimizer) for v in value)):
-        children = iter(enumerate(value))
-    if children is None:
+    children: Iterable[tuple[Any, Any]]
+    if isinstance(value, Section):
+        children = value
+    elif isinstance(value, Component):
+        children = value.leaves().items()
+    elif isinstance(value, tuple) and (into_lists or any(isinstance(v, Component) for v in value)):
+        children = enumerate(value)
+    else:
         yield path, value
         return
     for key, child in children:
         yield from _leaves(child, f"{path}.{key}" if path else str(key), into_lists)
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in a file, with `overrides` (`a.b=value`, the value in YAML) put over it.
+def check(
+    mapping: Mapping[str, Any],
+    names: Names | None = None,
+    place: Callable[[Location], str] = lambda keys: "",
+) -> Config:
+    """A configuration from dicts, lists and scalars in the form of the file.
 
-    Raises `UserError` with every problem: `configs/x.yaml:12: training.epochs: must be ...`.
+    Raises `UserError` with every problem. `names`: as in `load`. `place` gives what a message about
+    the value at some keys begins with.
     """
-    path = Path(path)
+    mapping = plain(mapping)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file{_nearest_file(path)}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: must be a YAML file; got a folder") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    return loads(content, str(path), overrides)
-
-
-def loads(content: str | bytes, name: str, overrides: Sequence[str] = ()) -> Config:
-    """As `load`, of what stands in a file; `name` is what messages call it."""
-    text = content if isinstance(content, str) else decode(content, name)
-    problems: list[str] = []
-    root = parse(text, lambda line: f"{name}:{line}", problems)
-    if root is None or root.value is None:
-        raise UserError(f"{name}: is empty; data.source and data.target must be given at least")
-    if not isinstance(root.value, dict):
-        found = show(root.plain())
-        raise UserError(f"{root.where}: must be a mapping of keys to values; got {found}")
-    for override in overrides:
-        root = apply_override(root, override, _default_at, problems)
-    return _check(root.plain(), root, problems)
-
-
-def check(mapping: Mapping[str, Any]) -> Config:
-    """A configuration from dicts, lists and scalars in the form of the file. Raises `UserError`."""
-    return _check(dict(mapping), None, [])
-
-
-def json_schema() -> dict[str, Any]:
-    """What a file may hold, as JSON Schema (draft 7, which editors understand best)."""
-    return tidy(Config.model_json_schema())
-
-
-def schema_text() -> str:
-    """`json_schema()` as the text of a file."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _default_at(path: str) -> str | None:
-    """The default list that an override reaches into, as YAML."""
-    defaults = {"optimizers": DEFAULT_OPTIMIZERS, "model.hidden": Model().hidden}
-    return flow_text(plain(defaults[path])) if path in defaults else None
-
-
-def _check(mapping: dict[str, Any], root: Node | None, problems: list[str]) -> Config:
-    config = None
-    try:
-        config = Config.model_validate(mapping)
+        return Config.model_validate(mapping, context=names)
     except ValidationError as error:
+        problems = []
         for details in error.errors(include_url=False):
-            place = f"{root.nearest(details['loc']).where}: " if root is not None else ""
-            problems.append(f"{place}{path_text(details['loc'])}{_sentence(details)}")
-    if config is None or problems:
-        more = len(problems) - MOST_PROBLEMS
-        rest = [f"and {more} problems more"] if more > 0 else []
-        raise UserError(sorted(problems, key=_line)[:MOST_PROBLEMS] + rest)
-    return config
+            keys = tuple(key for key in details["loc"] if key not in FORMS)
+            path = ".".join(map(str, keys)) + ": " if keys else ""
+            problems.append(place(keys) + path + _sentence(details, mapping))
+        raise UserError(problems) from None
 
 
-def _line(problem: str) -> float:
-    """The line that a problem names; overrides come last."""
-    place = problem.split(": ", 1)[0]
-    line = place.rpartition(":")[2]
-    return int(line) if line.isascii() and line.isdigit() else float("inf")
+_SENTENCES: Mapping[str, str] = {
+    "missing": "must be given",
+    "rule": "{text}",
+    "value_error": "{error}",
+    "condition": "{rule}, but got {got}",
+    "expected": "must be {text}; got {got}{hint}",
+    "model_type": "must be a mapping of keys to values; got {got}",
+    "tuple_type": "must be a list; got {got}{hint}",
+    "too_long": "must hold at most {max_length} values; got {got}",
+    "bool_type": "must be true or false; got {got}{hint}",
+    "int_type": "must be an integer; got {got}{hint}",
+    "float_type": "must be a number; got {got}{hint}",
+    "finite_number": "must be finite; got {got}",
+    "greater_than": "must be > {gt:.12g}; got {got}",
+    "greater_than_equal": "must be >= {ge:.12g}; got {got}",
+    "less_than": "must be < {lt:.12g}; got {got}",
+    "less_than_equal": "must be <= {le:.12g}; got {got}",
+    "string_type": "must be text; got {got}{hint}",
+    "string_too_long": "must be at most {max_length} characters long; got {got}",
+    "string_pattern_mismatch": "must be text that is not empty; got {got}",
+    "union_tag_invalid": "must be {forms}; got {got}",
+}
+"""What must be, by pydantic's type of error."""
 
 
-def _sentence(details: ErrorDetails) -> str:
-    kind, where = details["type"], details["loc"]
-    if kind == "missing":
-        needs = " as a mapping with `source` and `target`" if where == ("data",) else ""
-        return f"must be given{needs}"
+def _sentence(details: ErrorDetails, mapping: Any) -> str:
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "missing" and details["loc"] == ("data",):
+        return "must be given as a mapping with `source` and `target`"
     if kind == "extra_forbidden":
-        return "unknown key" + _known_key(where)
-    if kind == "model_type":
-        return f"must be a mapping of keys to values; got {show(details['input'])}"
-    return details["msg"]
+        return _unknown_key(details["loc"], mapping)
+    if kind == "literal_error":
+        return _one_of(re.findall("'(.*?)'", context["expected"]), value)
+    if kind == "expected" and context["text"].startswith("one of "):
+        return _one_of(context["text"].removeprefix("one of ").split(", "), value)
+    if kind not in _SENTENCES:
+        return details["msg"]
+    hint = _hint(value, text_needed=kind == "string_type")
+    forms = context.get("expected_tags", "").replace("'", "").replace(", {", " or {")
+    return _SENTENCES[kind].format(**context, got=show(value), hint=hint, forms=forms)
 
 
-def _known_key(where: Location) -> str:
+def _one_of(words: Sequence[str], value: object) -> str:
+    hint = did_you_mean(value, words) if isinstance(value, str) else ""
+    return f"must be one of {', '.join(words)}; got {show(value)}{hint or _hint(value)}"
+
+
+def _hint(value: object, text_needed: bool = False) -> str:
+    if text_needed and isinstance(value, int | float):
+        return "; put it in quotes"
+    if isinstance(value, Mapping) and {"low", "high", "choice"} & set(value):
+        return "; a range cannot stand here"
+    if isinstance(value, str) and isinstance(resolve(value), int | float):
+        return "; write it without quotes"
+    if isinstance(value, str) and value.lower() in ("none", "nil"):
+        return "; YAML writes it null"
+    if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf", "infinity"):
+        return "; a finite number is needed"
+    return ""
+
+
+def _unknown_key(where: Location, mapping: Any) -> str:
     """What an unknown key was probably meant to be."""
     *way, key = map(str, where)
-    section: type[BaseModel] = Config
-    for part in way:
-        section = _section(section.model_fields[part].annotation)
-    siblings = list(section.model_fields)
-    if hint := did_you_mean(key, siblings):
-        return hint
-    elsewhere = {path.rpartition(".")[2]: path for path in _paths()}
-    found = nearest(key, elsewhere)
-    return (
-        f"; did you mean {elsewhere[found]!r}?" if found else f"; known are {', '.join(siblings)}"
-    )
+    sections = dict(_sections(Config, ""))
+    sections["optimizers.0."] = ("lr",)
+    outer_last = reversed(sections.items())
+    elsewhere = {key: f"{path}{key}" for path, keys in outer_last for key in keys}
+    if way and way[-1] in FORMS:
+        keys: Sequence[str] = FORMS[way[-1]]
+    elif way[:1] == ["optimizers"]:
+        if key in REFUSED_ARGUMENTS:
+            return f"cannot be set: {REFUSED_ARGUMENTS[key]}"
+        keys = ("label", *arguments_of(mapping["optimizers"][int(way[1])]["name"]))
+        elsewhere = {}
+    else:
+        keys = sections["".join(f"{part}." for part in way)]
+    if hint := did_you_mean(key, keys):
+        return f"unknown key{hint}"
+    if meant := nearest(key, elsewhere):
+        return f"unknown key; did you mean {elsewhere[meant]!r}?"
+    return f"unknown key; known are {', '.join(keys)}"
 
 
-def _section(annotation: Any) -> type[BaseModel]:
-    """The section that a field holds, also one that may be null."""
-    found = next(one for one in (annotation, *get_args(annotation)) if isinstance(one, type))
-    assert issubclass(found, BaseModel)
-    return found
-
-
-def _paths() -> Iterator[str]:
-    for key, field in Config.model_fields.items():
-        yield key
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from (f"{key}.{name}" for name in field.annotation.model_fields)
-    yield "optimizers.0.lr"
-
-
-def _nearest_file(path: Path) -> str:
-    try:
-        siblings = [one.name for one in path.parent.iterdir() if one.is_file()]
-    except OSError:
-        return f"; there is no folder {path.parent} either"
-    preferred = [one for one in siblings if one.endswith((".yaml", ".yml"))]
-    found = nearest(path.name, preferred) or nearest(path.name, siblings)
-    return f"; did you mean {str(path.with_name(found))!r}?" if found else ""
+def _sections(section: type[BaseModel], path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The keys of a section and of those below it, with what stands before: `validation.final.`."""
+    yield path, tuple(section.model_fields)
+    for key, field in section.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _sections(part, f"{path}{key}.")

@@ -1,29 +1,69 @@
-"""Ranges to search: what may stand where a value does under model, training and optimizers."""
+"""Values of a configuration, and the ranges to search that may stand in their place."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+import numbers
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pipeline.common.errors import UserError, did_you_mean
-from pipeline.config.checks import Broken, Flag, Items, Location, Number, Rule, gather, show
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from pipeline.config.yaml_text import show
+
+Location = tuple[str | int, ...]
+
+# Far above every sensible setting, far below where a 32-bit or 64-bit counter gives up.
+LARGEST_INTEGER = 1_000_000_000
+LARGEST_NUMBER = 1e38  # tensors are of 32-bit floats
 
 # A grid is for going through, so a range of a billion integers has none.
 LARGEST_GRID = 100_000
 
+Ends = TypeVar("Ends", int, float)
+
 
 @dataclass(frozen=True)
-class FloatRange:
-    """Numbers from `low` to `high`, both included; evenly in the logarithm with `log`; only
-    `low + k * step` with `step`, which excludes `log`. Raises `UserError`."""
-
-    low: float
-    high: float
+class _Interval(Generic[Ends]):
+    low: Ends
+    high: Ends
     log: bool = False
-    step: float | None = None
+    step: Ends | None = None
 
     def __post_init__(self) -> None:
-        _refuse_bad_range(self)
+        low, high, step, problems = self.low, self.high, self.step, []
+        if not low <= high:
+            problems.append(f"`low <= high` must hold, but got ({low=}, {high=})")
+        if self.log and not low > 0:
+            problems.append(f"`low > 0` must hold for `log: true`, but got ({low=}, {high=})")
+        if step is not None and not step > 0:
+            problems.append(f"`step > 0` must hold, but got {step=}")
+        elif self.log and step != type(self).step:
+            problems.append(f"`log: true` and `step` exclude each other, but got {step=}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def to_plain(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        keys: dict[str, Any] = {"low": self.low, "high": self.high}
+        keys |= {"log": True} if self.log else {}
+        return keys | ({"step": self.step} if self.step != type(self).step else {})
+
+
+@dataclass(frozen=True)
+class FloatRange(_Interval[float]):
+    """Numbers from `low` to `high`, both included; evenly in the logarithm with `log`; only
+    `low + k * step` with `step`, which excludes `log`. Raises `ValueError`."""
 
     def grid(self) -> tuple[float, ...] | None:
         """The values in ascending order; None when continuous, or more than 100,000."""
@@ -32,48 +72,33 @@ class FloatRange:
         if self.step is None:
             return None
         # In decimals as written, as Optuna counts, so that 0.1 to 0.3 by 0.1 has its last value.
-        count = int((_exact(self.high) - _exact(self.low)) // _exact(self.step)) + 1
-        if count > LARGEST_GRID:
-            return None
-        return tuple(float(_exact(self.low) + k * _exact(self.step)) for k in range(count))
-
-    def to_plain(self) -> dict[str, Any]:
-        """As it stands in the file."""
-        return _plain_range(self, None)
+        low, high, step = (Fraction(str(value)) for value in (self.low, self.high, self.step))
+        count = int((high - low) // step) + 1
+        return tuple(float(low + k * step) for k in range(count)) if count <= LARGEST_GRID else None
 
 
 @dataclass(frozen=True)
-class IntRange:
+class IntRange(_Interval[int]):
     """Integers `low`, `low + step`, ... up to `high`, both ends included; evenly in the logarithm
-    with `log`, which excludes a `step` other than 1. Raises `UserError`."""
+    with `log`, which excludes a `step` other than 1. Raises `ValueError`."""
 
-    low: int
-    high: int
-    log: bool = False
     step: int = 1
-
-    def __post_init__(self) -> None:
-        _refuse_bad_range(self)
 
     def grid(self) -> tuple[int, ...] | None:
         """The values in ascending order; None when they are more than 100,000."""
         values = range(self.low, self.high + 1, self.step)
         return tuple(values) if len(values) <= LARGEST_GRID else None
 
-    def to_plain(self) -> dict[str, Any]:
-        """As it stands in the file."""
-        return _plain_range(self, 1)
-
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `choice`, in no order; a list among them is a tuple. Raises `UserError`."""
+    """One of `choice`, in no order; a list among them is a tuple. Raises `ValueError`."""
 
     choice: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         if not self.choice:
-            raise UserError("`choice` must hold at least one value, but got []")
+            raise ValueError("`choice` must hold at least one value, but got []")
 
     def grid(self) -> tuple[Any, ...]:
         """The values in their order."""
@@ -89,136 +114,166 @@ Range = FloatRange | IntRange | Choice
 
 def plain(value: Any) -> Any:
     """A configuration or a part of it as dicts, lists and scalars, in the form of the file."""
+    if isinstance(value, Mapping):
+        return {key: plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(child) for child in value]
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):
+        return value.item()  # a scalar of NumPy
     return value.to_plain() if hasattr(value, "to_plain") else value
 
 
-@dataclass(frozen=True)
-class Leaf(Rule):
-    """A value that keeps `rule`, or a range all of whose values keep it."""
+def ends(value: Any) -> Iterator[Any]:
+    """The values of a choice, both ends of a range, or the value; of a list with ranges in it every
+    combination of these."""
+    if isinstance(value, Choice):
+        yield from value.choice
+    elif isinstance(value, FloatRange | IntRange):
+        yield from (value.low, value.high)
+    elif isinstance(value, tuple):
+        yield from itertools.product(*map(ends, value))
+    else:
+        yield value
 
-    rule: Rule
 
-    @property
-    def expected(self) -> str:
-        return self.rule.expected
+def refuse(*problems: tuple[Location, str]) -> None:
+    """Raise pydantic's `ValidationError` for all problems of a value, if there are any: (keys below
+    the value, sentence). pydantic puts the keys above the value before."""
+    details: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("rule", "{text}", {"text": text}), "loc": keys, "input": None}
+        for keys, text in problems
+    ]
+    if details:
+        raise ValidationError.from_exception_data("rule", details)
 
-    def plain(self) -> Rule:
-        return self.rule.plain()
 
-    def convert(self, value: Any) -> Any:
-        if isinstance(value, Range):
-            value = value.to_plain()
-        if not isinstance(value, Mapping):
-            return self.rule.convert(value)
-        if "choice" in value:
-            return self._choice(value)
-        if isinstance(self.rule, Number) and value.keys() & {"low", "high", "log", "step"}:
-            return self._range(value, self.rule)
-        raise self.refuse(value, f", nor a range: {self._forms()}")
-
-    def _forms(self) -> str:
-        forms = "{choice: [...]}"
-        if isinstance(self.rule, Number):
-            forms = "{low: ..., high: ..., log: true}, {low: ..., high: ..., step: ...} or " + forms
-        return forms
-
-    def _choice(self, value: Mapping[str, Any]) -> Choice:
-        parts = list(_unknown_keys(value, ("choice",)))
-        choices = value["choice"]
-        if not isinstance(choices, list | tuple):
-            raise Broken(*parts, (("choice",), f"must be a list of values; got {show(choices)}"))
-        if not choices:
-            parts.append((("choice",), "must hold at least one value; got []"))
-        items = Items(self.rule.plain())
-        converted = gather(items.convert, choices, "choice", parts) or ()
-        parts.extend(
-            (("choice", index), f"must be given once; got {show(one)} again")
-            for index, one in enumerate(converted)
-            if one in converted[:index]
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, none of which stands there twice. Raises pydantic's `ValidationError`."""
+    refuse(
+        *(
+            ((index,), f"must be given once; got {show(plain(value))} again")
+            for index, value in enumerate(values)
+            if value in values[:index]
         )
-        if parts:
-            raise Broken(*parts)
-        return Choice(converted)
+    )
+    return values
 
-    def _range(self, value: Mapping[str, Any], rule: Number) -> FloatRange | IntRange:
-        parts = list(_unknown_keys(value, ("low", "high", "log", "step")))
-        if missing := [key for key in ("low", "high") if key not in value]:
-            parts.append(
-                ((), f"a range needs `low` and `high`; `{'` and `'.join(missing)}` is missing")
-            )
-        end = Number(rule.low, rule.high, rule.open_low, rule.open_high, rule.integer)
-        step = Number(integer=rule.integer)
-        rules = {"low": end, "high": end, "log": Flag(), "step": step}
-        found = {
-            key: gather(rules[key].convert, value[key], key, parts)
-            for key in rules
-            if key in value and not (key == "step" and value[key] is None)
-        }
-        if parts:
-            raise Broken(*parts)
+
+def expected(text: str) -> WrapValidator:
+    """Metadata of a type: what its values must be, in place of pydantic's words for each of its
+    parts; the end of a sentence such as `64 hexadecimal digits`."""
+
+    def convert(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
-            return IntRange(**found) if rule.integer else FloatRange(**found)
-        except UserError as error:
-            raise Broken(*(((), problem) for problem in error.problems)) from None
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError("expected", "{text}", {"text": text}) from None
 
-    def json_schema(self) -> dict[str, Any]:
-        plain = self.rule.plain().json_schema()
-        forms = [self.rule.json_schema()]
-        if isinstance(self.rule, Number):
-            end = {key: one for key, one in plain.items() if key != "type"}
-            end["type"] = "integer" if self.rule.integer else "number"
-            step: dict[str, Any] = {"type": end["type"], "exclusiveMinimum": 0}
-            forms.append(
-                _object({"low": end, "high": end, "log": {"type": "boolean"}}, ["low", "high"])
-            )
-            forms.append(_object({"low": end, "high": end, "step": step}, ["low", "high", "step"]))
-        several = {"type": "array", "items": plain, "minItems": 1, "uniqueItems": True}
-        forms.append(_object({"choice": several}, ["choice"]))
-        return {"anyOf": forms}
+    return WrapValidator(convert)
 
 
-def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
+def word_at(path: str) -> AfterValidator:
+    """Metadata of a text: which words may stand there is for the caller of `load` to say, by the
+    dotted path; unless it does, any may."""
+
+    def check(value: str, info: ValidationInfo) -> str:
+        words = (info.context or {}).get(path)
+        if words is not None and value not in words:
+            text = f"one of {', '.join(words)}"
+            raise PydanticCustomError("expected", "{text}", {"text": text})
+        return value
+
+    return AfterValidator(check)
+
+
+Flag = Annotated[bool, Strict()]
+Integer = Annotated[int, Strict(), Field(le=LARGEST_INTEGER)]
+Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Number = Annotated[Finite, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+String = Annotated[str, Strict()]
+Text = Annotated[String, Field(pattern=r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$")]
+Line = Annotated[String, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
+
+VALUE = "a value"
+CHOICE = "{choice: [...]}"
+INTERVAL = "{low: ..., high: ..., log: true} or {low: ..., high: ..., step: ...}"
+FORMS: Mapping[Any, tuple[str, ...]] = {
+    VALUE: (),
+    CHOICE: ("choice",),
+    INTERVAL: ("low", "high", "log", "step"),
+}
+"""What may stand at a leaf, and the keys of each form; pydantic's locations name the form."""
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    def __get_pydantic_core_schema__(self, of: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        value = handler(of)
+        choices = core_schema.no_info_after_validator_function(
+            distinct,
+            core_schema.tuple_schema([rewritten(value, _only_value)], variadic_item_index=0),
+            metadata={"pydantic_js_updates": {"minItems": 1, "uniqueItems": True}},
+        )
+        forms: dict[Hashable, CoreSchema] = {VALUE: value, CHOICE: _mapping(Choice, choice=choices)}
+        for number, kind, range_ in _numbers(value):
+            log = core_schema.bool_schema(strict=True)
+            step = handler.generate_schema(Annotated[kind, Field(gt=0)] | None)
+            forms[INTERVAL] = _mapping(range_, low=number, high=number, log=log, step=step)
+        return core_schema.tagged_union_schema(forms, _form)
+
+
+T = TypeVar("T")
+Searchable = Annotated[T, _Ranges()]
+"""A value of a type, or a range of such values.
+
+A field is typed as in a trial's configuration; in one that is still to be searched it holds a range
+instead. What a choice lists are values without ranges. Only numbers have intervals, whose ends keep
+the rules of the number.
+"""
+
+
+def _form(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return VALUE
+    if "choice" in value:
+        return CHOICE
+    return INTERVAL if value.keys() & set(FORMS[INTERVAL]) else "a mapping"
+
+
+def _mapping(range_: Any, **keys: CoreSchema) -> CoreSchema:
+    fields = {
+        key: core_schema.typed_dict_field(schema, required=key not in ("log", "step"))
+        for key, schema in keys.items()
     }
+    json: dict[str, Any] = {"additionalProperties": False}
+    if "step" in keys:
+        json["dependencies"] = {"step": {"properties": {"log": {"const": False}}}}
+    return core_schema.no_info_after_validator_function(
+        lambda keys: range_(**{key: value for key, value in keys.items() if value is not None}),
+        core_schema.typed_dict_schema(fields, extra_behavior="forbid"),
+        metadata={"pydantic_js_updates": json},
+    )
 
 
-def _unknown_keys(
-    value: Mapping[str, Any], known: tuple[str, ...]
-) -> Iterator[tuple[Location, str]]:
-    for key in value:
-        if key not in known:
-            hint = did_you_mean(key, known) or f"; a range has {', '.join(known)}"
-            yield (key,), f"unknown key{hint}"
+def rewritten(schema: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
+    """A schema, of pydantic or of JSON, with every mapping in it changed, the inner ones first."""
+    if isinstance(schema, list):
+        return [rewritten(part, change) for part in schema]
+    if isinstance(schema, dict):
+        return change({key: rewritten(part, change) for key, part in schema.items()})
+    return schema
 
 
-def _refuse_bad_range(found: FloatRange | IntRange) -> None:
-    low, high, step, problems = found.low, found.high, found.step, []
-    if not low <= high:
-        problems.append(f"`low <= high` must hold, but got ({low=}, {high=})")
-    if found.log and not low > 0:
-        problems.append(f"`low > 0` must hold for `log: true`, but got ({low=}, {high=})")
-    if step is not None and not step > 0:
-        problems.append(f"`step > 0` must hold, but got {step=}")
-    elif found.log and step not in (None, 1 if isinstance(found, IntRange) else None):
-        problems.append(f"`log: true` and `step` exclude each other, but got {step=}")
-    if problems:
-        raise UserError(problems)
+def _only_value(schema: dict[str, Any]) -> Any:
+    return schema["choices"][VALUE] if schema.get("discriminator") is _form else schema
 
 
-def _plain_range(found: FloatRange | IntRange, default_step: int | None) -> dict[str, Any]:
-    plain: dict[str, Any] = {"low": found.low, "high": found.high}
-    if found.log:
-        plain["log"] = True
-    if found.step != default_step:
-        plain["step"] = found.step
-    return plain
-
-
-def _exact(value: float) -> Fraction:
-    return Fraction(str(value))
+def _numbers(schema: Any) -> Iterator[tuple[Any, Any, type[IntRange | FloatRange]]]:
+    """The schema of a number without null, its type and its range; nothing for another type."""
+    if schema["type"] in ("int", "float"):
+        whole = schema["type"] == "int"
+        yield (schema, Integer, IntRange) if whole else (schema, Number, FloatRange)
+    elif "schema" in schema:
+        for number, kind, range_ in _numbers(schema["schema"]):
+            outer = {} if schema["type"] == "nullable" else {**schema, "schema": number}
+            yield outer or number, kind, range_

@@ -1,19 +1,19 @@
 """YAML as people mean it: the core schema of YAML 1.2, with the place of every value.
 
-PyYAML's events are used, its resolver is not: `1e-4` is a number, `on` and `no` are text, a key
+PyYAML gives the events, not the values: here `1e-4` is a number, `on` and `no` are text, and a key
 that stands twice is a problem. What could grow without end (nesting, aliases) has a bound.
 """
 
 import math
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from pipeline.common.errors import UserError
+from pipeline.common.text import shorten
 
 Scalar = str | int | float | bool | None
 
@@ -25,11 +25,15 @@ _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
 _CORE: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _CORE |= dict.fromkeys(("true", "True", "TRUE"), True)
 _CORE |= dict.fromkeys(("false", "False", "FALSE"), False)
+_CORE |= dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan)
+_CORE |= {
+    f"{sign}.{word}": float(f"{sign}inf")
+    for sign in ("", "+", "-")
+    for word in ("inf", "Inf", "INF")
+}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
-_NAN = re.compile(r"\.(nan|NaN|NAN)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,9 @@ class Node:
     value: "Scalar | tuple[Node, ...] | dict[str, Node]"
     where: str
     text: str = ""  # of a scalar, as written: keys are text, whatever they look like
+    merges: bool = False  # the key <<, not in quotes
     size: int = 1
     depth: int = 0
-    merges: bool = False  # the key <<, not in quotes
 
     def plain(self) -> Any:
         """The value as dicts, lists and scalars."""
@@ -70,9 +74,7 @@ def collection(value: "tuple[Node, ...] | dict[str, Node]", where: str) -> Node:
     children = value.values() if isinstance(value, dict) else value
     size = 1 + sum(child.size for child in children)
     depth = 1 + max((child.depth for child in children), default=0)
-    if size > MOST_NODES:
-        raise UserError(f"{where}: must hold at most {MOST_NODES} values, aliases written out")
-    _check_depth(depth, where)
+    _check_bounds(size, depth, where)
     return Node(value, where, size=size, depth=depth)
 
 
@@ -86,14 +88,10 @@ def resolve(text: str) -> Scalar:
         return _CORE[text]
     if _INTEGER.fullmatch(text):
         # Python refuses to read integers of more than 4,300 digits.
-        return int(text) if len(text) <= 4000 else math.copysign(math.inf, float(text))
+        return int(text) if len(text) <= 4000 else float(text)
     if _BASED.fullmatch(text):
         return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _INFINITE.fullmatch(text):
-        return -math.inf if text.startswith("-") else math.inf
-    return math.nan if _NAN.fullmatch(text) else text
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node | None:
@@ -102,182 +100,121 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
     `where` turns a line (from 1) into the start of a message. What leaves the rest readable (a key
     given twice, a tag) is added to `problems`; what doesn't raises `UserError`.
     """
-    builder = _Builder(where, problems)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            builder.take(event)
+        loader = yaml.SafeLoader(text)
+        try:
+            return _Document(iter(loader.get_event, None), where, problems).read()
+        except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\\U00110000"
+            line = loader.line + 1
+            message = "an escape of a character that does not exist"
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        said = " ".join(filter(None, (error.context, error.problem)))
-        hint = "; indent with blanks, not with tabs" if "'\\t'" in said else ""
-        raise UserError(f"{where(line)}: not YAML: {said}{hint}") from None
-    except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\\U00110000"
-        found = "an escape of a character that does not exist"
-        raise UserError(f"{where(builder.line)}: not YAML: {found}") from None
+        line = _line(error.problem_mark or error.context_mark)
+        message = " ".join(filter(None, (error.context, error.problem)))
+        message += "; indent with blanks, not with tabs" if "'\\t'" in message else ""
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        found = f"the character U+{error.character:04X}"
-        raise UserError(f"{where(line)}: not YAML: {found} is not allowed in it") from None
-    return builder.root
+        message = f"the character U+{error.character:04X} is not allowed in it"
+    raise UserError(f"{where(line)}: not YAML: {message}")
 
 
 def decode(content: bytes, name: str) -> str:
     """UTF-8, with or without a byte order mark. Raises `UserError`."""
     if len(content) > LARGEST_FILE:
-        raise UserError(
-            f"{name}: must be at most {LARGEST_FILE // 1024} KiB; got {len(content)} bytes"
-        )
+        rule = f"must be at most {LARGEST_FILE // 1024} KiB"
+        raise UserError(f"{name}: {rule}; got {len(content)} bytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        found = f"the byte 0x{content[error.start]:02X}"
-        raise UserError(f"{name}:{line}: must be UTF-8; got {found}") from None
+        byte = f"0x{content[error.start]:02X}"
+        raise UserError(f"{name}:{line}: must be UTF-8; got the byte {byte}") from None
 
 
-class _Builder:
-    """Nodes from events, without recursion."""
+@dataclass
+class _Document:
+    """One document, read from PyYAML's events."""
 
-    def __init__(self, where: Callable[[int], str], problems: list[str]) -> None:
-        self.root: Node | None = None
-        self.line = 1  # where the last event ended
-        self._where = where
-        self._problems = problems
-        self._documents = 0
-        self._anchors: dict[str, Node | None] = {}  # None while its collection is still open
-        self._open: list[tuple[str | None, _Frame]] = []
+    events: Iterator[yaml.Event]
+    where: Callable[[int], str]
+    problems: list[str]
+    anchors: dict[str, Node | None] = field(default_factory=dict)  # None: not closed yet
+    size: int = 0  # of the closed collections, with what merges copied into each
 
-    def take(self, event: yaml.Event) -> None:
-        mark = event.start_mark
-        where = self._where(mark.line + 1 if mark is not None else 1)
-        self.line = event.end_mark.line + 1 if event.end_mark is not None else self.line
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise UserError(f"{where}: must be one YAML document; got a second one")
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._check_tag(event, where)
-            _check_depth(len(self._open) + 1, where)
-            if event.anchor is not None:
-                self._anchors[event.anchor] = None
-            kind = _Mapping if isinstance(event, yaml.MappingStartEvent) else _List
-            parent = self._open[-1][1] if self._open else None
-            path = parent.path_of_next() if parent is not None else ""
-            self._open.append((event.anchor, kind(where, path, self._problems)))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, frame = self._open.pop()
-            self._add(frame.close(), anchor)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._check_tag(event, where)
-            plain = event.implicit[0] and event.tag is None
-            plain = plain or event.tag not in (None, *_STRING_TAGS)
-            text = _characters(event.value, where)
-            value = resolve(text) if plain else text
-            self._add(Node(value, where, text, merges=plain and text == "<<"), event.anchor)
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
+    def read(self) -> Node | None:
+        """The root; None when there is nothing in the document."""
+        root = None
+        for event in self.events:
+            if isinstance(event, yaml.NodeEvent):
+                root = self._node(event, "", 1)
+            elif isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                place = self.where(_line(event.start_mark))
+                raise UserError(f"{place}: must be one YAML document; got a second one")
+        return root
+
+    def _node(self, event: Any, path: str, depth: int) -> Node:
+        """The node that begins with `event`. `path` is "" or ends with a dot."""
+        where = self.where(_line(event.start_mark))
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
                 raise UserError(f"{where}: *{event.anchor} has no anchor &{event.anchor} before it")
-            node = self._anchors[event.anchor]
+            node = self.anchors[event.anchor]
             if node is None:
                 raise UserError(f"{where}: *{event.anchor} stands inside of its own anchor")
-            self._add(replace(node, where=where), None)
-
-    def _add(self, node: Node, anchor: str | None) -> None:
-        if anchor is not None:
-            self._anchors[anchor] = node
-        if self._open:
-            self._open[-1][1].add(node)
+            return replace(node, where=where)
+        foreign = event.tag not in (None, *_STRING_TAGS)
+        if foreign:
+            shown = event.tag.replace("tag:yaml.org,2002:", "!!")
+            rule = "tags are not read; got"
+            self.problems.append(f"{where}: {rule} {shown}: write the value without it")
+        if isinstance(event, yaml.ScalarEvent):
+            plain = foreign or (event.implicit[0] and event.tag is None)
+            text = _characters(event.value, where)
+            node = Node(resolve(text) if plain else text, where, text, plain and text == "<<")
         else:
-            self.root = node
+            _check_bounds(self.size, depth, where)
+            self.anchors[event.anchor] = None
+            read = self._mapping if isinstance(event, yaml.MappingStartEvent) else self._list
+            children = read(path, depth + 1)
+            self.size += len(children)
+            node = collection(children, where)
+        self.anchors[event.anchor] = node
+        return node
 
-    def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, where: str) -> None:
-        tag: str | None = event.tag
-        if tag is not None and tag not in _STRING_TAGS:
-            shown = tag.replace("tag:yaml.org,2002:", "!!")
-            self._problems.append(
-                f"{where}: tags are not read; got {shown}: write the value without it"
-            )
+    def _list(self, path: str, depth: int) -> tuple[Node, ...]:
+        nodes: list[Node] = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            nodes.append(self._node(event, f"{path}{len(nodes)}.", depth))
+        return tuple(nodes)
 
-
-class _Frame(ABC):
-    """A collection whose end has not come yet."""
-
-    def __init__(self, where: str, path: str, problems: list[str]) -> None:
-        self._where = where
-        self._path = path  # "" or ending with a dot
-        self._problems = problems
-
-    @abstractmethod
-    def path_of_next(self) -> str:
-        """What the paths below the next node begin with."""
-
-    @abstractmethod
-    def add(self, node: Node) -> None:
-        """Take the next node."""
-
-    @abstractmethod
-    def close(self) -> Node:
-        """The finished node."""
-
-
-class _List(_Frame):
-    def __init__(self, where: str, path: str, problems: list[str]) -> None:
-        super().__init__(where, path, problems)
-        self._nodes: list[Node] = []
-
-    def path_of_next(self) -> str:
-        return f"{self._path}{len(self._nodes)}."
-
-    def add(self, node: Node) -> None:
-        self._nodes.append(node)
-
-    def close(self) -> Node:
-        return collection(tuple(self._nodes), self._where)
+    def _mapping(self, path: str, depth: int) -> dict[str, Node]:
+        children: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key = self._node(event, path, depth)
+            if isinstance(key.value, tuple | dict):
+                raise UserError(f"{key.where}: a key must be text; got a list or a mapping")
+            node = self._node(next(self.events), f"{path}{key.text}.", depth)
+            place = f"{key.where}: {path}{key.text}:"
+            if key.merges:
+                for source in node.value if isinstance(node.value, tuple) else (node,):
+                    if not isinstance(source.value, dict):
+                        self.problems.append(f"{place} must be a mapping or a list of mappings")
+                        break
+                    # https://yaml.org/type/merge.html: earlier sources win.
+                    merged = source.value | merged
+            elif key.text in children:
+                line = children[key.text].where.rpartition(":")[2]
+                first = f"in line {line}" if line.isdigit() else "there"
+                rule = "a key must be given once; it stands"
+                self.problems.append(f"{place} {rule} {first} already")
+            else:
+                children[key.text] = replace(node, where=key.where)
+        return merged | children
 
 
-class _Mapping(_Frame):
-    def __init__(self, where: str, path: str, problems: list[str]) -> None:
-        super().__init__(where, path, problems)
-        self._key: Node | None = None
-        self._own: dict[str, Node] = {}
-        self._merged: dict[str, Node] = {}
-
-    def path_of_next(self) -> str:
-        return f"{self._path}{self._key.text}." if self._key is not None else self._path
-
-    def add(self, node: Node) -> None:
-        if self._key is None:
-            if isinstance(node.value, tuple | dict):
-                raise UserError(f"{node.where}: a key must be text; got a list or a mapping")
-            self._key = node
-            return
-        key, self._key = self._key, None
-        if key.merges:
-            self._merge(node, key.where)
-        elif key.text in self._own:
-            line = self._own[key.text].where.rpartition(":")[2]
-            first = f"in line {line}" if line.isdigit() else "there"
-            self._problems.append(
-                f"{key.where}: {self._path}{key.text}: a key must be given once;"
-                f" it stands {first} already"
-            )
-        else:
-            self._own[key.text] = replace(node, where=key.where)
-
-    def _merge(self, node: Node, where: str) -> None:
-        sources = node.value if isinstance(node.value, tuple) else (node,)
-        for source in sources:
-            if not isinstance(source.value, dict):
-                self._problems.append(
-                    f"{where}: {self._path}<<: must be a mapping or a list of mappings"
-                )
-                return
-            # https://yaml.org/type/merge.html: own keys win, then earlier sources.
-            self._merged = source.value | self._merged
-
-    def close(self) -> Node:
-        return collection(self._merged | self._own, self._where)
+def _line(mark: Any) -> int:
+    """The line of one of PyYAML's marks, from 1."""
+    return mark.line + 1 if mark is not None else 1
 
 
 def _characters(text: str, where: str) -> str:
@@ -290,7 +227,9 @@ def _characters(text: str, where: str) -> str:
         raise UserError(f"{where}: not YAML: half of an escaped surrogate pair") from None
 
 
-def _check_depth(depth: int, where: str) -> None:
+def _check_bounds(size: int, depth: int, where: str) -> None:
+    if size > MOST_NODES:
+        raise UserError(f"{where}: must hold at most {MOST_NODES} values, aliases written out")
     if depth > LARGEST_DEPTH:
         raise UserError(f"{where}: must nest at most {LARGEST_DEPTH} deep")
 
@@ -314,17 +253,16 @@ _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
 def block_text(value: Mapping[str, Any]) -> str:
     """A mapping as a YAML document that `parse` reads back to the same: one line for each leaf of
     a section and for each mapping in a list."""
-    lines = []
+    text = ""
     for key, below in value.items():
-        if isinstance(below, Mapping) and below:
-            lines += [f"{flow_text(key)}:"]
-            lines += [f"  {flow_text(name)}: {flow_text(leaf)}" for name, leaf in below.items()]
-        elif isinstance(below, list) and below and isinstance(below[0], Mapping):
-            lines += [f"{flow_text(key)}:"]
-            lines += [f"  - {flow_text(entry)}" for entry in below]
-        else:
-            lines += [f"{flow_text(key)}: {flow_text(below)}"]
-    return "\n".join(lines) + "\n"
+        entries = f" {flow_text(below)}"
+        if below and isinstance(below, Mapping):
+            leaves = ((flow_text(name), flow_text(leaf)) for name, leaf in below.items())
+            entries = "".join(f"\n  {name}: {leaf}" for name, leaf in leaves)
+        elif below and isinstance(below, list) and isinstance(below[0], Mapping):
+            entries = "".join(f"\n  - {flow_text(entry)}" for entry in below)
+        text += f"{flow_text(key)}:{entries}\n"
+    return text
 
 
 def flow_text(value: object) -> str:
@@ -338,3 +276,8 @@ def flow_text(value: object) -> str:
         default_flow_style=True,
     )
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def show(value: object) -> str:
+    """A value in a message as people write it in YAML, at most 60 characters; text in quotes."""
+    return shorten(repr(value) if isinstance(value, str) else flow_text(value), 60)

@@ -1,6 +1,7 @@
-"""Columns of a table as one float tensor: the part of preprocessing that is in the graph."""
+"""Columns of a table as raw numbers, and these as the inputs of a network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,41 +9,19 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, refuse
+from pipeline.common.text import shorten, some
 from pipeline.data import values
-from pipeline.data.schema import (
-    Column,
-    Kind,
-    Label,
-    NameRows,
-    Schema,
-    check_columns,
-    infer_labels,
-    infer_schema,
-    lacks,
-    some,
-)
+from pipeline.data.schema import NameRows, Schema, check_columns, missing_columns
 from pipeline.data.sources import row_numbers
-
-__all__ = [
-    "CLIP",
-    "Column",
-    "Encoder",
-    "Kind",
-    "Label",
-    "Schema",
-    "check_columns",
-    "check_readable",
-    "infer_labels",
-    "infer_schema",
-    "label_ids",
-    "to_raw",
-]
+from pipeline.data.text_files import MISSING
+from pipeline.inference.rows import EXPECTED
 
 CLIP = 10.0
 """Encoded numbers lie within [-CLIP, CLIP] standard deviations of the mean."""
 
 _ROWS_AT_ONCE = 65_536
+_MISSING = pa.array(MISSING, pa.string())
 
 
 def to_raw(table: pa.Table, schema: Schema) -> np.ndarray:
@@ -57,14 +36,40 @@ def to_raw(table: pa.Table, schema: Schema) -> np.ndarray:
     Raises:
         UserError: the table lacks columns.
     """
-    names = [column.name for column in schema.columns]
-    problems = [lacks(table, name) for name in names if name not in table.column_names]
-    if problems:
-        raise UserError(problems)
-    raw = np.empty((table.num_rows, len(names)), dtype=np.float64)
+    refuse(missing_columns(table.column_names, [column.name for column in schema.columns]))
+    raw = np.empty((table.num_rows, len(schema.columns)), dtype=np.float64)
     for position, column in enumerate(schema.columns):
         raw[:, position] = values.as_kind(table.column(column.name), column.kind, column.categories)
     return raw
+
+
+def to_raw_or_reasons(
+    table: pa.Table, columns: Sequence[Mapping[str, Any]]
+) -> tuple[np.ndarray, dict[int, str]]:
+    """As `to_raw`, of a table from anywhere, and for each row that does not fit the reason.
+
+    Args:
+        table: holds the columns; text in them may be any kind of value, and one of `MISSING` is a
+            missing one.
+        columns: those of schema.json.
+    """
+    raw = np.empty((table.num_rows, len(columns)), dtype=np.float64)
+    reasons: dict[int, str] = {}
+    for position, column in enumerate(columns):
+        content = values.plain(table.column(column["name"]))
+        if pa.types.is_string(content.type):
+            content = pc.if_else(pc.is_in(content, value_set=_MISSING), None, content)
+        raw[:, position] = values.as_kind(content, column["kind"], column["categories"])
+        absent = np.isnan(raw[:, position])
+        if content.null_count == absent.sum():
+            continue
+        for row in np.flatnonzero(absent & values.present(content)).tolist():
+            reason = (
+                f"column {column['name']!r}: expected {EXPECTED[column['kind']]}; "
+                f"got {shorten(repr(content[row].as_py()), 60)}"
+            )
+            reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
+    return raw, reasons
 
 
 def check_readable(table: pa.Table, schema: Schema) -> None:
@@ -78,22 +83,16 @@ def check_readable(table: pa.Table, schema: Schema) -> None:
     """
     problems = []
     for column in schema.columns:
-        given = table.column(column.name)
-        if not np.isnan(values.as_kind(given, column.kind, column.categories)).all():
+        content = table.column(column.name)
+        if not np.isnan(values.as_kind(content, column.kind, column.categories)).all():
             continue
-        present = values.observed(given)
-        if values.is_text(given.type):
-            present &= ~values.not_finite(given)
-        elif pa.types.is_floating(given.type):
-            present &= np.isfinite(values.numbers(given))
-        if present.any():
-            example = given[int(np.flatnonzero(present)[0])].as_py()
+        present = np.flatnonzero(values.present(content))
+        if len(present):
             problems.append(
                 f"column {column.name!r} must hold a {column.kind}, as in the training rows; "
-                f"got values such as {example!r}"
+                f"got values such as {content[int(present[0])].as_py()!r}"
             )
-    if problems:
-        raise UserError(problems)
+    refuse(problems)
 
 
 def label_ids(table: pa.Table, schema: Schema, rows: NameRows = row_numbers) -> np.ndarray:
@@ -105,29 +104,28 @@ def label_ids(table: pa.Table, schema: Schema, rows: NameRows = row_numbers) -> 
     check_columns(table, schema.target)
     column = table.column(schema.target)
     if isinstance(schema.labels[0], str):
-        found = values.text(column)
-        known = pa.array(schema.labels, pa.string())
-    elif isinstance(schema.labels[0], bool):
-        found = pa.chunked_array([pa.array(values.booleans(column), from_pandas=True)])
-        known = pa.array([float(label) for label in schema.labels])
-    elif isinstance(schema.labels[0], int) and pa.types.is_integer(column.type):
-        found = pc.cast(column, pa.int64(), safe=False)
-        known = pa.array(schema.labels, pa.int64())
+        content, labels = values.text(column), pa.array(schema.labels, pa.string())
+    elif type(schema.labels[0]) is int and pa.types.is_integer(column.type):
+        content = pc.cast(column, pa.int64(), safe=False)
+        labels = pa.array(schema.labels, pa.int64())
     else:
-        found = pa.chunked_array([pa.array(values.numbers(column), from_pandas=True)])
-        known = pa.array([float(label) for label in schema.labels])
-    position = pc.index_in(found, value_set=known)
+        read = values.booleans if isinstance(schema.labels[0], bool) else values.numbers
+        content = pa.chunked_array([pa.array(read(column), from_pandas=True)])
+        labels = pa.array([float(label) for label in schema.labels])
+    position = pc.index_in(content, value_set=labels)
     unknown = np.flatnonzero(~np.asarray(position.is_valid()))
     if len(unknown):
-        lacking = [row for row in unknown.tolist() if not values.observed(column.slice(row, 1))[0]]
-        if lacking:
+        strange = column.take(pa.array(unknown))
+        unlabelled = unknown[~values.present(strange)]
+        if len(unlabelled):
             raise UserError(
-                f"every row must have a label; column {schema.target!r} has none in {rows(lacking)}"
+                "every row must have a label; "
+                f"column {schema.target!r} has none in {rows(unlabelled)}"
             )
-        strange = pc.unique(column.take(pa.array(unknown))).to_pylist()
         raise UserError(
             f"column {schema.target!r} must hold only labels that training has "
-            f"({some(schema.labels)}); got {some(strange)} in {rows(unknown)}"
+            f"({some(schema.labels)}); got {some(pc.unique(strange).to_pylist())} in "
+            f"{rows(unknown)}"
         )
     return np.asarray(position, dtype=np.int64)
 
@@ -161,8 +159,8 @@ class Encoder(torch.nn.Module):
         missing = [position for position, column in enumerate(schema.columns) if column.missing]
         device = mean.device
 
-        def positions(found: Sequence[int]) -> Tensor:
-            return torch.tensor(found, dtype=torch.int64, device=device)
+        def positions(columns: Sequence[int]) -> Tensor:
+            return torch.tensor(columns, dtype=torch.int64, device=device)
 
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
@@ -186,7 +184,8 @@ class Encoder(torch.nn.Module):
         table = raw.detach().cpu().numpy()
         fitted = [_fit_member(table, schema, np.asarray(rows.cpu())) for rows in training_rows]
         mean, scale, known = (
-            torch.from_numpy(np.stack(part)).to(raw.device) for part in zip(*fitted, strict=True)
+            torch.from_numpy(np.stack(of_each)).to(raw.device)
+            for of_each in zip(*fitted, strict=True)
         )
         return Encoder(schema, mean, scale, known)
 
@@ -262,6 +261,6 @@ def _fit_member(
 def _blocks(table: np.ndarray, numeric: Sequence[int], rows: np.ndarray) -> Iterator[np.ndarray]:
     """Copies [at most 65,536, Fn] of the rows' numeric columns, NaN for what is not finite."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        found = table[rows[start : start + _ROWS_AT_ONCE]][:, list(numeric)]
-        found[~np.isfinite(found)] = np.nan
-        yield found
+        block = table[rows[start : start + _ROWS_AT_ONCE]][:, list(numeric)]
+        block[~np.isfinite(block)] = np.nan
+        yield block

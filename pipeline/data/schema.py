@@ -1,7 +1,8 @@
 """What the training rows teach about a table's columns: kinds, categories, labels."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -9,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.common.errors import UserError, did_you_mean
+from pipeline.common.errors import UserError, did_you_mean, refuse
+from pipeline.common.text import some
 from pipeline.data import values
 from pipeline.data.sources import Index, row_numbers
 
@@ -45,27 +47,25 @@ class Schema:
     labels: tuple[Label, ...]
 
     @property
+    def names(self) -> list[str]:
+        """The columns that inform, and the target."""
+        return [*(column.name for column in self.columns), self.target]
+
+    @property
     def classes(self) -> int:
         """The number of labels C."""
         return len(self.labels)
 
     @property
     def width(self) -> int:
-        """The number of encoded columns D."""
-        return len(self.encoded_names())
+        """The number of encoded columns D: numbers, then an indicator for each category, then one
+        for each column that was seen missing."""
+        return len(self.numeric) + sum(len(c.categories) + c.missing for c in self.columns)
 
     @property
     def numeric(self) -> tuple[int, ...]:
         """Positions of the columns that are encoded as one number: numbers, booleans, dates."""
         return tuple(i for i, column in enumerate(self.columns) if column.kind != "category")
-
-    def encoded_names(self) -> tuple[str, ...]:
-        """Names of the D encoded columns: numbers, then categories, then missing indicators."""
-        return (
-            *(self.columns[i].name for i in self.numeric),
-            *(f"{column.name} = {value}" for column in self.columns for value in column.categories),
-            *(f"{column.name} is missing" for column in self.columns if column.missing),
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` restores the same schema."""
@@ -90,13 +90,8 @@ class Schema:
                 f"the schema's version must be {SCHEMA_VERSION}; got {content.get('version')!r}"
             )
         columns = tuple(
-            Column(
-                name=column["name"],
-                kind=column["kind"],
-                categories=tuple(column["categories"]),
-                missing=column["missing"],
-            )
-            for column in content["columns"]
+            Column(item["name"], item["kind"], tuple(item["categories"]), item["missing"])
+            for item in content["columns"]
         )
         for column in columns:
             if column.kind not in get_args(Kind):
@@ -118,10 +113,7 @@ def check_columns(table: pa.Table, target: str, drop: Sequence[str] = ()) -> Non
     ]
     if target in drop:
         problems.append(f"data.drop must not name the target; got {target!r}")
-    if target not in table.column_names:
-        problems.append(lacks(table, target))
-    if problems:
-        raise UserError(problems)
+    refuse([*problems, *missing_columns(table.column_names, [target])])
 
 
 def infer_labels(
@@ -137,16 +129,16 @@ def infer_labels(
     """
     check_columns(table, target)
     column = _label_values(table.column(target), target, rows)
-    lacking = np.flatnonzero(~np.asarray(column.is_valid()))
-    if len(lacking):
+    unlabelled = np.flatnonzero(~np.asarray(column.is_valid()))
+    if len(unlabelled):
         raise UserError(
-            f"every row must have a label; column {target!r} has none in {rows(lacking)} "
-            f"({len(lacking):,} of {table.num_rows:,} rows)"
+            f"every row must have a label; column {target!r} has none in {rows(unlabelled)} "
+            f"({len(unlabelled):,} of {table.num_rows:,} rows)"
         )
     labels: list[Label] = sorted(pc.unique(column).to_pylist())
     if len(labels) < 2:
-        found = f"{labels[0]!r} in every row" if labels else "no rows"
-        raise UserError(f"column {target!r} must hold two labels or more; got {found}")
+        content = f"{labels[0]!r} in every row" if labels else "no rows"
+        raise UserError(f"column {target!r} must hold two labels or more; got {content}")
     if len(labels) > MAX_LABELS:
         raise UserError(
             f"column {target!r} must hold at most {MAX_LABELS:,} labels; got {len(labels):,}, such "
@@ -168,103 +160,88 @@ def infer_labels(
     return tuple(labels)
 
 
-def infer_schema(
-    table: pa.Table,
-    target: str,
-    positive: Label | None = None,
-    drop: Sequence[str] = (),
-    training: np.ndarray | None = None,
-    rows: NameRows = row_numbers,
-) -> tuple[Schema, dict[str, str]]:
+def infer_columns(
+    table: pa.Table, target: str, drop: Sequence[str] = (), training: np.ndarray | None = None
+) -> tuple[tuple[Column, ...], dict[str, str]]:
     """Kinds, categories and missing indicators from the training rows.
 
     Args:
-        table: the table; all its rows give the labels.
-        target, positive: see `infer_labels`.
-        drop: columns to leave out.
+        target, drop: columns to leave out.
         training: bool [rows], the rows to learn from; None = all. Columns are looked at one at a
             time, so that no second table is held.
-        rows: names rows in messages.
 
     Returns:
-        The schema, and for each column that cannot inform the reason why it is left out.
+        The columns that inform, and for each other but `target` and `drop` the reason against it.
 
     Raises:
-        UserError: see `infer_labels`; a dropped column that is not there or is the target; no
-            column left.
+        UserError: no column informs.
     """
-    check_columns(table, target, drop)
-    labels = infer_labels(table, target, positive, rows)
     mask = None if training is None else pa.array(training)
     columns: list[Column] = []
     left_out: dict[str, str] = {}
     for name in table.column_names:
         if name == target or name in drop:
             continue
-        column = table.column(name)
-        found = _infer(name, column if mask is None else column.filter(mask))
-        if isinstance(found, Column):
-            columns.append(found)
+        content = table.column(name)
+        column = _infer(name, content if mask is None else content.filter(mask))
+        if isinstance(column, Column):
+            columns.append(column)
         else:
-            left_out[name] = found
+            left_out[name] = column
     if not columns:
         reasons = "; ".join(f"{name!r}: {reason}" for name, reason in left_out.items())
         raise UserError(
             f"the table must have a column that informs about {target!r}; got "
             f"{reasons or 'none besides the label and the dropped columns'}"
         )
-    return Schema(tuple(columns), target, labels), left_out
+    return tuple(columns), left_out
 
 
-def _infer(name: str, column: Any) -> Column | str:
+def _infer(name: str, content: Any) -> Column | str:
     """The column as the training rows show it, or the reason to leave it out."""
     if name == "":
         return "it has no name"
     if re.fullmatch(r"__index_level_\d+__", name):
         return "it is the index of the data frame that wrote the file"
-    try:
-        column = values.plain(column)
-    except pa.ArrowException:
-        return f"values of type {column.type} are not supported"
-    kind = _kind(column.type)
-    if pa.types.is_string(column.type):
-        return _infer_text(name, column)
-    if pa.types.is_null(column.type):
+    with suppress(pa.ArrowException):  # a dictionary of lists, say, stays one and has no kind
+        content = values.plain(content)
+    if pa.types.is_string(content.type):
+        return _infer_text(name, content)
+    if pa.types.is_null(content.type):
         return "it is missing in every training row"
+    kind = _kind(content.type)
     if kind is None:
-        return f"values of type {column.type} are not supported"
-    return _checked(Column(name, kind), column)
+        return f"values of type {content.type} are not supported"
+    return _informing(name, kind, content)
 
 
-def _kind(kind: Any) -> Kind | None:
+def _kind(dtype: Any) -> Kind | None:
     types = pa.types
-    if types.is_boolean(kind):
+    if types.is_boolean(dtype):
         return "boolean"
-    if types.is_date(kind) or types.is_timestamp(kind):
+    if types.is_date(dtype) or types.is_timestamp(dtype):
         return "date"
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+    if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype):
         return "number"
-    if types.is_time(kind) or types.is_duration(kind):
-        return "number"
-    return None
+    return "number" if types.is_time(dtype) or types.is_duration(dtype) else None
 
 
-def _infer_text(name: str, column: Any) -> Column | str:
-    column = values.text(column)
-    counted = pc.value_counts(column.drop_null())
+def _infer_text(name: str, content: Any) -> Column | str:
+    content = values.text(content)
+    counted = pc.value_counts(content.drop_null())
     distinct, counts = counted.field("values"), counted.field("counts")
-    if len(distinct) == 0:
+    present = len(content) - content.null_count
+    if present == 0:
         return "it is missing in every training row"
-    missing = column.null_count > 0
     if values.reads_as_numbers(distinct):
-        return _checked(Column(name, "number"), column)
+        return _informing(name, "number", content)
     if values.reads_as_dates(distinct):
-        return _checked(Column(name, "date"), column)
-    if len(distinct) == 1 and not missing:
+        return _informing(name, "date", content)
+    if len(distinct) == 1 and present == len(content):
         return f"it is {distinct[0].as_py()!r} in every training row"
     if values.reads_as_booleans(distinct):
-        return _checked(Column(name, "boolean"), column)
-    if len(distinct) == len(column) - column.null_count and len(distinct) > 1:
+        return _informing(name, "boolean", content)
+    if 1 < len(distinct) == present:
         return f"it is a distinct string in every training row{_nearly_numbers(distinct)}"
     if len(distinct) > MAX_CATEGORIES:
         order = pc.sort_indices(
@@ -272,7 +249,8 @@ def _infer_text(name: str, column: Any) -> Column | str:
             sort_keys=[("count", "descending"), ("value", "ascending")],
         )
         distinct = distinct.take(order[:MAX_CATEGORIES])
-    return Column(name, "category", tuple(sorted(distinct.to_pylist())), missing)
+    categories = tuple(sorted(distinct.to_pylist()))
+    return Column(name, "category", categories, missing=present < len(content))
 
 
 def _nearly_numbers(distinct: Any) -> str:
@@ -282,14 +260,15 @@ def _nearly_numbers(distinct: Any) -> str:
     return f"; most are numbers, but not {distinct[int(strange[0])].as_py()!r}"
 
 
-def _checked(column: Column, given: Any) -> Column | str:
-    found = values.as_kind(given, column.kind, column.categories)
-    absent = int(np.isnan(found).sum())
-    if absent == len(found):
+def _informing(name: str, kind: Kind, content: Any) -> Column | str:
+    """The column, unless all its values are missing or one and the same."""
+    raw = values.as_kind(content, kind)
+    absent = int(np.isnan(raw).sum())
+    if absent == len(raw):
         return "it is missing in every training row"
-    if absent == 0 and found.min() == found.max():
-        return f"it is {given[0].as_py()} in every training row"
-    return Column(column.name, column.kind, (), absent > 0)
+    if absent == 0 and raw.min() == raw.max():
+        return f"it is {content[0].as_py()} in every training row"
+    return Column(name, kind, (), absent > 0)
 
 
 def _label_values(column: Any, target: str, rows: NameRows) -> Any:
@@ -297,7 +276,7 @@ def _label_values(column: Any, target: str, rows: NameRows) -> Any:
     try:
         column = values.plain(column)
     except pa.ArrowException:
-        raise UserError(_no_label(target, column.type)) from None
+        raise _no_label(target, column.type) from None
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return column
@@ -309,34 +288,34 @@ def _label_values(column: Any, target: str, rows: NameRows) -> Any:
         except pa.ArrowInvalid:
             raise UserError(f"labels of column {target!r} must be less than 2**63") from None
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        found = values.numbers(column)
-        broken = np.flatnonzero(np.isfinite(found) & (found != np.floor(found)))
-        if len(broken):
-            raise UserError(
-                f"labels must be text, booleans or whole numbers; column {target!r} holds "
-                f"{float(found[broken[0]])!r} in {rows(broken[:1])}"
-            )
-        return pa.array(found, from_pandas=True)
-    raise UserError(_no_label(target, kind))
+        numbers = values.numbers(column)
+        fractions = np.flatnonzero(np.isfinite(numbers) & (numbers != np.floor(numbers)))
+        if len(fractions):
+            first = float(numbers[fractions[0]])
+            raise _no_label(target, f"{first!r} in {rows(fractions[:1])}")
+        return pa.array(numbers, from_pandas=True)
+    raise _no_label(target, kind)
 
 
-def _no_label(target: str, kind: Any) -> str:
-    return f"labels must be text, booleans or whole numbers; column {target!r} holds {kind}"
+def _no_label(target: str, content: Any) -> UserError:
+    return UserError(
+        f"labels must be text, booleans or whole numbers; column {target!r} holds {content}"
+    )
 
 
-def _same(label: Label, given: Label) -> bool:
-    if isinstance(label, bool) != isinstance(given, bool):
-        return str(label).lower() == str(given).lower()
-    return label == given or str(label) == str(given)
+def _same(label: Label, positive: Label) -> bool:
+    if isinstance(label, bool) != isinstance(positive, bool):
+        return str(label).lower() == str(positive).lower()
+    return label == positive or str(label) == str(positive)
 
 
-def lacks(table: pa.Table, name: str) -> str:
-    """The problem that a table has no such column, with the nearest that it has."""
-    hint = did_you_mean(name, table.column_names) or f"; columns: {some(table.column_names)}"
-    return f"the table must have a column {name!r}{hint}"
-
-
-def some(found: Sequence[Any], shown: int = 8) -> str:
-    """The first few of some values, and how many more there are."""
-    rest = f" and {len(found) - shown:,} more" if len(found) > shown else ""
-    return ", ".join(repr(value) for value in found[:shown]) + rest
+def missing_columns(
+    names: Sequence[str], required: Iterable[str], table: str = "the table", why: str = ""
+) -> list[str]:
+    """A problem for each required column that is none of the names, with the nearest of these."""
+    return [
+        f"{table} must have a column {name!r}{why}"
+        f"{did_you_mean(name, names) or f'; columns: {some(names)}'}"
+        for name in required
+        if name not in names
+    ]

@@ -1,56 +1,57 @@
-"""A table from anywhere: a file, a URL or scikit-learn, as Arrow columns with a digest."""
+"""A table from anywhere: a path, a URL or scikit-learn, as Arrow columns with a digest."""
 
 import hashlib
 import stat
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
+import requests
+from urllib3.exceptions import HTTPError, IncompleteRead
 
-from pipeline.common.errors import UserError, did_you_mean
-from pipeline.data.download import fetch, is_url
-from pipeline.data.text_files import (
-    MISSING,
-    check_columns,
-    check_memory,
-    first_line,
-    lines_of,
-    read_text,
-)
-
-__all__ = [
-    "ENDINGS",
-    "MISSING",
-    "SKLEARN",
-    "Source",
-    "file_digest",
-    "is_url",
-    "opened",
-    "read",
-    "row_numbers",
-]
+from pipeline.common.errors import UserError, did_you_mean, first_line, refuse
+from pipeline.common.files import file_digest
+from pipeline.common.text import few, some
+from pipeline.data.text_files import check_memory, check_width, lines_of, read_text
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 SKLEARN = ("breast_cancer", "digits", "iris", "wine")
+
+LARGEST_DOWNLOAD = 8 * 1024**3  # bytes
+TIMEOUT_S = 60.0
+SLOWEST = 1024  # bytes per second, on average, once TIMEOUT_S have passed
+_BLOCK = 1 << 20
+
 Index = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table whose bytes are at hand: a local file, a downloaded copy, or scikit-learn's."""
+    """A table that is at hand: a local file, a downloaded copy, or that of scikit-learn itself."""
 
     name: str
-    digest: str
-    path: Path | None
-    shipped: pa.Table | None = None
+    place: Path | pa.Table
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes; of the content where there is no file."""
+        if isinstance(self.place, Path):
+            return file_digest(self.place)
+        digest = hashlib.sha256()
+        for field in self.place.schema:
+            values = self.place.column(field.name).to_pylist()
+            digest.update(repr((field.name, str(field.type), values)).encode())
+        return digest.hexdigest()
 
     def table(self, text: Collection[str] = ()) -> pa.Table:
         """The rows, with types as found; the columns named in `text` stay strings.
@@ -60,22 +61,21 @@ class Source:
         Raises:
             UserError: unreadable, empty, no rows, rows of unequal length, two columns of one name.
         """
-        table = self.shipped if self.path is None else _parse(self.name, self.path, text)
-        assert table is not None
+        path = self.place
+        table = _parse(self.name, path, text) if isinstance(path, Path) else path
         pa.default_memory_pool().release_unused()  # what parsing held, a quarter of the table
         names = table.column_names
-        doubled = sorted((name, n) for name, n in Counter(names).items() if n > 1)
-        if doubled:
-            raise UserError(
-                [
-                    f"{self.name}: column names must differ; {name!r} stands {times} times"
-                    for name, times in doubled
-                ]
-            )
+        refuse(
+            [
+                f"{self.name}: column names must differ; {name!r} stands {times} times"
+                for name, times in sorted(Counter(names).items())
+                if times > 1
+            ]
+        )
         if not names:
             raise UserError(f"{self.name}: the table has no columns")
         if table.num_rows == 0:
-            raise UserError(f"{self.name}: the table has no rows, only a header of {_list(names)}")
+            raise UserError(f"{self.name}: the table has no rows, only a header of {some(names)}")
         return table
 
     def rows(self, index: Index, shown: int = 5) -> str:
@@ -84,65 +84,61 @@ class Source:
         A CSV file's header is on line 1; a Parquet file's first row is row 1. The first `shown`
         are named and the others counted.
         """
-        first = [int(row) for row in index[:shown]]
-        if self.path is not None and not is_parquet(self.path.name):
-            word, numbers = "line", lines_of(self.path, first)
-        else:
-            word, numbers = "row", [row + 1 for row in first]
-        return _enumerate(word, numbers, len(index))
+        if not isinstance(self.place, Path) or is_parquet(self.place.name):
+            return row_numbers(index, shown)
+        return _numbered("line", lines_of(self.place, [int(row) for row in index[:shown]]), index)
 
 
 def row_numbers(index: Index, shown: int = 5) -> str:
     """Rows (counted from 0) of a table of unknown origin: 'row 1' is the first."""
-    return _enumerate("row", [int(row) + 1 for row in index[:shown]], len(index))
+    return _numbered("row", [int(row) + 1 for row in index[:shown]], index)
+
+
+def _numbered(word: str, numbers: Sequence[int], index: Index) -> str:
+    """`numbers` are of the first rows of the index."""
+    texts = few([str(number) for number in numbers], len(numbers), len(index))
+    return f"{word if len(index) == 1 else f'{word}s'} {', '.join(texts)}"
 
 
 @contextmanager
 def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
-    """Bring the table's bytes here and digest them; a download is removed at the end.
+    """Bring the table here; a download is removed at the end.
 
     Args:
         source: a path or a http(s):// or file:// URL of one of `ENDINGS`, or sklearn:NAME.
-        sha256: the digest that the bytes must have (of the content for sklearn:NAME), checked
-            before anything is parsed.
+        sha256: the digest that it must have, checked before anything is parsed.
 
     Raises:
         UserError: missing or unreadable file, unknown ending or name, another digest.
     """
-    with located(source) as found:
-        path, shipped = (found, None) if isinstance(found, Path) else (None, found)
-        digest = _content_digest(shipped) if path is None else file_digest(path)
-        _check_digest(source, sha256, digest)
-        yield Source(source, digest, path, shipped)
-
-
-@contextmanager
-def located(source: str) -> Iterator[Path | pa.Table]:
-    """The table's file, which can be read; a download is removed at the end. Of sklearn:NAME the
-    table itself.
-
-    Raises:
-        UserError: missing or unreadable file, unknown ending or name.
-    """
-    if source.startswith("sklearn:"):
-        yield _from_sklearn(source)
-        return
     scheme, separator, _ = source.partition("://")
     if separator and scheme.lower() not in ("http", "https", "file"):
         raise UserError(
             f"{source}: a URL must begin with http://, https:// or file://; got {scheme}://"
         )
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
-        path = _local(source, Path(folder))
-        try:
-            _check_readable(path)
-        except OSError as error:
-            raise UserError(_why_unreadable(source, path, error)) from error
-        yield path
+        is_shipped = source.startswith("sklearn:")
+        table = Source(source, _shipped(source) if is_shipped else _local(source, Path(folder)))
+        if sha256 is not None and sha256.strip().lower() != table.digest:
+            raise UserError(
+                f"{source}: data.sha256 must be the file's digest; expected {sha256}, found "
+                f"{table.digest}"
+            )
+        yield table
+
+
+def is_url(source: str) -> bool:
+    """Whether reading the source needs the network."""
+    return source.lower().startswith(("http://", "https://"))
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file of this name is read as Parquet."""
+    return name.lower().endswith(".parquet")
 
 
 def _local(source: str, folder: Path) -> Path:
-    """The file that the source names; what is behind a URL is fetched into `folder`."""
+    """The file that the source names, which can be read; a URL's is fetched into `folder`."""
     try:
         parts = urlsplit(source)
         if is_url(source):
@@ -155,68 +151,45 @@ def _local(source: str, folder: Path) -> Path:
         raise UserError(f"{source}: must be a path or a URL; {error}") from error
     if "\0" in name:
         raise UserError(f"{source}: a path cannot hold the character U+0000")
-    _check_ending(source, Path(name).name)
-    if not is_url(source):
-        return Path(name)
-    path = folder / ("table" + next(end for end in ENDINGS[::-1] if name.lower().endswith(end)))
-    fetch(source, path)
+    if not Path(name).name.lower().endswith(ENDINGS):
+        suffix = Path(name).suffix
+        raise UserError(
+            f"{source}: the name must end with one of {', '.join(ENDINGS)}"
+            f"{did_you_mean(suffix, ENDINGS) if suffix else ''}"
+        )
+    path = Path(name)
+    if is_url(source):
+        ending = next(end for end in ENDINGS[::-1] if name.lower().endswith(end))
+        path = folder / f"table{ending}"
+        fetch(source, path)
+    _check_readable(source, path)
     return path
 
 
-def _check_readable(path: Path) -> None:
-    """Raises OSError unless it is a regular file to read: a pipe or a device might never end."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError
-    if not stat.S_ISREG(mode):
-        raise OSError("it is no regular file but a pipe, a socket or a device")
-    path.open("rb").close()
+def _check_readable(source: str, path: Path) -> None:
+    """UserError unless it is a regular file to read: a pipe or a device might never end."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb").close()
+        problem = "cannot be read: it is no regular file but a pipe, a socket or a device"
+        if stat.S_ISDIR(mode):
+            problem = "must be a file, but is a folder"
+    except FileNotFoundError:
+        problem = f"the file does not exist{_what_is_near(path)}"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    raise UserError(f"{source}: {problem}")
 
 
-def read(source: str, sha256: str | None = None) -> tuple[pa.Table, str]:
-    """A table and the SHA-256 of the source's bytes (for sklearn:NAME of the table's content).
-
-    Raises:
-        UserError: see `opened` and `Source.table`.
-    """
-    with opened(source, sha256) as table:
-        return table.table(), table.digest
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_digest(source: str, expected: str | None, found: str) -> None:
-    if expected is not None and expected.strip().lower() != found:
-        raise UserError(
-            f"{source}: data.sha256 must be the file's digest; expected {expected}, found {found}"
-        )
-
-
-def _check_ending(source: str, name: str) -> None:
-    if not name.lower().endswith(ENDINGS):
-        raise UserError(
-            f"{source}: the name must end with one of {', '.join(ENDINGS)}"
-            f"{did_you_mean(Path(name).suffix, ENDINGS) if Path(name).suffix else ''}"
-        )
-
-
-def _why_unreadable(source: str, path: Path, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        folder = path.parent
-        if not folder.is_dir():
-            return f"{source}: the file does not exist, nor does its folder {folder}"
-        try:
-            siblings = [entry.name for entry in folder.iterdir() if entry.is_file()]
-        except OSError:
-            siblings = []
-        return f"{source}: the file does not exist{did_you_mean(path.name, siblings)}"
-    if isinstance(error, IsADirectoryError):
-        return f"{source}: must be a file, but is a folder"
-    return f"{source}: cannot be read: {error.strerror or error}"
+def _what_is_near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f", nor does its folder {path.parent}"
+    try:
+        siblings = [file.name for file in path.parent.iterdir() if file.is_file()]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, siblings)
 
 
 def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
@@ -226,9 +199,10 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
         if is_parquet(path.name):
             # Not read_table: it would add a column for a folder named like 'year=2024'.
             with pa.parquet.ParquetFile(path) as file:
-                check_columns(source, file.metadata.num_columns)
+                check_width(source, file.metadata.num_columns)
                 check_memory(source, file.metadata.num_rows * file.metadata.num_columns * 8)
                 table = file.read()
+            table.validate(full=True)  # text that is no UTF-8 would fail wherever it is first read
         else:
             table = read_text(source, path, text)
         _ = table.column_names  # decoded here, at first
@@ -237,31 +211,11 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
         raise UserError(
             f"{source}: the header is not UTF-8 text; save the file as UTF-8"
         ) from error
-    except (pa.ArrowException, EOFError) as error:
-        raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
-    except OSError as error:
+    except (pa.ArrowException, EOFError, OSError) as error:
         raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
 
 
-def is_parquet(name: str) -> bool:
-    """Whether a file of this name is read as Parquet."""
-    return name.lower().endswith(".parquet")
-
-
-def _enumerate(word: str, numbers: Sequence[int], count: int) -> str:
-    if count == 1:
-        return f"{word} {numbers[0]}"
-    named = ", ".join(map(str, numbers))
-    rest = f" and {count - len(numbers):,} more" if count > len(numbers) else ""
-    return f"{word}s {named}{rest}"
-
-
-def _list(names: Sequence[str], shown: int = 8) -> str:
-    rest = f" and {len(names) - shown:,} more" if len(names) > shown else ""
-    return ", ".join(repr(name) for name in names[:shown]) + rest
-
-
-def _from_sklearn(source: str) -> pa.Table:
+def _shipped(source: str) -> pa.Table:
     import sklearn.datasets
 
     name = source.removeprefix("sklearn:")
@@ -277,9 +231,59 @@ def _from_sklearn(source: str) -> pa.Table:
     return pa.table(columns | {"target": labels.tolist()})
 
 
-def _content_digest(table: pa.Table) -> str:
-    found = hashlib.sha256()
-    for field in table.schema:
-        values = table.column(field.name).to_pylist()
-        found.update(repr((field.name, str(field.type), values)).encode())
-    return found.hexdigest()
+# Downloads: a server may answer anything, and may never end --------------------------------------
+
+
+def fetch(url: str, path: Path) -> None:
+    """Write what is behind a http(s) URL to `path`, its bytes as the server has them.
+
+    Redirections are followed to http and https only.
+
+    Raises UserError: no answer, a status that is no success, an end before the announced length,
+    more than `LARGEST_DOWNLOAD`, less than `SLOWEST`.
+    """
+    options: dict[str, Any] = {
+        "timeout": TIMEOUT_S,
+        "headers": {"Accept-Encoding": "identity"},
+        "hooks": {"response": _check_redirection},
+    }
+    try:
+        with requests.get(url, stream=True, **options) as answer, path.open("wb") as file:
+            if answer.status_code // 100 != 2:
+                raise ValueError(f"HTTP {answer.status_code} {answer.reason}")
+            for block in _blocks(url, answer.raw):
+                file.write(block)
+    except (OSError, ValueError, HTTPError) as error:
+        raise UserError(f"{url}: cannot be fetched: {_reason(error)}") from error
+
+
+def _check_redirection(answer: requests.Response, **_: Any) -> None:
+    target = urljoin(answer.url, answer.headers.get("location", ""))
+    if answer.is_redirect and not is_url(target):
+        raise ValueError(f"it redirects to {target}, which is neither http:// nor https://")
+
+
+def _blocks(url: str, stream: Any) -> Iterator[bytes]:
+    started, count = time.monotonic(), 0
+    # read1 gives what has come so far, so that a trickle is seen for what it is.
+    while block := stream.read1(_BLOCK):
+        count += len(block)
+        if count > LARGEST_DOWNLOAD:
+            raise UserError(
+                f"{url}: a download must be at most {LARGEST_DOWNLOAD / 1e9:.1f} GB; "
+                "fetch the file by other means and name its path"
+            )
+        passed = time.monotonic() - started
+        if passed > TIMEOUT_S and count < SLOWEST * passed:
+            raise UserError(f"{url}: only {count:,} bytes came in {passed:.0f} s; given up")
+        yield block
+
+
+def _reason(error: BaseException) -> str:
+    """What lies at the bottom: requests and urllib3 wrap it in texts of their own."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    if isinstance(error, IncompleteRead):
+        length = error.partial + error.expected
+        return f"it ends after {error.partial:,} of {length:,} bytes; try again"
+    return " ".join(str(error).split()) or type(error).__name__

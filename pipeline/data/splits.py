@@ -1,26 +1,33 @@
-"""Stratified splits of row numbers: the test part, folds and hold-outs."""
+"""Stratified splits of row numbers: test rows, folds and hold-outs."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, refuse
 from pipeline.common.seeds import Purpose, seed32
+from pipeline.common.text import few
 
 
 @dataclass(frozen=True)
 class Split:
-    """One division of the training part's rows; `training` and `validation` are int64, ascending.
+    """One division of the prepared training rows, into those that train and those that validate.
 
-    `repeat` and `fold` count from 0.
+    `repeat` and `fold` count from 0; `training` and `validation` are int64, ascending.
     """
 
     repeat: int
     fold: int
     training: np.ndarray
     validation: np.ndarray
+
+
+def held_out(rows: int, fraction: float) -> int:
+    """How many of so many rows a fraction of them is: rounded up, as scikit-learn does it."""
+    return math.ceil(fraction * rows)
 
 
 def make_splits(
@@ -64,31 +71,12 @@ def make_splits(
 def holdout(
     y: np.ndarray, fraction: float, seed: int, labels: Sequence[Any] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the training and of the test part, int64, ascending; stratified.
+    """Row numbers that train and that test, int64, ascending; stratified.
 
     Raises:
-        UserError: a label with too few rows to be in both parts.
+        UserError: a label with too few rows to be in both.
     """
     return _hold_out(y, fraction, seed32(seed, Purpose.TEST_SPLIT), "data.test", labels)
-
-
-def check_splits(
-    counts: Sequence[int],
-    folds: int,
-    repeats: int,
-    fraction: float,
-    seed: int,
-    labels: Sequence[Any] | None = None,
-) -> None:
-    """Whether `make_splits` will do with so many training rows per class id.
-
-    Raises:
-        UserError: see `make_splits`.
-    """
-    check_counts(np.array(counts), folds, labels)
-    if folds == 1:
-        # How many rows of a label are held out depends on their number and not on their order.
-        make_splits(np.repeat(np.arange(len(counts)), counts), 1, repeats, fraction, seed, labels)
 
 
 def check_counts(counts: np.ndarray, folds: int, labels: Sequence[Any] | None = None) -> None:
@@ -98,14 +86,12 @@ def check_counts(counts: np.ndarray, folds: int, labels: Sequence[Any] | None = 
         UserError: names each label that has too few.
     """
     needed = max(folds, 2)
-    few = [index for index, count in enumerate(counts) if count < needed]
     why = f"for validation.folds = {folds}" if folds > 1 else "to train and to validate"
-    _refuse(
-        [
-            f"every label must have at least {needed} training rows {why}; "
-            f"{_name(index, labels)} has {counts[index]:,}"
-            for index in few
-        ]
+    _refuse_labels(
+        f"every label must have at least {needed} training rows {why}; "
+        f"{_name(index, labels)} has {count:,}"
+        for index, count in enumerate(counts)
+        if count < needed
     )
 
 
@@ -115,43 +101,36 @@ def _hold_out(
     from sklearn.model_selection import StratifiedShuffleSplit
 
     counts = np.bincount(y)
-    part = "test" if key == "data.test" else "validation"
-    _refuse(
-        [
-            f"every label must have at least 2 rows to be in the training and the {part} part; "
-            f"{_name(index, labels)} has {count:,}"
-            for index, count in enumerate(counts)
-            if count < 2
-        ]
+    other = "test" if key == "data.test" else "validation"
+    _refuse_labels(
+        f"every label must have at least 2 rows to be in the training and the {other} part; "
+        f"{_name(index, labels)} has {count:,}"
+        for index, count in enumerate(counts)
+        if count < 2
     )
-    held = int(np.ceil(fraction * len(y)))
+    held = held_out(len(y), fraction)
     if held < len(counts) or len(y) - held < len(counts):
         raise UserError(
             f"{key} must leave at least one row of each of the {len(counts)} labels in both parts; "
             f"got {fraction}, which is {held:,} of {len(y):,} rows"
         )
     divider = StratifiedShuffleSplit(1, test_size=fraction, random_state=random_state)
-    training, held_out = next(divider.split(np.zeros(len(y)), y))
-    problems = []
-    for name, rows in (("training", training), (part, held_out)):
-        found = np.bincount(y[rows], minlength=len(counts))
-        problems += [
-            f"every label must have a row in the {name} part; {_name(index, labels)} with "
-            f"{counts[index]:,} rows has none there ({key} = {fraction})"
-            for index in np.flatnonzero(found == 0).tolist()
-        ]
-    _refuse(problems)
-    return np.sort(training), np.sort(held_out)
+    training, held_rows = next(divider.split(np.zeros(len(y)), y))
+    _refuse_labels(
+        f"every label must have a row in the {name} part; {_name(index, labels)} with "
+        f"{counts[index]:,} rows has none there ({key} = {fraction})"
+        for name, rows in (("training", training), (other, held_rows))
+        for index in np.setdiff1d(np.arange(len(counts)), y[rows]).tolist()
+    )
+    return np.sort(training), np.sort(held_rows)
 
 
 def _name(index: int, labels: Sequence[Any] | None) -> str:
     return f"label {labels[index]!r}" if labels is not None else f"class {index}"
 
 
-def _refuse(problems: Sequence[str], shown: int = 5) -> None:
-    if not problems:
-        return
-    if len(problems) > shown:
-        more = f"... and {len(problems) - shown:,} more labels; is the target a column of labels?"
-        problems = [*problems[:shown], more]
-    raise UserError(problems)
+def _refuse_labels(problems: Iterable[str]) -> None:
+    texts = few(list(problems), shown=5)
+    if len(texts) > 5:
+        texts[-1] += " labels; is the target a column of labels?"
+    refuse(texts)

@@ -1,10 +1,8 @@
 """Tables of any length: read and written in blocks of rows, in constant memory."""
 
-import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.common.errors import UserError, did_you_mean
-from pipeline.data import sources as tables
-from pipeline.data.text_files import delimiter_of, first_line
-
-OUTPUTS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+from pipeline.common.errors import UserError, first_line, refuse
+from pipeline.common.files import whole
+from pipeline.common.text import shorten
+from pipeline.data.schema import missing_columns
+from pipeline.data.sources import is_parquet, opened
+from pipeline.data.text_files import delimiter_of, is_packed
 
 _BLOCK_BYTES = 1 << 22  # of text; a longer row cannot be read
 _BLOCK_ROWS = 65_536
@@ -44,48 +43,23 @@ class Block:
 
 @contextmanager
 def reading(source: str, columns: Sequence[str]) -> Iterator[Iterator[Block]]:
-    """The blocks of a table: a path, a URL or sklearn:NAME, as `tables.opened` takes them.
+    """The blocks of a table: a path, a URL or sklearn:NAME, as `sources.opened` takes them.
 
     Raises:
         UserError: no such table; columns that it lacks, or that stand twice in its header. While
             the blocks are read: a file that is damaged.
     """
-    with tables.located(source) as found:
-        blocks = _readers(found)
+    with opened(source) as table:
+        place = table.place
         with _explained(source):
-            names, read = blocks(found)
-            _check(source, names, columns)
-        yield _checked_blocks(source, read(list(columns)))
-
-
-def _readers(found: Any) -> Callable[[Any], "_Opened"]:
-    if not isinstance(found, Path):
-        return _open_shipped
-    return _open_parquet if tables.is_parquet(found.name) else _open_text
-
-
-_Opened = tuple[Sequence[str], Callable[[list[str]], Iterator[Block]]]
-
-
-def _check(source: str, names: Sequence[str], columns: Sequence[str]) -> None:
-    problems = [
-        f"{source}: the table must have a column {name!r}"
-        f"{did_you_mean(name, names) or '; columns: ' + ', '.join(map(repr, names[:20]))}"
-        for name in columns
-        if name not in names
-    ]
-    problems += [
-        f"{source}: column {name!r} stands {names.count(name)} times in the header"
-        for name in columns
-        if names.count(name) > 1
-    ]
-    if problems:
-        raise UserError(problems)
-
-
-def _checked_blocks(source: str, blocks: Iterator[Block]) -> Iterator[Block]:
-    with _explained(source):
-        yield from blocks
+            names = _column_names(place)
+        problems = missing_columns(names, columns) + [
+            f"column {name!r} stands {names.count(name)} times in the header"
+            for name in columns
+            if names.count(name) > 1
+        ]
+        refuse([f"{source}: {problem}" for problem in problems])
+        yield _blocks(source, place, list(columns))
 
 
 @contextmanager
@@ -105,161 +79,113 @@ def _explained(source: str) -> Iterator[None]:
         raise UserError(f"{source}: cannot be read: {text}") from error
 
 
-def _open_shipped(table: pa.Table) -> _Opened:
-    def read(columns: list[str]) -> Iterator[Block]:
-        yield Block(table.select(columns), np.arange(1, len(table) + 1), (), 1.0)
+def _column_names(place: Path | pa.Table) -> list[str]:
+    names: list[str]
+    if not isinstance(place, Path):
+        names = place.column_names
+    elif is_parquet(place.name):
+        names = pa.parquet.read_schema(place).names
+    else:
+        with _bytes_of(place) as (stream, _), _open_csv(stream, place, lambda _: "skip") as reader:
+            names = reader.schema.names
+    return names
 
-    return table.column_names, read
+
+def _blocks(source: str, place: Path | pa.Table, columns: list[str]) -> Iterator[Block]:
+    with _explained(source):
+        if not isinstance(place, Path):
+            yield Block(place.select(columns), np.arange(1, len(place) + 1), (), 1.0)
+        elif is_parquet(place.name):
+            yield from _parquet_blocks(place, columns)
+        else:
+            yield from _text_blocks(place, columns)
 
 
-def _open_parquet(path: Path) -> _Opened:
+def _parquet_blocks(path: Path, columns: list[str]) -> Iterator[Block]:
     # Read through a buffer of its own per column: else whole columns of a row group, and all row
     # groups that were read before, are held.
-    file = pa.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-
-    def read(columns: list[str]) -> Iterator[Block]:
+    with pa.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
         total, start = file.metadata.num_rows, 1
-        with file:
-            for batch in file.iter_batches(_BLOCK_ROWS, columns=columns, use_threads=False):
-                end = start + len(batch)
-                table = pa.Table.from_batches([batch]).select(columns)
-                yield Block(table, np.arange(start, end), (), (end - 1) / max(total, 1))
-                start = end
-
-    return file.schema_arrow.names, read
+        for batch in file.iter_batches(_BLOCK_ROWS, columns=columns, use_threads=False):
+            end = start + len(batch)
+            table = pa.Table.from_batches([batch]).select(columns)
+            table.validate(full=True)
+            yield Block(table, np.arange(start, end), (), (end - 1) / max(total, 1))
+            start = end
 
 
-def _open_text(path: Path) -> _Opened:
-    delimiter = delimiter_of(path.name)
-    with _bytes_of(path) as (stream, _):
-        parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        parse.invalid_row_handler = lambda _: "skip"
-        options = pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES)
-        with pa.csv.open_csv(stream, options, parse) as reader:
-            names = reader.schema.names
+def _text_blocks(path: Path, columns: list[str]) -> Iterator[Block]:
+    malformed: list[tuple[int, str]] = []  # of those read but not yet given, in order
 
-    def read(columns: list[str]) -> Iterator[Block]:
-        malformed = _Malformed()
-        parse = pa.csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=malformed
-        )
-        convert = pa.csv.ConvertOptions(
-            column_types={name: pa.string() for name in columns},
-            include_columns=columns,
-            strings_can_be_null=False,
-        )
-        size = max(path.stat().st_size, 1)
-        with (
-            _bytes_of(path) as (stream, file),
-            pa.csv.open_csv(stream, options, parse, convert) as reader,
-        ):
-            start = 1
-            for batch in reader:
-                numbers = malformed.numbers_of(start, len(batch))
-                start = int(numbers[-1]) + 1 if len(numbers) else start
-                table = pa.Table.from_batches([batch])
-                yield Block(table, numbers, malformed.before(start), min(file.tell() / size, 1.0))
-            last = malformed.before(None)
-            if last:
-                yield Block(reader.schema.empty_table(), np.arange(0), last, 1.0)
+    def set_aside(row: Any) -> str:
+        reason = f"expected {row.expected_columns} values, got {row.actual_columns}"
+        # The header is row 1 to pyarrow.
+        malformed.append((row.number - 1, f"{reason}: {shorten(row.text, 200)!r}"))
+        return "skip"
 
-    return names, read
+    convert = pa.csv.ConvertOptions(
+        column_types={name: pa.string() for name in columns},
+        include_columns=columns,
+        strings_can_be_null=False,
+    )
+    size = max(path.stat().st_size, 1)
+    with (
+        _bytes_of(path) as (stream, file),
+        _open_csv(stream, path, set_aside, convert) as reader,
+    ):
+        start = 1
+        for batch in reader:
+            numbers = np.arange(start, start + len(batch) + len(malformed))
+            numbers = numbers[~np.isin(numbers, [number for number, _ in malformed])][: len(batch)]
+            start = int(numbers[-1]) + 1 if len(numbers) else start
+            before = [row for row in malformed if row[0] < start]
+            del malformed[: len(before)]
+            table = pa.Table.from_batches([batch])
+            yield Block(table, numbers, before, min(file.tell() / size, 1.0))
+        if malformed:
+            yield Block(reader.schema.empty_table(), np.arange(0), malformed, 1.0)
+
+
+def _open_csv(stream: Any, path: Path, handler: Callable[[Any], str], convert: Any = None) -> Any:
+    """pyarrow's reader of a text in blocks; the handler is told of malformed rows."""
+    parse = pa.csv.ParseOptions(
+        delimiter=delimiter_of(path.name), newlines_in_values=True, invalid_row_handler=handler
+    )
+    options = pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES)
+    return pa.csv.open_csv(stream, options, parse, convert)
 
 
 @contextmanager
 def _bytes_of(path: Path) -> Iterator[tuple[Any, Any]]:
     """The text of a file, and the file itself, which tells how far it has been read."""
     with pa.OSFile(str(path), "rb") as file:
-        stream = file
-        if path.name.lower().endswith(".gz"):
-            stream = pa.CompressedInputStream(file, "gzip")
-        yield stream, file
-
-
-@dataclass
-class _Malformed:
-    """Rows that pyarrow's reader met and could not part into the header's columns, in order."""
-
-    rows: list[tuple[int, str]] = field(default_factory=list)
-    _numbers: list[int] = field(default_factory=list)
-
-    def __call__(self, row: Any) -> str:
-        number = row.number - 1  # the header is row 1 to it
-        self._numbers.append(number)
-        text = row.text if len(row.text) <= 200 else row.text[:199] + "…"
-        reason = f"expected {row.expected_columns} values, got {row.actual_columns}: {text!r}"
-        self.rows.append((number, reason))
-        return "skip"
-
-    def numbers_of(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """The numbers of the next `count` good rows, of which none is before `start`."""
-        numbers = np.arange(start, start + count + len(self._numbers))
-        return numbers[~np.isin(numbers, self._numbers)][:count]
-
-    def before(self, number: int | None) -> list[tuple[int, str]]:
-        """Takes out those before a row; all without one."""
-        taken = [row for row in self.rows if number is None or row[0] < number]
-        self.rows = self.rows[len(taken) :]
-        self._numbers = self._numbers[len(taken) :]
-        return taken
-
-
-class Sink:
-    """A file that is written in blocks, under a temporary name until it is whole.
-
-    Its ending says how: one of `OUTPUTS`. The file appears with the first block; `finish` gives it
-    its name. A block without rows makes a file with a header and no rows.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
-        self._writer: Any = None
-        self._close: list[Any] = []
-
-    def write(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._writer = self._open(table.schema)
-        self._writer.write_table(table)
-
-    def _open(self, schema: pa.Schema) -> Any:
-        if tables.is_parquet(self.path.name):
-            return pa.parquet.ParquetWriter(self._temporary, schema)
-        stream = pa.OSFile(str(self._temporary), "wb")
-        self._close = [stream]
-        if self.path.name.lower().endswith(".gz"):
-            stream = pa.CompressedOutputStream(stream, "gzip")
-            self._close.insert(0, stream)
-        options = pa.csv.WriteOptions(
-            delimiter=delimiter_of(self.path.name), quoting_style="needed"
-        )
-        return pa.csv.CSVWriter(stream, schema, write_options=options)
-
-    def finish(self) -> None:
-        """Close the file, if anything was written, and give it its name."""
-        if self._writer is not None:
-            self._shut()
-            os.replace(self._temporary, self.path)
-
-    def discard(self) -> None:
-        """Leave nothing behind of what was written."""
-        if self._writer is not None:
-            self._shut()
-            self._temporary.unlink(missing_ok=True)
-
-    def _shut(self) -> None:
-        for one in (self._writer, *self._close):
-            one.close()
+        yield pa.CompressedInputStream(file, "gzip") if is_packed(path.name) else file, file
 
 
 @contextmanager
-def writing(*sinks: Sink) -> Iterator[None]:
-    """Finish the sinks when the block ends well, discard them when it does not."""
-    try:
-        yield
-    except BaseException:
-        for sink in sinks:
-            sink.discard()
-        raise
-    for sink in sinks:
-        sink.finish()
+def writing(path: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """Gives what writes a table block by block, as the ending of `path` says: one of `ENDINGS`.
+
+    The file gets its name when the `with` block ends well; nothing stays of one that does not. The
+    first table makes it, so a table without rows makes a file with a header and no rows.
+    """
+    with whole(path) as temporary, ExitStack() as stack:
+        writers: list[Any] = []
+
+        def write(table: pa.Table) -> None:
+            if not writers:
+                writers.append(_writer(stack, temporary, path.name, table.schema))
+            writers[0].write_table(table)
+
+        yield write
+
+
+def _writer(stack: ExitStack, path: Path, name: str, schema: pa.Schema) -> Any:
+    """pyarrow's writer for a file of this name; `stack` closes it."""
+    if is_parquet(name):
+        return stack.enter_context(pa.parquet.ParquetWriter(path, schema))
+    stream = stack.enter_context(pa.OSFile(str(path), "wb"))
+    if is_packed(name):
+        stream = stack.enter_context(pa.CompressedOutputStream(stream, "gzip"))
+    options = pa.csv.WriteOptions(delimiter=delimiter_of(name), quoting_style="needed")
+    return stack.enter_context(pa.csv.CSVWriter(stream, schema, write_options=options))

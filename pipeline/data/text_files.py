@@ -5,15 +5,17 @@ import gzip
 import io
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.csv
 
-from pipeline.common import files as memory
-from pipeline.common.errors import UserError
+from pipeline.common import files
+from pipeline.common.errors import UserError, first_line, refuse
+from pipeline.common.text import few
 
 MISSING = (
     *("", "NA", "N/A", "n/a", "na", "#N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan"),
@@ -38,19 +40,18 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
         # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
         # error, and the second reading respects it.
         try:
-            table = _convert(source, path, delimiter, text, newlines=False)
+            table = _convert(source, path, text, newlines=False)
         except pa.ArrowInvalid:
-            table = _convert(source, path, delimiter, text, newlines=True)
+            table = _convert(source, path, text, newlines=True)
     except pa.ArrowInvalid as error:
         raise UserError(_why_no_table(source, path, error)) from error
-    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-    if binary:
-        raise UserError(
-            [
-                f"{source}: column {name!r} is not UTF-8 text; save the file as UTF-8"
-                for name in binary
-            ]
-        )
+    refuse(
+        [
+            f"{source}: column {field.name!r} is not UTF-8 text; save the file as UTF-8"
+            for field in table.schema
+            if pa.types.is_binary(field.type)
+        ]
+    )
     if table.num_columns == 1:
         only = table.column_names[0]
         other = next((sign for sign in ";\t|," if sign in only and sign != delimiter), None)
@@ -62,13 +63,12 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
     return table
 
 
-def _convert(
-    source: str, path: Path, delimiter: str, text: Collection[str], newlines: bool
-) -> pa.Table:
-    """Types come from the first block: one pass over the rest then needs a third of the time and
-    of the memory that pyarrow's own inference takes. A column whose later values do not fit is
-    left to that inference.
+def _convert(source: str, path: Path, text: Collection[str], newlines: bool) -> pa.Table:
+    """With types from the first block: pyarrow's own inference takes three times as long, and
+    three times the memory. Only a column whose later values do not fit is left to it.
     """
+
+    delimiter = delimiter_of(path.name)
 
     def options(types: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -95,7 +95,7 @@ def _convert(
             schema = reader.schema
     except pa.ArrowInvalid:  # a row longer than a block, or a quoted newline at its end
         return read({})
-    check_columns(source, len(schema))
+    check_width(source, len(schema))
     types = {field.name: field.type for field in schema if not pa.types.is_null(field.type)}
     for _ in range(3):
         try:
@@ -111,7 +111,7 @@ def _convert(
 @contextmanager
 def _content(source: str, path: Path) -> Iterator[Any]:
     """The text for pyarrow's readers, unpacked as far as the memory goes."""
-    if not path.name.lower().endswith(".gz"):
+    if not is_packed(path.name):
         check_memory(source, path.stat().st_size)
         yield path
         return
@@ -120,8 +120,7 @@ def _content(source: str, path: Path) -> Iterator[Any]:
 
 
 class _Unpacked(io.RawIOBase):
-    """A packed text that is given up when it grows beyond the memory: a megabyte can hold a
-    gigabyte."""
+    """A megabyte of packed text can hold a gigabyte: one beyond the memory is given up."""
 
     def __init__(self, source: str, stream: Any) -> None:
         super().__init__()
@@ -143,17 +142,17 @@ def _why_no_table(source: str, path: Path, error: pa.ArrowInvalid) -> str:
         start = file.read(4)
     if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
         return f"{source}: the file is not UTF-8 text; save it as UTF-8"
-    if unequal := _unequal_rows(source, path):
-        return unequal
-    said = str(error)
-    if "straddling" in said or "Empty CSV" in said:
-        if not start.strip():
-            return f"{source}: the file is empty"
-        return (
-            f"{source}: a row must be at most {_SNIFFED_BYTES:,} bytes long; one is longer, or a "
-            "quote is never closed"
-        )
-    return f"{source}: {first_line(error)}"
+    if unequal := _unequal_rows(path):
+        return f"{source}: {unequal}"
+    reason = first_line(error)
+    if "straddling" not in str(error) and "Empty CSV" not in str(error):
+        return f"{source}: {reason}"
+    if not start.strip():
+        return f"{source}: the file is empty"
+    return (
+        f"{source}: a row must be at most {_SNIFFED_BYTES:,} bytes long; one is longer, or a "
+        "quote is never closed"
+    )
 
 
 def delimiter_of(name: str) -> str:
@@ -161,9 +160,14 @@ def delimiter_of(name: str) -> str:
     return "\t" if name.lower().endswith((".tsv", ".tsv.gz")) else ","
 
 
+def is_packed(name: str) -> bool:
+    """Whether a file of this name is packed with gzip."""
+    return name.lower().endswith(".gz")
+
+
 def check_memory(source: str, needed: int) -> None:
     """UserError unless so many bytes fit into half of the memory: training needs as much."""
-    most = memory.limit() // 2
+    most = files.memory_limit() // 2
     if needed > most:
         raise UserError(
             f"{source}: the table must fit into half of the memory, {most / 1e9:.1f} GB here; "
@@ -171,7 +175,7 @@ def check_memory(source: str, needed: int) -> None:
         )
 
 
-def check_columns(source: str, count: int) -> None:
+def check_width(source: str, count: int) -> None:
     """UserError for more than `MOST_COLUMNS`."""
     if count > MOST_COLUMNS:
         raise UserError(
@@ -180,67 +184,57 @@ def check_columns(source: str, count: int) -> None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    if path.name.lower().endswith(".gz"):
-        return cast("IO[bytes]", gzip.open(path))
-    return path.open("rb")
+    return cast("IO[bytes]", gzip.open(path)) if is_packed(path.name) else path.open("rb")
 
 
-def _text_lines(path: Path) -> Iterator[str]:
-    """The lines with their ends. Raises csv.Error at one that no table has."""
+def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The values of each row that is not blank, the header too, and the line on which it begins.
+
+    Raises csv.Error at a line that no table has.
+    """
     with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", "replace", newline="") as text:
-        while line := text.readline(_LONGEST_LINE):
-            if len(line) == _LONGEST_LINE:
-                raise csv.Error("a line is too long")
-            yield line
-
-
-def _unequal_rows(source: str, path: Path, shown: int = 5) -> str | None:
-    """Names the lines of the rows that are longer or shorter than the header, or None."""
-    found: list[tuple[int, int]] = []
-    count = expected = 0
-    try:
-        reader = csv.reader(_text_lines(path), delimiter=delimiter_of(path.name))
+        reader = csv.reader(_lines(text), delimiter=delimiter_of(path.name))
         line = 1
-        for row in reader:
-            if row and not expected:
-                expected = len(row)
-            elif row and len(row) != expected:
-                count += 1
-                if len(found) < shown:
-                    found.append((line, len(row)))
+        for values in reader:
+            if values:
+                yield line, values
             line = reader.line_num + 1
+
+
+def _lines(text: IO[str]) -> Iterator[str]:
+    while line := text.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise csv.Error("a line is too long")
+        yield line
+
+
+def _unequal_rows(path: Path, shown: int = 5) -> str | None:
+    """Names the lines of the rows that are longer or shorter than the header, or None."""
+    try:
+        rows = _numbered_rows(path)
+        expected = len(next(rows, (0, []))[1])
+        unequal = ((line, len(values)) for line, values in rows if len(values) != expected)
+        texts = [f"line {line} has {count}" for line, count in islice(unequal, shown)]
+        total = len(texts) + sum(1 for _ in unequal)
     except csv.Error:
         return None
-    if not found:
+    if not texts:
         return None
-    named = ", ".join(f"line {line} has {length}" for line, length in found)
-    rest = f", and {count - shown:,} more" if count > shown else ""
     return (
-        f"{source}: every row must have as many values as the header, which has {expected}; "
-        f"{named}{rest}"
+        f"every row must have as many values as the header, which has {expected}; "
+        f"{', '.join(few(texts, shown, total))}"
     )
 
 
 def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
     """The line on which each row begins: blank lines and quoted newlines move it."""
-    wanted = set(rows)
-    found: dict[int, int] = {}
-    try:
-        reader = csv.reader(_text_lines(path), delimiter=delimiter_of(path.name))
-        row, line = -2, 1
-        for values in reader:
-            if values:
-                row += 1
-                if row in wanted:
-                    found[row] = line
-                if len(found) == len(wanted):
-                    break
-            line = reader.line_num + 1
-    except (csv.Error, OSError):
-        pass
-    return [found.get(row, row + 2) for row in rows]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message, or its type where it has none."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+    lines = {row: row + 2 for row in rows}
+    unseen = set(rows)
+    with suppress(csv.Error, OSError):
+        for row, (line, _) in enumerate(_numbered_rows(path), start=-1):  # the header is -1
+            if not unseen:
+                break
+            if row in unseen:
+                lines[row] = line
+                unseen.remove(row)
+    return [lines[row] for row in rows]

@@ -1,7 +1,7 @@
 """A model as it is used: raw rows of a table in, labels and probabilities out.
 
-A copy of this package is shipped in every model's folder (see flavor.py), which is why it imports
-nothing of the project. The folder holds `model.pt2`, an exported program that maps raw values
+It imports nothing of the project, since a copy of it is shipped in every model's folder (see
+models/flavor.py). The folder holds `model.pt2`, an exported program that maps raw values
 [rows, columns] float64 to probabilities [rows, labels] float32, and `schema.json`, which says what
 the raw columns mean.
 
@@ -9,31 +9,17 @@ the raw columns mean.
 folder's copy of this package, and gives the same predictions.
 """
 
-from .archive import ModelError
-from .folder import PROGRAM_FILE, SCHEMA_FILE, _load_pyfunc, check_schema, load
-from .model import (
-    DEFAULT_THRESHOLD,
-    TabularModel,
-    decide,
-    default_threshold,
-    probability_names,
-    threshold_of,
-)
-from .rows import InputError, to_raw
-
-__all__ = [
-    "DEFAULT_THRESHOLD",
-    "PROGRAM_FILE",
-    "SCHEMA_FILE",
-    "InputError",
-    "ModelError",
-    "TabularModel",
-    "_load_pyfunc",
-    "check_schema",
-    "decide",
-    "default_threshold",
-    "load",
-    "probability_names",
-    "threshold_of",
-    "to_raw",
-]
+from .model import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
+from .model import PROGRAM_FILE as PROGRAM_FILE
+from .model import SCHEMA_FILE as SCHEMA_FILE
+from .model import TabularModel as TabularModel
+from .model import _load_pyfunc as _load_pyfunc
+from .model import check_schema as check_schema
+from .model import decide as decide
+from .model import default_threshold as default_threshold
+from .model import load as load
+from .model import probability_names as probability_names
+from .model import threshold_of as threshold_of
+from .program import ModelError as ModelError
+from .rows import InputError as InputError
+from .rows import to_raw as to_raw

@@ -1,7 +1,9 @@
-"""Predictions for rows of a table."""
+"""A model: its folder, `model.pt2` with `schema.json` beside it, and its predictions for rows."""
 
+import json
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,16 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from .rows import Floats, InputError, Reader, as_frame, listed, short
+from .program import ModelError, read_program
+from .rows import READERS, Floats, InputError, Reader, as_frame, listed, short
+
+PROGRAM_FILE = "model.pt2"
+SCHEMA_FILE = "schema.json"
+SCHEMA_VERSION = 1
+DEFAULT_THRESHOLD = 0.5
 
 BATCH_ROWS = 2_048
 """Rows per pass through the module: what a pass needs stays in the processor's cache."""
-
-DEFAULT_THRESHOLD = 0.5
 
 
 class TabularModel:
@@ -61,8 +67,9 @@ class TabularModel:
         if len(raw) == 0:
             return np.empty((0, len(self._labels)), dtype=np.float32)
         with torch.inference_mode():
-            parts = [self.module(part) for part in torch.split(torch.from_numpy(raw), BATCH_ROWS)]
-            return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+            batches = torch.split(torch.from_numpy(raw), BATCH_ROWS)
+            scores = [self.module(batch) for batch in batches]
+            return (scores[0] if len(scores) == 1 else torch.cat(scores)).numpy()
 
 
 def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.intp]:
@@ -86,23 +93,118 @@ def probability_names(labels: Sequence[Any]) -> list[str]:
     return ["probability"] if len(labels) == 2 else [f"probability_{label}" for label in labels]
 
 
-def is_threshold(value: Any) -> bool:
-    """Whether the value is a number from 0 to 1."""
-    return (
-        isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
-    )
-
-
 def threshold_of(params: Mapping[str, Any] | None, schema: Mapping[str, Any]) -> float:
     """The threshold that `params` ask for, or the schema's; InputError for others than that."""
-    given = dict(params or {})
+    unknown = dict(params or {})
     binary = len(schema["labels"]) == 2
-    value = given.pop("threshold", None) if binary else None
-    if given:
-        known = "threshold" if binary else "none, for a model with more than two labels"
-        raise InputError([f"unknown parameters: {listed(sorted(given))}; known: {known}"])
+    value = unknown.pop("threshold", None) if binary else None
+    if unknown:
+        allowed = "threshold" if binary else "none, for a model with more than two labels"
+        raise InputError(f"unknown parameters: {listed(sorted(unknown))}; known: {allowed}")
     if value is None:
         return default_threshold(schema)
-    if not is_threshold(value):
-        raise InputError([f"threshold must be a number from 0 to 1; got {short(value)}"])
+    if not _is_threshold(value):
+        raise InputError(f"threshold must be a number from 0 to 1; got {short(value)}")
     return float(value)
+
+
+def _is_threshold(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and 0 <= float(value) <= 1
+
+
+# The folder --------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> TabularModel:
+    """The model of a local folder. No code of the folder runs and nothing is unpickled freely.
+
+    Raises ModelError when a file is missing, damaged or of a version that this code does not know.
+    """
+    folder = Path(path)
+    schema = _read_schema(folder / SCHEMA_FILE)
+    file = folder / PROGRAM_FILE
+    if not file.is_file():
+        raise ModelError(f"{folder}: no {PROGRAM_FILE}; not the folder of a model, or damaged")
+    try:
+        module = read_program(file)
+        with torch.inference_mode():
+            blank = torch.full((1, len(schema["columns"])), float("nan"), dtype=torch.float64)
+            shape = tuple(module(blank).shape)
+    except ModelError:
+        raise
+    except Exception as error:
+        # torch has no one class of error for an archive that it cannot read
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file}: damaged, or made for another schema: {reason}") from error
+    if shape != (1, len(schema["labels"])):
+        raise ModelError(
+            f"{file}: the program gives {shape[-1]} probabilities, "
+            f"but {SCHEMA_FILE} has {len(schema['labels'])} labels"
+        )
+    return TabularModel(module, schema)
+
+
+def _load_pyfunc(path: str) -> "_Served":
+    """What `mlflow.pyfunc.load_model` calls, with the model's folder."""
+    return _Served(load(path))
+
+
+class _Served:
+    """A TabularModel for MLflow: bad input becomes MLflow's error for it, HTTP status 400."""
+
+    def __init__(self, model: TabularModel) -> None:
+        self._model = model
+
+    def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._model.predict(rows, params)
+        except InputError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def get_raw_model(self) -> TabularModel:
+        return self._model
+
+
+def _read_schema(file: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{file}: missing; not the folder of a model, or damaged") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+    check_schema(schema, str(file))
+    return dict(schema)
+
+
+def check_schema(schema: Any, source: str) -> None:
+    """ModelError unless `schema` is what schema.json holds; `source` names it in the message."""
+    if not isinstance(schema, dict) or "version" not in schema:
+        raise ModelError(f"{source}: not a schema: it has no version")
+    if schema["version"] != SCHEMA_VERSION:
+        raise ModelError(
+            f"{source}: schema version {schema['version']!r} is unknown; this code reads version "
+            f"{SCHEMA_VERSION}; load the model with the release of this project that wrote it"
+        )
+    columns, labels = schema.get("columns"), schema.get("labels")
+    sound = (
+        isinstance(columns, list)
+        and all(map(_is_column, columns))
+        and len({column["name"] for column in columns}) == len(columns) > 0
+        and isinstance(labels, list)
+        and len(labels) > 1
+        and _is_threshold(schema.get("threshold", DEFAULT_THRESHOLD))
+    )
+    if not sound:
+        raise ModelError(f"{source}: damaged: its columns or labels are not those of a schema")
+
+
+def _is_column(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and isinstance(content.get("name"), str)
+        and str(content.get("kind")) in READERS
+        and (content["kind"] != "category" or isinstance(content.get("categories"), list))
+    )

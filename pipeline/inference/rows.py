@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api import types
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -19,9 +20,9 @@ Mask = npt.NDArray[np.bool_]
 class InputError(ValueError):
     """The rows or the parameters do not fit the model; `problems` has a sentence for each fault."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 def as_frame(rows: Any, names: Sequence[str]) -> pd.DataFrame:
@@ -45,12 +46,10 @@ def as_frame(rows: Any, names: Sequence[str]) -> pd.DataFrame:
             frame: pd.DataFrame = rows.select([n for n in names if n in present]).to_pandas()
             return frame
     except (TypeError, ValueError) as error:
-        raise InputError([f"the rows do not make a table: {error}"]) from error
+        raise InputError(f"the rows do not make a table: {error}") from error
     raise InputError(
-        [
-            "rows must be a DataFrame (pandas, polars), a pyarrow Table, a dictionary of columns "
-            f"or a list of dictionaries; got {type(rows).__name__}"
-        ]
+        "rows must be a DataFrame (pandas, polars), a pyarrow Table, a dictionary of columns "
+        f"or a list of dictionaries; got {type(rows).__name__}"
     )
 
 
@@ -59,12 +58,12 @@ def _unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(value) for name, value in row.items()}
 
 
-def _value(given: Any) -> Any:
-    if not isinstance(given, np.ndarray):
-        return given
-    if given.ndim == 0:
-        return given.item()
-    return [_value(value) for value in given] if given.dtype == object else given
+def _value(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.ndim == 0:
+        return value.item()
+    return [_value(item) for item in value] if value.dtype == object else value
 
 
 def to_raw(frame: pd.DataFrame, schema: Mapping[str, Any]) -> Floats:
@@ -103,25 +102,20 @@ class Reader:
         if all(plain):
             raw = np.array(frame.to_numpy(np.float64), order="C")
         else:
-            raw = self._each(frame, plain)
+            raw = np.empty((len(frame), len(self._columns)))
+            if any(plain):
+                raw[:, plain] = frame.loc[:, plain].to_numpy(np.float64)
+            problems: list[str] = []
+            for position in [i for i, is_plain in enumerate(plain) if not is_plain]:
+                try:
+                    raw[:, position] = _column(frame.iloc[:, position], self._columns[position])
+                except InputError as error:
+                    problems.extend(error.problems)
+            if problems:
+                raise InputError(*problems)
         infinite = np.isinf(raw)
         if infinite.any():
             raw[infinite] = np.nan
-        return raw
-
-    def _each(self, frame: pd.DataFrame, plain: Sequence[bool]) -> Floats:
-        """Column by column where they are not all plain numbers."""
-        raw = np.empty((len(frame), len(self._columns)))
-        if any(plain):
-            raw[:, plain] = frame.loc[:, plain].to_numpy(np.float64)
-        problems: list[str] = []
-        for position in [i for i, fits in enumerate(plain) if not fits]:
-            try:
-                raw[:, position] = _column(frame.iloc[:, position], self._columns[position])
-            except InputError as error:
-                problems.extend(error.problems)
-        if problems:
-            raise InputError(problems)
         return raw
 
     def _select(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -133,11 +127,11 @@ class Reader:
         present = list(frame.columns)
         missing = [name for name in self.names if name not in frame.columns]
         if missing:
-            given = listed(present) or "none"
-            raise InputError([f"columns missing: {listed(missing)}; the rows have: {given}"])
+            columns = listed(present) or "none"
+            raise InputError(f"columns missing: {listed(missing)}; the rows have: {columns}")
         repeated = [name for name in self.names if present.count(name) > 1]
         if repeated:
-            raise InputError([f"columns given more than once: {listed(repeated)}"])
+            raise InputError(f"columns given more than once: {listed(repeated)}")
         return frame[self.names]
 
 
@@ -147,7 +141,8 @@ def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
     if kind != "category" and series.dtype == object:
         series = series.infer_objects()  # objects that are all floats become float64
     dtype = series.dtype
-    if kind in ("number", "boolean") and _is_numeric(dtype):
+    is_real = types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
+    if kind in ("number", "boolean") and is_real:
         values: Floats = series.to_numpy(np.float64, na_value=np.nan)
         wrong = ~np.isin(values, (0.0, 1.0)) & ~np.isnan(values)
         if kind == "boolean" and wrong.any():
@@ -160,20 +155,14 @@ def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
     except TypeError:  # lists, dicts and other values that have no hash
         wrong = np.array([getattr(value, "__hash__", None) is None for value in series])
         raise _misfit(column, series, wrong) from None
-    values, wrong = READERS[kind](np.asarray(uniques, dtype=object), column)
+    distinct = np.asarray(uniques, dtype=object)
+    values = READERS[kind](distinct, column)
+    wrong = np.isnan(values)
+    wrong[wrong] = [not _blank(value) for value in distinct[wrong]]
     if wrong.any():
         raise _misfit(column, series, np.append(wrong, False)[codes])
     result: Floats = np.append(values, np.nan)[codes]
     return result
-
-
-def _is_numeric(dtype: Any) -> bool:
-    """Numbers and booleans of numpy, pandas and Arrow; not complex ones, not categories."""
-    if isinstance(dtype, np.dtype):
-        return dtype.kind in "biuf"
-    return bool(pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)) and not (
-        isinstance(dtype, pd.CategoricalDtype)
-    )
 
 
 def _days(instants: pd.Series) -> Floats:
@@ -183,85 +172,70 @@ def _days(instants: pd.Series) -> Floats:
     return days
 
 
-# Each reader takes a column's distinct, present values [distinct] and gives their raw values and
-# which of them do not fit.
+# Each reader takes a column's distinct, present values [distinct] and gives their raw values, NaN
+# for those that are blank or do not fit.
 
 
-def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
     number_like = (numbers.Real, decimal.Decimal, np.bool_, str)
     fits = np.array([isinstance(value, number_like) for value in values], dtype=bool)
     result = np.full(len(values), np.nan)
     result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
-    wrong = np.zeros(len(values), dtype=bool)
     for position in np.flatnonzero(np.isnan(result)):
-        value = values[position]
-        if (seconds := _seconds(value)) is not None:
-            result[position] = seconds
-        else:
-            wrong[position] = not _blank(value)
-    return result, wrong
+        result[position] = _seconds(values[position])
+    return result
 
 
-def _seconds(value: Any) -> float | None:
-    """A duration, or the time since midnight of a time of day such as 9:30 or 23:59:59.5."""
+def _seconds(value: Any) -> float:
+    """Of a duration, or since midnight of a time of day such as 9:30 or 23:59:59.5; else NaN."""
     if isinstance(value, (datetime.timedelta, np.timedelta64)):
         return float(pd.Timedelta(value).total_seconds())
     if not isinstance(value, (datetime.time, str)):
-        return None
-    if part := re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", str(value).strip()):
-        return int(part[1]) * 3600 + int(part[2]) * 60 + float(part[3] or 0)
-    return None
+        return math.nan
+    time = re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", str(value).strip())
+    return int(time[1]) * 3600 + int(time[2]) * 60 + float(time[3] or 0) if time else math.nan
 
 
-def _booleans(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
-    words = (
-        ("0", "false", "no", "n", "f", "off", "0.0"),
-        ("1", "true", "yes", "y", "t", "on", "1.0"),
-    )
-    meaning = {word: float(position) for position in (0, 1) for word in words[position]}
-    result = np.array([meaning.get(str(value).strip().lower(), np.nan) for value in values])
-    wrong = [math.isnan(x) and not _blank(v) for x, v in zip(result, values, strict=True)]
-    return result, np.array(wrong, dtype=bool)
+def _booleans(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
+    meaning = dict.fromkeys(("0", "false", "no", "n", "f", "off", "0.0"), 0.0)
+    meaning |= dict.fromkeys(("1", "true", "yes", "y", "t", "on", "1.0"), 1.0)
+    words = (str(value).strip().lower() for value in values)
+    return np.array([meaning.get(word, math.nan) for word in words], dtype=np.float64)
 
 
-def _dates(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+def _dates(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
     date_like = (datetime.date, np.datetime64, str)
     fits = np.array([isinstance(value, date_like) for value in values], dtype=bool)
     result = np.full(len(values), np.nan)
     instants = pd.Series(values[fits], dtype=object)
     result[fits] = _days(pd.to_datetime(instants, utc=True, errors="coerce", format="ISO8601"))
-    wrong = ~fits
-    for position in np.flatnonzero(np.isnan(result) & fits):
-        wrong[position] = not _blank(values[position])
-    return result, wrong
+    return result
 
 
-def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
     codes = {category: code for code, category in enumerate(column["categories"])}
-    known = pd.Index(column["categories"], dtype=object)
-    result = known.get_indexer(pd.Index(values, dtype=object)).astype(np.float64)
-    wrong = np.zeros(len(values), dtype=bool)
+    index = pd.Index(column["categories"], dtype=object)
+    result: Floats = index.get_indexer(pd.Index(values, dtype=object)).astype(np.float64)
     for position in np.flatnonzero(result < 0):
         value = values[position]
         if isinstance(value, str):
             result[position] = -1.0 if value else np.nan
-            continue
-        if not isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)):
-            wrong[position] = True
-            continue
-        # A reader of tables may have made 3.0 of "3" and True of "true".
-        forms = (str(value), str(value).lower(), str(value).removesuffix(".0"))
-        result[position] = max(codes.get(form, -1) for form in forms)
-    return result, wrong
+        elif isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)):
+            # A reader of tables may have made 3.0 of "3" and True of "true".
+            forms = (str(value), str(value).lower(), str(value).removesuffix(".0"))
+            result[position] = max(codes.get(form, -1) for form in forms)
+        else:
+            result[position] = np.nan
+    return result
 
 
-READERS: dict[str, Callable[[npt.NDArray[Any], Mapping[str, Any]], tuple[Floats, Mask]]] = {
+READERS: dict[str, Callable[[npt.NDArray[Any], Mapping[str, Any]], Floats]] = {
     "number": _numbers,
     "boolean": _booleans,
     "date": _dates,
     "category": _categories,
 }
-_EXPECTED = {
+EXPECTED = {
     "number": "a number",
     "boolean": "true or false (or yes, no, 1, 0)",
     "date": "a date (a datetime, or ISO 8601 text such as 2024-05-31)",
@@ -277,12 +251,10 @@ def _misfit(column: Mapping[str, Any], series: pd.Series, wrong: Mask) -> InputE
     """What was expected of the column, and the first value that did not fit."""
     position = int(wrong.argmax())
     value, more = series.iloc[position], int(wrong.sum()) - 1
-    others = f", and in {more} more row{'s' * (more > 1)}" if more else ""
+    elsewhere = f", and in {more} more row{'s' * (more > 1)}" if more else ""
     return InputError(
-        [
-            f"column {column['name']!r}: expected {_EXPECTED[column['kind']]}; "
-            f"got {short(value)} ({type(value).__name__}) in row {series.index[position]}{others}"
-        ]
+        f"column {column['name']!r}: expected {EXPECTED[column['kind']]}; "
+        f"got {short(value)} ({type(value).__name__}) in row {series.index[position]}{elsewhere}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, special
 
 Floats = npt.NDArray[np.float64]
 Goal = Literal["accuracy", "f1", "youden"]
@@ -24,9 +24,8 @@ def tempered(probabilities: npt.NDArray[Any], temperature: float) -> Floats:
 
     Order and most probable label stay. Guo et al. (2017), On Calibration of Modern Neural Networks.
     """
-    logits = _logits(probabilities) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
+    probabilities = special.softmax(_logits(probabilities) / temperature, axis=1)
+    return np.asarray(probabilities, dtype=np.float64)
 
 
 def fit_temperature(probabilities: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> float:
@@ -38,15 +37,12 @@ def fit_temperature(probabilities: npt.NDArray[Any], y: npt.NDArray[np.int64]) -
     rows = np.arange(len(y))
 
     def loss(inverse: float) -> float:
-        scaled = logits * inverse
-        largest = scaled.max(axis=1)
-        total = largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))
-        return float((total - scaled[rows, y]).mean())
+        return float(-special.log_softmax(logits * inverse, axis=1)[rows, y].mean())
 
-    found = optimize.minimize_scalar(
+    optimum = optimize.minimize_scalar(
         loss, bounds=(1 / FLATTEST, 1 / SHARPEST), method="bounded", options={"xatol": 1e-9}
     )
-    return float(1 / found.x)
+    return float(1 / optimum.x)
 
 
 def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal) -> float:
@@ -59,8 +55,8 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     Of equally good ones 0.5, else the middle of the stretch that is nearest to it.
     """
     order = np.argsort(positive, kind="stable")
-    said, truth = np.asarray(positive, dtype=np.float64)[order], np.asarray(y)[order] == 1
-    ends = np.flatnonzero(np.diff(said, append=np.inf) > 0)  # last of each run of equal values
+    ordered, truth = np.asarray(positive, dtype=np.float64)[order], np.asarray(y)[order] == 1
+    ends = np.flatnonzero(np.diff(ordered, append=np.inf) > 0)  # last of each run of equal values
     # Cut after the last row of a run; before all rows as well.
     below = np.concatenate([[0], ends + 1])
     positives = int(truth.sum())
@@ -73,7 +69,7 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
         value = 2 * hits / np.maximum(hits + false_alarms + positives, 1)
     else:
         value = hits / max(positives, 1) - false_alarms / max(negatives, 1)
-    edges = np.concatenate([[0.0], said[ends], [1.0]])
+    edges = np.concatenate([[0.0], ordered[ends], [1.0]])
     low, high = edges[:-1], edges[1:]
     middle = (low + high) / 2
     # No threshold is below a probability of 0; one of 1 is above all of them.

@@ -1,9 +1,25 @@
-"""Members that answer together: the ensemble that is shipped, a module and an exported graph."""
+"""Members that answer together: the ensemble that is shipped, as a module, graph or ONNX file."""
 
+import contextlib
+import io
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.mlp import ACTIVATIONS, EPSILON, Architecture
+from pipeline.common.errors import RunError, UserError
+from pipeline.models.activations import ACTIVATIONS
+from pipeline.models.calibration import SMALLEST
+from pipeline.models.mlp import EPSILON, Architecture
+
+ONNX_FILE = "model.onnx"
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_TOLERANCE = 1e-5
+"""How far a probability may be from the graph's: ONNX Runtime sums in another order."""
 
 
 class Ensemble(nn.Module):
@@ -13,18 +29,30 @@ class Ensemble(nn.Module):
         encoder: raw rows [B, F] float64 -> encoded [K, B, D], each member with its own statistics.
         architecture: that of the members.
         states: [K, P + Q], as `StackedMLP.state` gives them.
+        temperature: what the mean's logits are divided by (`calibration.tempered`), in the same
+            graph; None: nothing.
 
     Batch norm is folded into the linear layers before it, so that an architecture with it and one
     without are the same graph.
     """
 
-    def __init__(self, encoder: nn.Module, architecture: Architecture, states: Tensor) -> None:
+    temperature: Tensor | None
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        architecture: Architecture,
+        states: Tensor,
+        temperature: float | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.activation = architecture.activation
         weights, biases = _folded(architecture, states)
         self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
         self.biases = nn.ParameterList(nn.Parameter(b, requires_grad=False) for b in biases)
+        buffer = None if temperature is None else torch.tensor(temperature, dtype=torch.float32)
+        self.register_buffer("temperature", buffer)
 
     def forward(self, raw: Tensor) -> Tensor:
         """Probabilities [B, labels] float32 of raw rows [B, F] float64."""
@@ -37,7 +65,11 @@ class Ensemble(nn.Module):
             x = torch.cat((1 - positive, positive), dim=2)
         else:
             x = torch.softmax(x, dim=2)
-        return x.mean(dim=0)
+        probabilities = x.mean(dim=0)
+        if self.temperature is None:
+            return probabilities
+        # The logarithm of 0 has no gradient: one such row would make all weights NaN in training.
+        return torch.softmax(probabilities.clamp(min=SMALLEST).log() / self.temperature, dim=1)
 
     def logits(self, member: int, x: Tensor) -> Tensor:
         """What one member says of encoded rows [B, D]: [B, labels] float64."""
@@ -100,3 +132,58 @@ class Exporter:
         for name, value in state.items():
             program.state_dict[name] = value
         return program
+
+
+def check_onnx_packages() -> None:
+    """Raises UserError naming the packages that `registry.onnx` needs and that are not there."""
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"registry.onnx: needs {', '.join(ONNX_PACKAGES)}; not installed: {', '.join(missing)} "
+            f"(pip install {' '.join(missing)})"
+        )
+
+
+def write_onnx(program: Path, raw: np.ndarray, folder: Path) -> Path:
+    """Write `model.onnx` into a folder: raw float64 [rows, columns] -> probabilities float32.
+
+    Args:
+        program: the model's `model.pt2`.
+        raw: rows to compare both on.
+
+    Raises:
+        UserError: packages are missing.
+        RunError: the file gives other probabilities than the program.
+    """
+    check_onnx_packages()
+    exported = torch.export.load(program)
+    file = folder / ONNX_FILE
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    # torch reports every optional package that it did not find.
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnx_program = torch.onnx.export(exported, verbose=False)
+            assert onnx_program is not None
+            onnx_program.save(str(file), include_initializers=True)
+    finally:
+        log.setLevel(level)
+    _compare(exported.module(), file, raw)
+    return file
+
+
+def _compare(module: Any, file: Path, raw: np.ndarray) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file))
+    name = session.get_inputs()[0].name
+    for rows in (raw, raw[:1]):
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(rows)).numpy()
+        (probabilities,) = session.run(None, {name: rows})
+        off = float(np.abs(probabilities - expected).max(initial=0.0))
+        if probabilities.shape != expected.shape or not off <= ONNX_TOLERANCE:
+            raise RunError(
+                f"registry.onnx: the ONNX file's probabilities differ from the model's by {off:.2g}"
+            )

@@ -1,4 +1,4 @@
-"""The MLflow flavor: writes the folder of a model, to be logged by `mlflow.models.Model.log`.
+"""The MLflow flavor: it writes the folder of a model.
 
 - `model.pt2`: an exported program, raw [rows, columns] float64 -> probabilities [rows, labels]
   float32. A graph and tensors; nothing in it needs an unrestricted pickle.
@@ -8,15 +8,8 @@
 - `MLmodel`, requirements, environments and an input example, as MLflow wants them.
 
 `mlflow.pyfunc.load_model` gives `inference.TabularModel` behind MLflow's interface, and
-`mlflow.pytorch.load_model` the bare module.
-
-    mlflow.models.Model.log(
-        artifact_path=None, flavor=flavor, name="model", run_id=run_id,
-        program=program, schema=schema, input_example=frame.head(3),
-        requirements=flavor.default_requirements(), validate_serving_input=False,
-    )
-
-It is quick for a run that has no metrics yet: MLflow reads those that there are, one by one.
+`mlflow.pytorch.load_model` the bare module. `tracking.models.log_model` logs such a folder, and
+MLflow's own `Model.log(flavor=flavor, ...)` does with the arguments of `save_model`.
 """
 
 import functools
@@ -28,7 +21,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +33,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
 from pipeline import inference
+
+WEIGHTS_CONFIG = "data/weights/model_weights_config.json"
+"""The record of an exported program's archive that says which record holds which weight."""
 
 
 def save_model(
@@ -99,15 +95,9 @@ def save_model(
     model.save(str(folder / "MLmodel"))
 
 
-class _Template(NamedTuple):
-    """The archive of a saved program."""
-
-    records: dict[str, bytes]
-    weights: dict[str, str]  # record -> the weight that it holds
-    layout: dict[str, tuple[torch.Size, torch.dtype]]
-
-
-_templates: weakref.WeakKeyDictionary[torch.fx.GraphModule, _Template] = weakref.WeakKeyDictionary()
+_templates: weakref.WeakKeyDictionary[torch.fx.GraphModule, dict[str, bytes | str]]
+_templates = weakref.WeakKeyDictionary()
+"""The records of a graph's archive by their names; instead of a weight the name of the weight."""
 
 
 def _save_program(program: torch.export.ExportedProgram, file: Path) -> None:
@@ -118,61 +108,33 @@ def _save_program(program: torch.export.ExportedProgram, file: Path) -> None:
     state = program.state_dict
     parameters = set(program.graph_signature.parameters)
     for name, value in state.items():
-        weight = _plain(value.detach())
+        # In memory of its own, row by row: so each weight has a record of its own, and torch can
+        # save it. (2.13 cannot save an empty tensor made from a numpy array: integer overflow.)
+        weight = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
         # Whoever loads the bare module may go on training it.
         state[name] = torch.nn.Parameter(weight) if name in parameters else weight
-    layout = {name: (value.shape, value.dtype) for name, value in state.items()}
     template = _templates.get(program.graph_module)
-    if template is None or template.layout != layout:
+    if template is None:
         torch.export.save(program, file)
-        records = _records(file)
-        weights = _weights(records, state)
-        if weights is not None:
-            _templates[program.graph_module] = _Template(records, weights, layout)
+        _templates[program.graph_module] = _template(file, state)
         return
     with zipfile.ZipFile(file, "w") as archive:
-        for record, content in template.records.items():
-            name = template.weights.get(record)
-            archive.writestr(
-                zipfile.ZipInfo(record), content if name is None else _bytes(state[name])
-            )
+        for record, content in template.items():
+            if isinstance(content, str):
+                content = state[content].detach().numpy().tobytes()
+            archive.writestr(zipfile.ZipInfo(record), content)
 
 
-def _records(file: Path) -> dict[str, bytes]:
+def _template(file: Path, state: Mapping[str, torch.Tensor]) -> dict[str, bytes | str]:
     with zipfile.ZipFile(file) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def _weights(
-    records: Mapping[str, bytes], state: Mapping[str, torch.Tensor]
-) -> dict[str, str] | None:
-    """Which record holds which weight; None unless each holds one alone."""
-    suffix = "data/weights/model_weights_config.json"
-    config = next(record for record in records if record.endswith(suffix))
-    folder = config.removesuffix("model_weights_config.json")
-    weights: dict[str, str] = {}
-    for name, item in json.loads(records[config])["config"].items():
-        record = folder + item["path_name"]
-        if state[name].numel() == 0:
-            continue
-        if record in weights or records[record] != _bytes(state[name]):
-            return None
-        weights[record] = name
-    return weights
-
-
-def _plain(weight: torch.Tensor) -> torch.Tensor:
-    """The weight in memory of its own, row by row; torch cannot save some that are not.
-
-    An empty tensor made from a numpy array is one of these (torch 2.13: integer overflow).
-    """
-    if weight.is_contiguous() and 0 < weight.untyped_storage().nbytes() == weight.nbytes:
-        return weight
-    return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device).copy_(weight)
-
-
-def _bytes(weight: torch.Tensor) -> bytes:
-    return weight.detach().cpu().numpy().tobytes()
+        records = {record: archive.read(record) for record in archive.namelist()}
+    config = next(record for record in records if record.endswith(WEIGHTS_CONFIG))
+    folder = config.removesuffix(WEIGHTS_CONFIG)
+    return records | {
+        f"{folder}data/weights/{payload['path_name']}": name
+        for name, payload in json.loads(records[config])["config"].items()
+        if state[name].numel() > 0
+    }
 
 
 def _save_example(example: pd.DataFrame, schema: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -207,31 +169,21 @@ def signature(schema: Mapping[str, Any]) -> Any:
     labels = schema["labels"]
     label_type = {bool: "boolean", int: "long", float: "double", str: "string"}
     types = {label_type[type(label)] for label in labels}
-    params = (
-        [ParamSpec("threshold", "double", inference.default_threshold(schema))]
-        if len(labels) == 2
-        else None
-    )
+    threshold = ParamSpec("threshold", "double", inference.default_threshold(schema))
     return ModelSignature(
         outputs=Schema(
             [ColSpec(types.pop() if len(types) == 1 else AnyType(), "prediction")]
             + [ColSpec("float", name) for name in inference.probability_names(labels)]
         ),
-        params=ParamSchema(params) if params else None,
+        params=ParamSchema([threshold]) if len(labels) == 2 else None,
     )
-
-
-def default_requirements() -> list[str]:
-    """What a model needs to load, at the versions installed here (without a build's +local)."""
-    return list(_default_requirements())
 
 
 @functools.cache
-def _default_requirements() -> tuple[str, ...]:
-    return tuple(
-        f"{name}=={version(name).partition('+')[0]}"
-        for name in ("mlflow", "numpy", "pandas", "torch")
-    )
+def default_requirements() -> tuple[str, ...]:
+    """What a model needs to load, at the versions installed here (without a build's +local)."""
+    packages = ("mlflow", "numpy", "pandas", "torch")
+    return tuple(f"{name}=={version(name).partition('+')[0]}" for name in packages)
 
 
 def loader_module(sources: Mapping[str, bytes]) -> str:
@@ -259,11 +211,8 @@ def _environments(requirements: tuple[str, ...]) -> dict[str, str]:
         "channels": ["conda-forge"],
         "dependencies": [f"python={python}", "pip", {"pip": list(requirements)}],
     }
-    env = {
-        "python": python,
-        "build_dependencies": [],
-        "dependencies": ["-r requirements.txt"],
-    }
+    dependencies = ["-r requirements.txt"]
+    env = {"python": python, "build_dependencies": [], "dependencies": dependencies}
     return {
         "requirements.txt": "".join(f"{line}\n" for line in requirements),
         "conda.yaml": yaml.safe_dump(conda, sort_keys=False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.common import text
 
@@ -47,9 +47,19 @@ class Metric:
         return 1.0 if self.greater_is_better else -1.0
 
     @property
-    def worst(self) -> float:
-        """A value that every other one beats."""
-        return -self.sign * math.inf
+    def highest(self) -> float:
+        """The greatest value that there can be."""
+        return 1.0 if self.is_share else math.inf
+
+    @property
+    def scale(self) -> float:
+        """What values are multiplied by on the axis of a figure: 100 where it is in per cent."""
+        return 100.0 if self.is_share else 1.0
+
+    @property
+    def axis(self) -> str:
+        """The label of such an axis: `Validation accuracy (%)`, `Validation loss (nats)`."""
+        return f"Validation {self.name} ({'%' if self.is_share else self.unit})"
 
     def best(self, values: Iterable[float]) -> float | None:
         """The best of some values; None without any."""
@@ -63,9 +73,9 @@ class Metric:
         """A standard deviation beside such a value, without its unit: `± 1.7`, `± 0.012`."""
         return f"± {100 * deviation:.1f}" if self.is_share else f"± {text.number(deviation, 2)}"
 
-    def amount(self, value: float) -> str:
-        """A difference of values as a number without its unit: `1.5`, `0.012`."""
-        return f"{100 * value:.1f}" if self.is_share else f"{value:.3f}"
+    def amount(self, value: float, sign: Literal["", "+"] = "") -> str:
+        """A difference of values as a number without its unit: `1.5`, `0.012`; `+1.5`."""
+        return f"{100 * value:{sign}.1f}" if self.is_share else f"{value:{sign}.3f}"
 
     @property
     def unit(self) -> str:

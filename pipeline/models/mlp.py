@@ -8,47 +8,14 @@ the rows of a batch, which takes half the time where layers are narrow.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "elu": F.elu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-}
-
-Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
-_aten = torch.ops.aten
-
-# The gradient before an activation from the one after it, d, the activation's input and its output.
-# Those that need no input let the forward pass overwrite it.
-SLOPES_BY_OUTPUT: Mapping[str, Slope] = {
-    "relu": lambda d, _, out: _aten.threshold_backward(d, out, 0),
-    "leaky_relu": lambda d, _, out: _aten.leaky_relu_backward(d, out, 0.01, True),
-    "elu": lambda d, _, out: _aten.elu_backward(d, 1, 1, 1, True, out),
-    "tanh": lambda d, _, out: _aten.tanh_backward(d, out),
-    "sigmoid": lambda d, _, out: _aten.sigmoid_backward(d, out),
-}
-SLOPES_BY_INPUT: Mapping[str, Slope] = {
-    "gelu": lambda d, x, _: _aten.gelu_backward(d, x),
-    "silu": lambda d, x, _: _aten.silu_backward(d, x),
-}
-IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu_,
-    "leaky_relu": F.leaky_relu_,
-    "elu": F.elu_,
-    "tanh": torch.tanh_,
-    "sigmoid": torch.sigmoid_,
-}
+from pipeline.models.activations import ACTIVATIONS
 
 # Those of torch.nn.BatchNorm1d.
 MOMENTUM, EPSILON = 0.1, 1e-5
@@ -60,7 +27,7 @@ class Architecture:
 
     inputs: encoded columns D.
     hidden: the widths of the hidden layers; none is a linear model.
-    outputs: the logits, 1 for two labels, else one for each label (`outputs_for`).
+    outputs: how many there are (`Task.outputs`).
     activation: a key of `ACTIVATIONS`.
     batch_norm: normalise each hidden layer before its activation.
     """
@@ -70,10 +37,6 @@ class Architecture:
     outputs: int
     activation: str = "relu"
     batch_norm: bool = False
-
-    @staticmethod
-    def outputs_for(labels: int) -> int:
-        return 1 if labels == 2 else labels
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -85,7 +48,7 @@ class Architecture:
         and a bias (out,); with batch norm then a scale (out,) and a shift (out,), but for the last.
         """
         shapes: list[tuple[int, ...]] = []
-        for layer, (before, after) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+        for layer, (before, after) in enumerate(pairwise(self.widths)):
             shapes += [(after, before), (after,)]
             if self.batch_norm and layer < len(self.hidden):
                 shapes += [(after,), (after,)]
@@ -99,8 +62,7 @@ class Architecture:
     @property
     def products(self) -> int:
         """Multiplications of one row's forward pass."""
-        pairs = zip(self.widths, self.widths[1:], strict=False)
-        return sum(before * after for before, after in pairs)
+        return sum(before * after for before, after in pairwise(self.widths))
 
     @property
     def statistics(self) -> tuple[int, ...]:
@@ -109,21 +71,13 @@ class Architecture:
 
     def views(self, flat: Tensor) -> "list[Layer]":
         """The layers of a [K, P] tensor, as views of it."""
-        parts = [
+        parts = torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1)
+        views = [
             part.view(len(flat), *shape) if len(shape) == 2 else part.unsqueeze(2)
-            for part, shape in zip(
-                torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1),
-                self.shapes,
-                strict=True,
-            )
+            for part, shape in zip(parts, self.shapes, strict=True)
         ]
-        layers = []
-        while parts:
-            normalised = self.batch_norm and len(parts) > 2
-            scale, shift = (parts[2], parts[3]) if normalised else (None, None)
-            layers.append(Layer(parts[0], parts[1], scale, shift))
-            parts = parts[4 if normalised else 2 :]
-        return layers
+        each = 4 if self.batch_norm else 2  # and two of the last layer
+        return [Layer(*views[i : i + each]) for i in range(0, len(views), each)]
 
 
 @dataclass(frozen=True)
@@ -140,15 +94,14 @@ class Layer:
 class Pass:
     """What the backward pass of a layer needs of the forward pass.
 
-    x: what the layer was given; before, after: the activation's input and output, one and the same
-        tensor where the output is enough; kept: dropout's factors; standard, rate: with batch norm
-        the standardised values, and the factor that they were standardised with.
+    x: what the layer was given; value: the activation's output, or its input where its slope needs
+        that; mask: dropout's factors; standard, rate: with batch norm the standardised values, and
+        the factor that they were standardised with.
     """
 
     x: Tensor
-    before: Tensor | None = None
-    after: Tensor | None = None
-    kept: Tensor | None = None
+    value: Tensor | None = None
+    mask: Tensor | None = None
     standard: Tensor | None = None
     rate: Tensor | None = None
 
@@ -161,12 +114,8 @@ def initial_parameters(
     Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are uniform in
     +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0.
     """
-    draws = torch.rand(
-        (count, architecture.size),
-        generator=generator,
-        dtype=torch.float64,
-        device=generator.device,
-    )
+    shape, device = (count, architecture.size), generator.device
+    draws = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
     flat = draws.mul_(2).sub_(1)
     for layer in architecture.views(flat):
         bound = layer.weight.shape[2] ** -0.5
@@ -188,43 +137,25 @@ class StackedMLP:
         dropout: [K, 1, 1], each member's rate in [0, 1).
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        parameters: Tensor,
-        dropout: Tensor,
-        statistics: Tensor | None = None,
-        gradients: Tensor | None = None,
-    ) -> None:
-        if statistics is None:
-            # Running means start at 0, running variances at 1.
-            start = [(i % 2) * torch.ones(w) for i, w in enumerate(architecture.statistics)]
-            row = torch.cat(start) if start else torch.empty(0)
-            statistics = row.to(parameters).repeat(len(parameters), 1)
+    def __init__(self, architecture: Architecture, parameters: Tensor, dropout: Tensor) -> None:
+        # Running means start at 0, running variances at 1.
+        start = [torch.full((w,), i % 2) for i, w in enumerate(architecture.statistics)]
+        row = torch.cat([torch.empty(0), *start]).to(parameters)
         self.architecture = architecture
         self.parameters = parameters
-        self.gradients = torch.zeros_like(parameters) if gradients is None else gradients
-        self.statistics = statistics
+        self.gradients = torch.zeros_like(parameters)
+        self.statistics = row.repeat(len(parameters), 1)
         self.dropout = dropout.to(parameters).view(-1, 1, 1)
-        name = architecture.activation
-        self._activation = IN_PLACE.get(name, ACTIVATIONS[name])
-        self._slope = {**SLOPES_BY_OUTPUT, **SLOPES_BY_INPUT}[name]
+        self._activation = ACTIVATIONS[architecture.activation]
+        self._activate, self._slope = self._activation.for_training()
         self._passes: list[Pass] = []
         self._bind()
-
-    def __len__(self) -> int:
-        return len(self.parameters)
 
     def _bind(self) -> None:
         self._layers = self.architecture.views(self.parameters)
         widths = list(self.architecture.statistics)
         parts = torch.split(self.statistics.unsqueeze(2), widths, dim=1)
         self._running = list(zip(parts[::2], parts[1::2], strict=True))
-
-    @cached_property
-    def draws(self) -> tuple[int, ...]:
-        """The widths of the layers that dropout needs uniform draws for, none without dropout."""
-        return self.architecture.hidden if bool((self.dropout > 0).any()) else ()
 
     def __call__(
         self, x: Tensor, *, training: bool = False, draws: Sequence[Tensor] = ()
@@ -234,26 +165,26 @@ class StackedMLP:
         Args:
             training: normalise by the batch and update the running statistics, drop units, and
                 remember what `backward` needs.
-            draws: when training, uniform draws in [0, 1) of shape [K, width, B], one for each of
-                `self.draws`; a unit whose draw is below its member's rate is dropped.
+            draws: when training, uniform draws in [0, 1), none or for each hidden layer
+                [K, units, B]; a unit whose draw is below its member's rate is dropped.
         """
         passes = []
         for i, layer in enumerate(self._layers):
-            now = Pass(x)
-            passes.append(now)
+            forward = Pass(x)
+            passes.append(forward)
             x = torch.baddbmm(layer.bias, layer.weight, x)
             if i == len(self._layers) - 1:
                 break
             if layer.scale is not None and layer.shift is not None:
                 mean, variance = self._moments(x, i) if training else self._running[i]
-                now.rate = torch.rsqrt(variance + EPSILON)
-                now.standard = (x - mean).mul_(now.rate)
-                x = now.standard * layer.scale + layer.shift
-            now.before = x
-            x = now.after = self._activation(x)
+                forward.rate = torch.rsqrt(variance + EPSILON)
+                forward.standard = (x - mean).mul_(forward.rate)
+                x = forward.standard * layer.scale + layer.shift
+            before, x = x, self._activate(x)
+            forward.value = x if self._activation.by_output else before
             if training and draws:
-                now.kept = (draws[i] >= self.dropout) / (1 - self.dropout)
-                x = x * now.kept
+                forward.mask = (draws[i] >= self.dropout) / (1 - self.dropout)
+                x = x * forward.mask
         if training:
             self._passes = passes
         return x
@@ -276,23 +207,23 @@ class StackedMLP:
 
         Args:
             d: [K, outputs, B], the gradient of each member's loss with respect to its logits
-                (`loss_gradients`).
+                (`Task.gradients`).
         """
         parts: list[Tensor] = []
         for i in reversed(range(len(self._layers))):
-            now, layer = self._passes[i], self._layers[i]
-            if now.before is not None and now.after is not None:
-                if now.kept is not None:
-                    d = d * now.kept
-                d = self._slope(d, now.before, now.after)
-            if now.standard is not None and now.rate is not None:
-                d, *norm = self._backward_norm(d, now.standard, now.rate, layer)
+            forward, layer = self._passes[i], self._layers[i]
+            if forward.value is not None:
+                if forward.mask is not None:
+                    d = d * forward.mask
+                d = self._slope(d, forward.value)
+            if forward.standard is not None and forward.rate is not None:
+                d, *norm = self._backward_norm(d, forward.standard, forward.rate, layer)
                 parts = [*norm, *parts]
             # Both are the same product; the one whose rows are long is up to three times faster.
             if layer.weight.shape[1] > layer.weight.shape[2]:
-                weight = torch.bmm(now.x, d.mT).mT
+                weight = torch.bmm(forward.x, d.mT).mT
             else:
-                weight = torch.bmm(d, now.x.mT)
+                weight = torch.bmm(d, forward.x.mT)
             parts = [weight.flatten(1), d.sum(dim=2), *parts]
             if i > 0:
                 d = torch.bmm(layer.weight.mT, d)
@@ -325,28 +256,3 @@ class StackedMLP:
         self.statistics = self.statistics.index_select(0, index)
         self.dropout = self.dropout.index_select(0, index)
         self._bind()
-
-
-def member_losses(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy [K, B] of logits [K, outputs, B] for label ids y [K, B] (int64).
-
-    One logit: that of label 1 against label 0. More: one for each label.
-    """
-    if logits.shape[1] == 1:
-        target = y.to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none")
-    return F.cross_entropy(logits, y, reduction="none")
-
-
-def loss_gradients(logits: Tensor, y: Tensor) -> Tensor:
-    """Gradients [K, outputs, B] of each member's mean loss over the rows, `member_losses(...)`."""
-    rows = y.shape[1]
-    if logits.shape[1] == 1:
-        return (torch.sigmoid(logits) - y.unsqueeze(1)).div_(rows)
-    one_hot = torch.zeros_like(logits).scatter_(1, y.unsqueeze(1), 1)
-    return (torch.softmax(logits, dim=1) - one_hot).div_(rows)
-
-
-def predicted_labels(logits: Tensor) -> Tensor:
-    """Label ids [K, B] (int64) of logits [K, outputs, B]."""
-    return (logits.squeeze(1) > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)

@@ -1,4 +1,4 @@
-"""The optimizers of a stack: each member has its own rule and its own arguments.
+"""The optimizers of a stack: each member has its own class of `torch.optim` and its own arguments.
 
 The parameters of a stack of K members are one tensor [K, P], a row for each member, and so are the
 gradients. Members of one rule that stand side by side form a group: a slice [k, P] with each
@@ -11,11 +11,13 @@ import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.config.component import REFUSED_ARGUMENTS
 from pipeline.optimizers.rules import RULES, TERMS
 
 
@@ -27,9 +29,6 @@ class OptimizerSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-_OF_THE_IMPLEMENTATION = frozenset({"foreach", "fused", "capturable", "differentiable", "maximize"})
-
-
 @cache
 def default_arguments(name: str) -> Mapping[str, Any]:
     """The arguments of a `torch.optim` class that a search may set, with torch's defaults."""
@@ -37,7 +36,7 @@ def default_arguments(name: str) -> Mapping[str, Any]:
     return {
         argument: parameter.default
         for argument, parameter in signature.parameters.items()
-        if argument != "params" and argument not in _OF_THE_IMPLEMENTATION
+        if argument != "params" and argument not in REFUSED_ARGUMENTS
     }
 
 
@@ -53,9 +52,15 @@ def arguments_of(spec: OptimizerSpec) -> dict[str, Any]:
     }
 
 
-def is_stacked(spec: OptimizerSpec) -> bool:
-    """Whether there is a stacked rule for the class."""
-    return spec.name in RULES
+def scalars(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The arguments as a rule names them: of `betas` the first is `beta1` and the second `beta2`,
+    and so of every tuple."""
+    for name, value in arguments.items():
+        if isinstance(value, tuple):
+            singular = name.removesuffix("s")
+            yield from ((f"{singular}{i}", element) for i, element in enumerate(value, start=1))
+        else:
+            yield name, value
 
 
 def group_key(spec: OptimizerSpec) -> tuple[Hashable, ...]:
@@ -64,7 +69,7 @@ def group_key(spec: OptimizerSpec) -> tuple[Hashable, ...]:
     A stack ordered by this key has the fewest groups.
     """
     booleans = (value for value in arguments_of(spec).values() if isinstance(value, bool))
-    return (not is_stacked(spec), spec.name, *booleans)
+    return (spec.name not in RULES, spec.name, *booleans)
 
 
 class StackedOptimizer:
@@ -78,6 +83,9 @@ class StackedOptimizer:
         shapes: the shapes of one member's parameters in the order of P, which classes without a
             stacked rule see (Adafactor treats a matrix and a vector differently).
 
+    Attributes:
+        groups: each with its members' places in the stack.
+
     Errors: ValueError for an argument that the class does not have.
     """
 
@@ -88,31 +96,23 @@ class StackedOptimizer:
         gradients: Tensor,
         shapes: Sequence[tuple[int, ...]],
     ) -> None:
-        self._groups: list[tuple[int, StackedGroup | SeparateGroup]] = []
+        self.groups: list[tuple[slice, StackedGroup | SeparateGroup]] = []
         start = 0
         for _, members in itertools.groupby(specs, group_key):
-            run = list(members)
-            rows = slice(start, start + len(run))
+            alike = list(members)
+            rows = slice(start, start + len(alike))
             group: StackedGroup | SeparateGroup
-            if not is_stacked(run[0]):
-                group = SeparateGroup(run, parameters[rows], gradients[rows], shapes)
+            if alike[0].name in RULES:
+                group = StackedGroup(alike, parameters[rows], gradients[rows])
             else:
-                group = StackedGroup(run, parameters[rows], gradients[rows])
-            self._groups.append((len(run), group))
-            start += len(run)
-
-    @property
-    def groups(self) -> Iterator[tuple[slice, "StackedGroup | SeparateGroup"]]:
-        """The groups, each with its members' positions in the stack."""
-        start = 0
-        for size, group in self._groups:
-            yield slice(start, start + size), group
-            start += size
+                group = SeparateGroup(alike, parameters[rows], gradients[rows], shapes)
+            self.groups.append((rows, group))
+            start = rows.stop
 
     @torch.no_grad()
     def step(self) -> None:
         """One update of every member from the gradients as they are now."""
-        for _, group in self._groups:
+        for _, group in self.groups:
             group.step()
 
     def keep(self, index: Sequence[int], parameters: Tensor, gradients: Tensor) -> None:
@@ -122,15 +122,15 @@ class StackedOptimizer:
             index: the members that stay, ascending positions in the present stack.
             parameters, gradients: their rows, [len(index), P].
         """
-        groups, old, new = [], 0, 0
-        for size, group in self._groups:
-            own = [member - old for member in index if old <= member < old + size]
-            if own:
-                rows = slice(new, new + len(own))
-                group.keep(own, parameters[rows], gradients[rows])
-                groups.append((len(own), group))
-            old, new = old + size, new + len(own)
-        self._groups = groups
+        groups, start = [], 0
+        for rows, group in self.groups:
+            staying = [member - rows.start for member in index if rows.start <= member < rows.stop]
+            if staying:
+                new = slice(start, start + len(staying))
+                group.keep(staying, parameters[new], gradients[new])
+                groups.append((new, group))
+                start = new.stop
+        self.groups = groups
 
 
 class StackedGroup:
@@ -139,59 +139,45 @@ class StackedGroup:
     Attributes:
         name: of the class; flags: its booleans.
         parameters, gradients: [k, P], views of the stack's.
-        states: what the rule keeps between steps, [k, P] or float64 [k, 1]; None: not needed.
+        states, hyper: what `rules` calls s and h.
         steps: how many were made.
     """
 
     def __init__(
-        self,
-        specs: Sequence[OptimizerSpec],
-        parameters: Tensor,
-        gradients: Tensor,
+        self, specs: Sequence[OptimizerSpec], parameters: Tensor, gradients: Tensor
     ) -> None:
-        rule = RULES[specs[0].name]
-        hyper = _hyper([arguments_of(spec) for spec in specs], parameters.device)
-        taken = inspect.signature(rule.update).parameters
         self.name = specs[0].name
-        self.flags = frozenset((n, v) for n, v in hyper.items() if isinstance(v, bool))
         self.parameters, self.gradients = parameters, gradients
-        self.states = {name: start(parameters, hyper) for name, start in rule.states.items()}
+        self.hyper = hyper = _hyper(specs, parameters.device)
+        self.flags = frozenset((n, v) for n, v in vars(hyper).items() if isinstance(v, bool))
+        self._rule = RULES[self.name]
+        starts = self._rule.states.items()
+        self.states = SimpleNamespace(**{n: start(parameters, hyper) for n, start in starts})
         self.steps = 0
-        self._update = rule.update
-        self._given = {n: v for n, v in self.flags if n in taken}
-        self._hyper = {n: v for n, v in hyper.items() if n in taken and n not in self._given}
 
     @property
     def has_momentum(self) -> bool:
         """Whether any member uses momentum, for the rules that can do without."""
-        return self._hyper.get("momentum", True) is not None
+        return getattr(self.hyper, "momentum", True) is not None
 
     def columns(self, names: Sequence[str]) -> Tensor:
         """[k, len(names)] float64: hyper-parameters side by side, 0 for a term that is unused."""
         zero = self.parameters.new_zeros((len(self.parameters), 1), dtype=torch.float64)
-        values = [self._hyper[name] for name in names]
+        values = [getattr(self.hyper, name) for name in names]
         return torch.cat([zero if value is None else value for value in values], dim=1)
 
     def step(self) -> None:
         self.steps += 1
-        self._update(
-            self.parameters,
-            self.gradients,
-            float(self.steps),
-            **self.states,
-            **self._hyper,
-            **self._given,
-        )
+        t = float(self.steps)
+        self._rule.step(self.parameters, self.gradients, t, self.states, self.hyper)
 
     def keep(self, index: Sequence[int], parameters: Tensor, gradients: Tensor) -> None:
         rows = torch.tensor(index, device=parameters.device)
-        self.states = _selected(self.states, rows)
-        self._hyper = _selected(self._hyper, rows)
+        for values in (vars(self.states), vars(self.hyper)):
+            for name, value in values.items():
+                if torch.is_tensor(value):
+                    values[name] = value.index_select(0, rows)
         self.parameters, self.gradients = parameters, gradients
-
-
-def _selected(values: Mapping[str, Tensor | None], rows: Tensor) -> dict[str, Tensor | None]:
-    return {n: None if v is None else v.index_select(0, rows) for n, v in values.items()}
 
 
 class SeparateGroup:
@@ -231,22 +217,16 @@ class SeparateGroup:
         return [part.view(shape) for part, shape in parts]
 
 
-def _hyper(arguments: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Any]:
-    """The members' arguments as `Hyper`; the pair `betas` becomes `beta1` and `beta2`."""
+def _hyper(specs: Sequence[OptimizerSpec], device: torch.device) -> SimpleNamespace:
+    """The members' arguments as `rules` wants them."""
+    members = [dict(scalars(arguments_of(spec))) for spec in specs]
     hyper: dict[str, Any] = {}
-    for name in arguments[0]:
-        values = [member[name] for member in arguments]
-        if isinstance(values[0], bool):
-            hyper[name] = values[0]
-        elif name == "betas":
-            for position, beta in enumerate(("beta1", "beta2")):
-                hyper[beta] = _column([pair[position] for pair in values], device)
+    for name, first in members[0].items():
+        values = [arguments[name] for arguments in members]
+        if isinstance(first, bool):
+            hyper[name] = first
         elif name in TERMS and not any(values):
             hyper[name] = None
         else:
-            hyper[name] = _column(values, device)
-    return hyper
-
-
-def _column(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=device).unsqueeze(1)
+            hyper[name] = torch.tensor(values, dtype=torch.float64, device=device).unsqueeze(1)
+    return SimpleNamespace(**hyper)

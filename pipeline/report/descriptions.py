@@ -4,21 +4,31 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.common import text as formats
-from pipeline.report.facts import validation_words
-from pipeline.report.tables import optimizer_rows
-from pipeline.report.words import Report, loading_code, verdict
+from pipeline.common.text import count, few, printable
+from pipeline.report.report import Report
+from pipeline.report.tables import Table, optimizer_table
+from pipeline.report.words import loading_code, validation_words, verdict
 
 if TYPE_CHECKING:
-    from pipeline.data.dataset import Parts
+    from pipeline.data.prepared import PreparedData
 
 
 def markdown(text: str) -> str:
     """Text as Markdown that shows exactly it, in one line and within a table's cell."""
-    text = formats.printable(text)
+    text = printable(text)
     return re.sub(r"[^\w\s%±−–,;:/'\"().+=?-]|_", lambda m: f"&#{ord(m.group())};", text).replace(
         "://", "&#58;//"
     )
+
+
+def markdown_table(table: Table) -> str:
+    """The table as Markdown."""
+    lines = [
+        [markdown(column.heading) for column in table.columns],
+        ["--:" if column.kind == "number" else ":--" for column in table.columns],
+        *[[markdown(cell) for cell in row] for row in table.rows],
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def columns_text(columns: Mapping[str, str]) -> str:
@@ -26,9 +36,9 @@ def columns_text(columns: Mapping[str, str]) -> str:
     return f"Rows have the columns {_each_with(columns)}."
 
 
-def prepare_description(parts: "Parts") -> str:
+def prepare_description(parts: "PreparedData") -> str:
     """The description of the prepare run: how many rows, which columns and which not, and why."""
-    train, test = (formats.count(parts.rows[part], "row") for part in ("train", "test"))
+    train, test = (count(parts.rows[part], "row") for part in ("train", "test"))
     text = f"{train} to train and validate on, {test} held out for the test."
     columns = columns_text({column.name: column.kind for column in parts.schema.columns})
     return f"{text} {columns}" + (
@@ -37,40 +47,25 @@ def prepare_description(parts: "Parts") -> str:
 
 
 def _each_with(columns: Mapping[str, str], shown: int = 40) -> str:
-    """Columns, each with what is said of it, as far as a description holds them."""
-    named = [f"{markdown(name)} ({markdown(said)})" for name, said in list(columns.items())[:shown]]
-    return ", ".join(named) + (f", and {len(columns) - shown} more" if len(columns) > shown else "")
+    """Columns, each with its text, as far as a description holds them."""
+    named = [f"{markdown(name)} ({markdown(text)})" for name, text in list(columns.items())[:shown]]
+    return ", ".join(few(named, shown, len(columns)))
 
 
-def pipeline_description(report: Report) -> str:
-    """The description of the pipeline's run: the answer, the table, how to load."""
-    return _description(report)
-
-
-def train_description(report: Report) -> str:
-    """The description of the train run: as the pipeline's, without the test rows."""
-    return _description(Report(report.facts, report.trials, evidence=report.evidence))
-
-
-def _description(report: Report) -> str:
+def search_description(report: Report) -> str:
+    """The description of the pipeline's and the train run: the answer, the table, how to load."""
     facts = report.facts
     first, *others = verdict(report)
     parts = [f"**{markdown(first)}** {markdown(' '.join(others))}".strip()]
-    head, rows = optimizer_rows(report)
-    if rows:
-        lines = [head, [":--"] + ["--:"] * (len(head) - 1)]
-        lines += [[markdown(cell) for cell in row] for row in rows]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    if report.summaries:
+        parts.append(markdown_table(optimizer_table(report)))
     parts.append(
         f"Table: {markdown(facts.source)}, label {markdown(facts.target)}, "
-        f"{formats.count(facts.rows.get('train', 0), 'training row')}, "
-        f"{formats.count(len(facts.columns), 'column')}. "
+        f"{count(facts.rows.get('train', 0), 'training row')}, "
+        f"{count(len(facts.columns), 'column')}. "
         f"Validation: {validation_words(facts)}."
     )
     if facts.model_uri:
-        parts.append(f"```python\n{_fenced(loading_code(facts.model_uri))}\n```")
+        code = loading_code(facts.model_uri).replace("```", "'''")
+        parts.append(f"```python\n{code}\n```")
     return "\n\n".join(parts) + "\n"
-
-
-def _fenced(code: str) -> str:
-    return code.replace("```", "'''")

@@ -1,7 +1,7 @@
-"""The numbers behind the report, for other programs: `report.json`, and a CSV for each table.
+"""The numbers behind the report, for other programs: `report.json`, and CSVs of its tables.
 
-Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds. What is unknown or
-not finite is null in JSON and empty in CSV.
+Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds; a score stands
+under its metric's name. What is unknown or not finite is null in JSON and empty in CSV.
 """
 
 import csv
@@ -10,212 +10,191 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from pipeline.analysis.evaluation import Evaluation
-from pipeline.analysis.evidence import Evidence
-from pipeline.analysis.importance import Searched
-from pipeline.analysis.ranking import TrialResult, best_per_optimizer
-from pipeline.report.changes import what_would_change
-from pipeline.report.words import Report, verdict
+from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
+from pipeline.models.metrics import METRICS
+from pipeline.report.report import Report
+from pipeline.report.words import verdict, what_would_change
+from pipeline.search.settings import Setting
+from pipeline.training.trial import Trial
 
-Row = Mapping[str, Any]
+Record = dict[str, Any]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell starts that spreadsheets compute
 
 
 def content(report: Report) -> dict[str, Any]:
     """`report.json`: all that the page shows, as plain lists, texts and finite numbers."""
-    evaluation = report.evaluation
-    found: dict[str, Any] = _plain(
+    searched = report.searched
+    plain: dict[str, Any] = _plain(
         {
             "answer": verdict(report),
             "registered": report.registered,
             "what_would_change": what_would_change(report),
             "facts": asdict(report.facts),
-            "optimizers": [asdict(one) for one in report.summaries],
-            "trials": [_trial(one) for one in report.trials],
-            "settings": _settings(report.searched),
-            "importances": [*_importances(report.searched)],
-            "evidence": report.evidence.to_plain() if report.evidence else None,
-            "test": asdict(evaluation) if evaluation is not None else None,
+            "optimizers": [_optimizer(summary) for summary in report.summaries],
+            "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in report.pairs],
+            "trials": [_trial(trial) for trial in report.trials],
+            "curves": [
+                {"optimizer": trial.optimizer, "trial": trial.number, **trial.curves}
+                for trial in best_per_optimizer(report.trials, report.metric)
+            ],
+            "settings": [_setting(setting) for setting in searched.settings] if searched else [],
+            "importances": [
+                asdict(each) | {"setting": each.setting.label, "stands_out": each.stands_out}
+                for each in (searched.importances if searched is not None else ())
+            ],
+            "evidence": report.evidence.to_plain() if report.evidence is not None else None,
+            "test": asdict(report.evaluation) if report.evaluation is not None else None,
         }
     )
-    return found
+    return plain
 
 
-def tables(report: Report) -> dict[str, list[Row]]:
-    """The rows of each CSV by its name without the ending; tables without rows are left out."""
-    found: dict[str, Iterable[Row]] = {
-        "trials": map(_trial_row, report.trials),
-        "importances": _importances(report.searched),
-        "curves": _curves(best_per_optimizer(report.trials, report.facts.objective)),
-    }
-    if report.evidence is not None:
-        found |= _evidence(report.evidence)
-    if report.evaluation is not None:
-        found |= _evaluation(report.evaluation, [str(label) for label in report.facts.labels])
-    listed = {name: list(rows) for name, rows in found.items()}
-    return {name: rows for name, rows in listed.items() if rows}
+def tables(content: Record) -> dict[str, list[Record]]:
+    """Each CSV's records by its name without the ending; tables without records are left out.
 
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """CSV with a head; columns in the order of their first appearance.
-
-    A text that a spreadsheet would compute gets an apostrophe before it.
+    Args:
+        content: of `report.json`.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    records: dict[str, list[Record]] = {
+        "trials": [
+            {name: value for name, value in trial.items() if name != "params"}
+            | {f"params.{name}": value for name, value in trial["params"].items()}
+            for trial in content["trials"]
+        ],
+        "importances": content["importances"],
+        "curves": _places(content["curves"], "epoch"),
+        "pairs": content["pairs"],
+    }
+    if content["evidence"] is not None:
+        records |= _final_round(content["evidence"])
+    if content["test"] is not None:
+        records |= _evaluation(content["test"], content["facts"]["labels"])
+    return {name: table for name, table in records.items() if table}
+
+
+def as_csv(records: Sequence[Record]) -> str:
+    """The records as CSV with a head, its columns in the order of their first appearance. A text
+    that a spreadsheet would compute gets an apostrophe before it."""
+    headings = dict.fromkeys(heading for record in records for heading in record)
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([_cell(name) for name in names])
-    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    writer.writerow(_cell(heading) for heading in headings)
+    for record in records:
+        writer.writerow(_cell(record.get(heading)) for heading in headings)
     return target.getvalue()
 
 
 def write(report: Report, folder: Path) -> list[Path]:
     """Writes `report.json` and the tables into `folder`, in UTF-8; where they are, that first."""
-    text = json.dumps(content(report), indent=1, ensure_ascii=False, allow_nan=False)
+    plain = content(report)
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
     files = {"report.json": text + "\n"}
-    files |= {f"{name}.csv": as_csv(rows) for name, rows in tables(report).items()}
-    paths = []
-    for name, written in files.items():
-        paths.append(folder / name)
-        paths[-1].write_text(written, encoding="utf-8")
-    return paths
+    files |= {f"{name}.csv": as_csv(table) for name, table in tables(plain).items()}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]
 
 
-def _trial(trial: TrialResult) -> dict[str, Any]:
+def _optimizer(summary: OptimizerSummary) -> Record:
+    best = _trial(summary.best) if summary.best is not None else {}
+    counts = ("optimizer", "trials", "complete", "failed", "pruned", "seconds")
+    scores = (name + of for name in METRICS for of in ("", "_std"))
+    return (
+        {name: getattr(summary, name) for name in counts}
+        | {"best": best.get("number")}
+        | {name: best.get(name) for name in ("lr", *scores)}
+        | {f"median_{name}": summary.medians.get(name) for name in METRICS}
+    )
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    """Scores with their standard deviations over the folds."""
+    names = ("number", "optimizer", "lr", "state", "best_epoch", "seconds", "reason")
+    record = {name: getattr(trial, name) for name in names}
+    for name in METRICS:
+        record[name] = trial.scores.get(name)
+        record[f"{name}_std"] = trial.deviations.get(name)
+    return record | {"params": dict(trial.params)}
+
+
+def _setting(setting: Setting) -> Record:
+    """What was searched: the ranges by the label of the optimizer that has them."""
     return {
-        "number": trial.number,
-        "optimizer": trial.optimizer,
-        "lr": trial.lr,
-        "state": trial.state,
-        "accuracy": trial.accuracy,
-        "accuracy_std": trial.accuracy_std,
-        "loss": trial.loss,
-        "best_epoch": trial.best_epoch,
-        "seconds": trial.seconds,
-        "reason": trial.reason,
-        "params": dict(trial.params),
+        "name": setting.name,
+        "label": setting.label,
+        "ranges": {
+            optimizer: {"choice": axis.values}
+            if axis.categorical
+            else {"low": axis.low, "high": axis.high, "log": axis.log}
+            for optimizer, axis in setting.axes.items()
+        },
     }
 
 
-def _trial_row(trial: TrialResult) -> Row:
-    """As in JSON, with a column for each searched leaf."""
-    row = _trial(trial)
-    params = row.pop("params")
-    return row | {f"params.{name}": value for name, value in params.items()}
+def _places(records: Iterable[Record], heading: str, *names: str) -> list[Record]:
+    """A record for each place in the lists of each record: the place from 1 below `heading`, the
+    lists' values there, None past a list's end, and all that is no list; only `names`, if given."""
+    rows: list[Record] = []
+    for record in records:
+        chosen = {name: record[name] for name in names or record}
+        lists = {name: values for name, values in chosen.items() if isinstance(values, list)}
+        for place, values in enumerate(zip_longest(*lists.values()), start=1):
+            rows.append({**chosen, heading: place, **dict(zip(lists, values, strict=True))})
+    return rows
 
 
-def _settings(searched: Searched | None) -> list[dict[str, Any]]:
-    """What was searched: each setting with its range, by the optimizer entry that has it."""
-    return [
-        {
-            "name": one.name,
-            "label": one.label,
-            "ranges": {
-                str(entry): {"choice": axis.values}
-                if axis.categorical
-                else {"low": axis.low, "high": axis.high, "log": axis.log}
-                for entry, axis in one.axes.items()
-            },
-        }
-        for one in (searched.settings if searched is not None else ())
+def _final_round(evidence: Record) -> dict[str, list[Record]]:
+    folds, tolerances = evidence["folds"], evidence["tolerances"]
+    scores = [
+        {"optimizer": finalist["optimizer"], "trial": finalist["trial"]}
+        | {f"cross_fitted_{name}": values for name, values in finalist["scores"].items()}
+        for finalist in evidence["finalists"]
     ]
-
-
-def _importances(searched: Searched | None) -> Iterable[Row]:
-    """Over all trials (optimizer empty), then within those of each optimizer."""
-    for one in searched.importances if searched is not None else ():
-        yield {
-            "setting": one.setting.label,
-            "optimizer": one.optimizer,
-            "share": one.share,
-            "chance": one.chance,
-            "stands_out": one.stands_out,
-            "trials": one.trials,
-        }
-
-
-def _curves(best: Sequence[TrialResult]) -> Iterable[Row]:
-    for trial in best:
-        epochs = max((len(curve) for curve in trial.curves.values()), default=0)
-        for epoch in range(epochs):
-            values = {
-                name: float(curve[epoch]) if epoch < len(curve) else None
-                for name, curve in trial.curves.items()
-            }
-            yield {"optimizer": trial.optimizer, "trial": trial.number, "epoch": epoch + 1} | values
-
-
-def _evidence(evidence: Evidence) -> dict[str, Iterable[Row]]:
-    folds = evidence.folds
     return {
-        "final_round": (
-            {
-                "optimizer": one.optimizer,
-                "trial": one.trial,
-                "repeat": place // folds + 1,
-                "fold": place % folds + 1,
-                "accuracy": float(one.accuracy[place]),
-                "loss": float(one.loss[place]),
-            }
-            for one in evidence.finalists
-            for place in range(len(one.accuracy))
-        ),
-        "pairs": (asdict(pair) | {"is_clear": pair.is_clear} for pair in evidence.pairs),
-        "learning_rates": (
-            {name: value for name, value in asdict(one).items() if name != "expected_best"}
-            for one in evidence.forgiveness
-        ),
-        "budget": (
-            {"optimizer": one.optimizer, "trials": count, "expected_best": float(value)}
-            for one in evidence.forgiveness
-            for count, value in enumerate(one.expected_best, start=1)
-        ),
-        "baselines": (
-            {
-                "name": one.name,
-                "accuracy": one.accuracy_mean,
-                "loss": one.loss_mean,
-                "test_accuracy": one.test_accuracy,
-                "test_loss": one.test_loss,
-            }
-            for one in evidence.baselines
-        ),
+        "final_round": [
+            row | {"repeat": (row["fold"] - 1) // folds + 1, "fold": (row["fold"] - 1) % folds + 1}
+            for row in _places(scores, "fold")
+        ],
+        "learning_rates": [
+            {name: value for name, value in tolerance.items() if name != "expected_best"}
+            for tolerance in tolerances
+        ],
+        "budget": _places(tolerances, "trials", "optimizer", "expected_best"),
+        "baselines": [
+            {"name": baseline["name"]}
+            | {name: None if None in v else fmean(v) for name, v in baseline["scores"].items()}
+            | {f"test_{name}": baseline["test_scores"].get(name) for name in METRICS}
+            for baseline in evidence["baselines"]
+        ],
     }
 
 
-def _evaluation(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, Iterable[Row]]:
-    calibration = asdict(evaluation.calibration)
-    columns = [name for name, values in calibration.items() if isinstance(values, np.ndarray)]
-    bins = range(len(evaluation.calibration.count))
+def _evaluation(test: Record, labels: Sequence[Any]) -> dict[str, list[Record]]:
+    bins = ("low_edge", "high_edge", "predicted", "observed", "count", "band_low", "band_high")
+    roc, precision_recall = (
+        [curve | {"label": labels[curve["label"]]} for curve in test[name]]
+        for name in ("roc", "precision_recall")
+    )
     return {
-        "confusion": (
-            {"true": true, "predicted": said, "rows": int(count)}
-            for true, row in zip(labels, evaluation.scores.confusion, strict=True)
-            for said, count in zip(labels, row, strict=True)
-        ),
-        "calibration": ({name: calibration[name][place] for name in columns} for place in bins),
-        "roc": (
-            {"label": labels[curve.label], "false_positive_rate": x, "true_positive_rate": y}
-            for curve in evaluation.roc
-            for x, y in zip(
-                curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True
-            )
-        ),
-        "precision_recall": (
-            {"label": labels[curve.label], "recall": x, "precision": y}
-            for curve in evaluation.precision_recall
-            for x, y in zip(curve.recall.tolist(), curve.precision.tolist(), strict=True)
-        ),
+        "confusion": [
+            {"true": true, "predicted": predicted, "rows": count}
+            for true, row in zip(labels, test["scores"]["confusion"], strict=True)
+            for predicted, count in zip(labels, row, strict=True)
+        ],
+        "calibration": _places([test["calibration"]], "bin", *bins),
+        "roc": _places(roc, "point", "label", "false_positive_rate", "true_positive_rate"),
+        "precision_recall": _places(precision_recall, "point", "label", "recall", "precision"),
     }
 
 
 def _cell(value: Any) -> Any:
-    value = _plain(value)
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return "" if value is None else value

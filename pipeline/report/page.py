@@ -1,43 +1,44 @@
-"""`report.html`: what was found out, shown on one page that needs no other file.
+"""`report.html`: what was found out, shown on one page that needs no other file and no network.
 
-Everything that came from data or configuration is escaped by `markup.element`.
+`page.html` is its template, which escapes all that it is given; `page.css` and `page.js` go into it
+as they are.
 """
 
+import base64
+import hashlib
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from pipeline.common import text as formats
-from pipeline.report import figures as plots
-from pipeline.report import sections_evidence as evidence
-from pipeline.report import sections_run as run
-from pipeline.report import sections_settings as searched
-from pipeline.report.facts import validation_words
-from pipeline.report.markup import Safe, element
-from pipeline.report.page_parts import card
-from pipeline.report.page_script import SCRIPT, script_hash
-from pipeline.report.page_style import STYLE
-from pipeline.report.words import Report, verdict
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pipeline.analysis.importance import LEAST_TRIALS
+from pipeline.common.text import count, listing, number, percent, printable, shorten
+from pipeline.models.metrics import ACCURACY
+from pipeline.report import figures, tables, words
+from pipeline.report.report import Report
+
+_HERE = Path(__file__).parent
 
 
 def page(report: Report) -> str:
-    """The page as HTML, which needs no other file and no network; its script only shows more."""
-    sections = [
-        _header(report),
-        evidence.ranking(report),
-        evidence.learning_rates(report),
-        searched.settings(report),
-        run.search(report),
-        evidence.baselines(report),
-        run.test(report),
-        run.champion(report),
-        run.changes(report),
-        run.asked(report),
-        run.data(report),
-        run.again(report),
-    ]
-    body = element("main", *[section for section in sections if section])
-    script = element("script", Safe(SCRIPT))
-    whole = element("html", _head(report), element("body", body, script), lang="en")
-    return f"<!DOCTYPE html>\n{whole}\n"
+    """The page as HTML; its content security policy allows its own script only."""
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _template().render(
+        report=report,
+        landscapes=[name for name in report.figures if name.startswith("landscape_")],
+        cards=_cards(report),
+        failures=Counter(
+            (trial.optimizer, trial.reason or "no reason recorded")
+            for trial in report.trials
+            if trial.state == "FAIL"
+        ),
+        script=Markup(script),
+        script_digest=digest,
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+    )
 
 
 def write(report: Report, path: Path) -> Path:
@@ -46,82 +47,61 @@ def write(report: Report, path: Path) -> Path:
     return path
 
 
-def _head(report: Report) -> Safe:
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {script_hash()}"
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return element(
-        "head",
-        Safe('<meta charset="utf-8">'),
-        Safe('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Safe('<meta name="color-scheme" content="light dark">'),
-        Safe(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        element("title", f"{report.facts.experiment}: which optimizer, and which learning rate?"),
-        element("style", Safe(_style())),
-    )
+    environment.globals |= {
+        "color": lambda optimizer: figures.css_name(figures.optimizer_style(optimizer)[0]),
+        "colors": lambda dark: Markup(figures.css_variables(dark)),
+        "svg": lambda plot, name: Markup(figures.svg(plot, name.replace("_", "-"))),
+        "lines": lambda text: Markup("\n").join(_shown(line) for line in text.split("\n")),
+        "LEAST_TRIALS": LEAST_TRIALS,
+        "count": count,
+        "listing": listing,
+        "percent": percent,
+        "shorten": shorten,
+        "tables": tables,
+        "words": words,
+    }
+    return environment.get_template("page.html")
 
 
-def _style() -> str:
-    light, dark = plots.css_variables(), plots.css_variables(dark=True)
-    return (
-        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}{STYLE}"
-    )
+def _shown(value: Any) -> Any:
+    """Text without control characters, a percent sign with its number; markup as it is."""
+    return value if isinstance(value, Markup) else printable(str(value)).replace(" %", "\xa0%")
 
 
-def _header(report: Report) -> Safe:
-    first, *others = verdict(report)
-    cards = _cards(report)
-    return element(
-        "header",
-        element("p", report.facts.experiment, class_="over"),
-        element("h1", "Which optimizer, and which learning rate?"),
-        element("p", _question(report), class_="question"),
-        element("dl", *cards, class_="cards") if cards else Safe(""),
-        element("p", element("strong", first), " ", " ".join(others), class_="answer"),
-    )
-
-
-def _question(report: Report) -> str:
-    """What was asked, in a sentence."""
-    facts = report.facts
-    rows = formats.count(facts.rows.get("train", 0), "row")
-    return (
-        f"{formats.listing(list(facts.optimizers))} on {formats.shorten(facts.source, 80)}: "
-        f"{facts.target} from {formats.count(len(facts.columns), 'column')}, {rows} to learn from. "
-        f"{formats.count(facts.trials, 'trial')}, {validation_words(facts)}."
-    )
-
-
-def _cards(report: Report) -> list[Safe]:
-    best = report.best
+def _cards(report: Report) -> list[tuple[str, str, str]]:
+    """What is read first: name, value and note; the first value is an optimizer."""
+    best, evidence, winner = report.best, report.evidence, report.winner
     if best is None:
         return []
-    found = report.evidence
-    winner = found.winner if found is not None else None
-    if found is not None and winner is not None:
-        clear = "clearly ahead" if found.winner_is_clear else "not clearly ahead"
-        if len(found.finalists) < 2:
-            clear = f"trial {winner.trial}"
-        spread = f"± {100 * winner.accuracy_std:.1f} over fresh folds"
-        if found.repeats > 1:
-            spread += (
-                f"; {found.repeats} networks together {formats.percent(winner.ensemble_accuracy)}"
-            )
-        cards = [
-            card("Best optimizer", winner.optimizer, clear, winner.optimizer),
-            card("Learning rate", formats.number(winner.lr), f"trial {winner.trial}"),
-            card("Cross-validated accuracy", formats.percent(winner.accuracy_mean), spread),
-        ]
-    else:
-        kind = "Cross-validated accuracy" if report.facts.folds > 1 else "Validation accuracy"
-        spread = f"± {100 * best.accuracy_std:.1f} over folds" if best.accuracy_std else ""
-        cards = [
-            card("Best optimizer", best.optimizer, f"trial {best.number}", best.optimizer),
-            card("Learning rate", formats.number(best.lr), ""),
-            card(kind, formats.percent(best.accuracy), spread),
-        ]
+    kind = "Cross-validated" if report.facts.folds > 1 else "Validation"
+    accuracy, deviation = best.score(ACCURACY), best.deviation(ACCURACY)
+    standing, spread = "", f"{ACCURACY.spread(deviation)} over folds" if deviation else ""
+    trial = best.number
+    if evidence is not None and winner is not None:
+        kind, accuracy, trial = "Cross-validated", winner.mean(ACCURACY), winner.trial
+        spread = f"{ACCURACY.spread(winner.deviation(ACCURACY))} over fresh folds"
+        if evidence.repeats > 1:
+            together = percent(winner.ensemble[ACCURACY.name])
+            spread += f"; {evidence.repeats} networks together {together}"
+        if len(evidence.finalists) > 1:
+            standing = "clearly ahead" if evidence.winner_is_clear else "not clearly ahead"
+    leader = winner or best
+    cards = [
+        ("Best optimizer", leader.optimizer, standing),
+        ("Learning rate", number(leader.lr), f"trial {trial}"),
+        (f"{kind} accuracy", percent(accuracy), spread),
+    ]
     if report.evaluation is not None:
         scores = report.evaluation.scores
         interval = f"95 %: {100 * scores.accuracy_low:.1f} to {100 * scores.accuracy_high:.1f} %"
-        cards.append(card("Test accuracy", formats.percent(scores.accuracy), interval))
+        cards.append(("Test accuracy", percent(scores.accuracy), interval))
     return cards

@@ -1,80 +1,294 @@
-"""The table with a line for each optimizer, as plain text."""
+"""The report's tables: each is made here alone, whatever shows it (page, Markdown, console)."""
 
-from pipeline.analysis.evidence import Evidence
-from pipeline.analysis.ranking import OptimizerSummary
-from pipeline.common import text as formats
-from pipeline.report.words import Report
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
+from pipeline.common.text import duration, number, percent, shorten
+from pipeline.models.metrics import METRICS, Metric
+from pipeline.search.settings import LEARNING_RATE, Setting, value_text
+from pipeline.training.trial import Trial
+
+if TYPE_CHECKING:  # The console needs `Table`, and none of what takes long to import.
+    from pipeline.analysis.comparison import Floats, Pair
+    from pipeline.analysis.evidence import Evidence, Finalist, Tolerance
+    from pipeline.analysis.importance import Importance, Searched
+    from pipeline.report.report import Report
+
+NOTHING = "–"
+
+Kind = Literal["optimizer", "text", "number"]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and what stands below it: an `optimizer` has a colour, a `number` is set right."""
+
+    heading: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, and rows with a cell of text for each."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(
+        cls,
+        items: Iterable[Item],
+        cells: Mapping[str, Callable[[Item], str]],
+        kinds: Sequence[Kind] = ("text",),
+    ) -> Table:
+        """A row for each item.
+
+        Args:
+            cells: by the heading what stands below it.
+            kinds: of the first columns; the others are numbers.
+        """
+        numbers: list[Kind] = ["number"] * (len(cells) - len(kinds))
+        columns = map(Column, cells, [*kinds, *numbers])
+        rows = tuple(tuple(cell(item) for cell in cells.values()) for item in items)
+        return cls(tuple(columns), rows)
+
+    def records(self) -> list[dict[str, str]]:
+        """Each row by heading."""
+        headings = [column.heading for column in self.columns]
+        return [dict(zip(headings, row, strict=True)) for row in self.rows]
+
+    def without(self, headings: Collection[str]) -> Table:
+        """Without the columns of these headings; not all of them need be there."""
+        places = [p for p, column in enumerate(self.columns) if column.heading not in headings]
+        return Table(
+            tuple(self.columns[place] for place in places),
+            tuple(tuple(row[place] for place in places) for row in self.rows),
+        )
+
+
+def optimizer_table(report: Report) -> Table:
+    """Each optimizer by its best trial, in the final round and in the search, and its trials."""
+    metric, evidence = report.metric, report.evidence
+    final = {
+        finalist.optimizer: _score(metric, finalist.mean(metric), finalist.deviation(metric))
+        for finalist in (evidence.finalists if evidence is not None else ())
+        if finalist.completed
+    }
+    cells: dict[str, Callable[[OptimizerSummary], str]] = {
+        "Optimizer": lambda summary: summary.optimizer,
+        f"Final {metric.name}": lambda summary: final.get(summary.optimizer, NOTHING),
+        f"Best {metric.name}": lambda summary: (
+            NOTHING
+            if summary.best is None
+            else _score(metric, summary.best.score(metric), summary.best.deviation(metric))
+        ),
+        "Best learning rate": lambda summary: number(summary.best.lr if summary.best else None),
+        "Against the best": lambda summary: _against_best(report, summary),
+        f"Median {metric.name}": lambda summary: metric.text(summary.medians.get(metric.name)),
+        "Trials": lambda summary: str(summary.trials),
+        "Completed": lambda summary: str(summary.complete),
+        "Failed": lambda summary: str(summary.failed),
+        "Pruned": lambda summary: str(summary.pruned),
+        "Time": lambda summary: duration(summary.seconds),
+    }
+    if not final:
+        del cells[f"Final {metric.name}"]
+    return Table.of(report.summaries, cells, ["optimizer"])
+
+
+def _score(metric: Metric, score: float | None, deviation: float | None) -> str:
+    """`70.0 % ± 1.6`; of a single split without the deviation."""
+    return f"{metric.text(score)} {metric.spread(deviation)}" if deviation else metric.text(score)
 
 
 def _against_best(report: Report, summary: OptimizerSummary) -> str:
-    """How the optimizer stands to the best one: of the final round, else of the search."""
-    if report.evidence is not None and report.evidence.winner is not None:
-        return _against_winner(report.evidence, summary.optimizer)
-    if report.best is None or summary.best is None:
-        return "–"
-    if summary.best == report.best.number:
+    """How far behind the best one: in the final round, else in the search."""
+    best, metric = report.best, report.metric
+    if best is None or summary.best is None:
+        return NOTHING
+    leader = (report.winner or best).optimizer
+    if summary.optimizer == leader:
         return "best"
-    item = next(item for item in report.comparisons if item.other == summary.optimizer)
-    behind = (
-        f"−{item.difference:.3f}"
-        if report.facts.objective == "val_loss"
-        else f"−{100 * item.difference:.1f} points"
-    )
-    if item.basis == "none":
-        return behind
-    return f"{behind}, within noise" if item.within_noise else f"{behind}, beyond noise"
+    for pair in report.pairs:
+        if (pair.better, pair.worse) == (leader, summary.optimizer):
+            noise = "beyond noise" if pair.is_clear else "within noise"
+            return f"−{metric.difference(pair.difference)}, {noise}"
+    if report.evidence is None or report.winner is None:  # a single split has no noise
+        behind = abs(best.scores[metric.name] - summary.best.scores[metric.name])
+        return f"−{metric.difference(behind)}"
+    finalists = {finalist.optimizer for finalist in report.evidence.finalists}
+    return "diverged in the final round" if summary.optimizer in finalists else NOTHING
 
 
-def _against_winner(evidence: Evidence, optimizer: str) -> str:
-    winner = evidence.winner
-    assert winner is not None
-    if optimizer == winner.optimizer:
-        return "best"
-    pair = evidence.pair(winner.optimizer, optimizer)
-    if pair is None:
-        known = any(one.optimizer == optimizer for one in evidence.finalists)
-        return "diverged in the final round" if known else "–"
-    behind = (
-        f"−{pair.difference:.3f}"
-        if evidence.objective == "val_loss"
-        else f"−{100 * pair.difference:.1f} points"
-    )
-    return f"{behind}, beyond noise" if pair.is_clear else f"{behind}, within noise"
+def ranking_table(evidence: Evidence) -> Table:
+    """The finalists in the order of the final round."""
+    metric = evidence.metric
 
+    def scored(cell: Callable[[Finalist], str]) -> Callable[[Finalist], str]:
+        return lambda finalist: cell(finalist) if finalist.completed else NOTHING
 
-def final_scores(report: Report) -> dict[str, str]:
-    """Each finalist's score in the final round, as text; nothing without one."""
-    if report.evidence is None:
-        return {}
-    loss = report.facts.objective == "val_loss"
-    return {
-        one.optimizer: (
-            f"{formats.number(one.loss_mean)} ± {formats.number(one.loss_std, 2)}"
-            if loss
-            else f"{formats.percent(one.accuracy_mean)} ± {100 * one.accuracy_std:.1f}"
-        )
-        for one in report.evidence.finalists
-        if one.completed
+    cells: dict[str, Callable[[Finalist], str]] = {
+        "Optimizer": lambda finalist: finalist.optimizer,
+        metric.name.capitalize(): lambda finalist: (
+            metric.text(finalist.mean(metric)) if finalist.completed else "diverged"
+        ),
+        "95 % interval": scored(lambda finalist: _interval(finalist.scores[metric.name], evidence)),
+        "Together": scored(lambda finalist: metric.text(finalist.ensemble[metric.name])),
+        "In the search": lambda finalist: metric.text(finalist.search[metric.name]),
+        "Optimism": scored(lambda finalist: metric.amount(finalist.optimism(metric), "+")),
+        "Early-stopping bias": scored(
+            lambda finalist: metric.amount(finalist.early_stopping_bias(metric), "+")
+        ),
+        "Learning rate": lambda finalist: number(finalist.lr),
+        "Best epoch": scored(lambda finalist: f"{finalist.best_epoch:.0f}"),
+        "Trial": lambda finalist: str(finalist.trial),
     }
+    if evidence.repeats == 1:
+        del cells["Together"]
+    return Table.of(evidence.finalists, cells, ["optimizer"])
 
 
-def optimizer_rows(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the table per optimizer, as plain text."""
-    loss = report.facts.objective == "val_loss"
-    score = "loss" if loss else "accuracy"
-    head = ["Optimizer", f"Best {score}", "Best learning rate", "Against the best"]
-    head += [f"Median {score}", "Trials", "Completed", "Failed", "Pruned", "Time"]
-    final = final_scores(report)
-    if final:
-        head.insert(1, f"Final {score}")
-    rows = []
-    for item in report.summaries:
-        spread = f" ± {100 * item.accuracy_std:.1f}" if item.accuracy_std else ""
-        best = formats.number(item.loss) if loss else formats.percent(item.accuracy) + spread
-        middle = formats.number(item.median_loss) if loss else formats.percent(item.median_accuracy)
-        counts = [str(n) for n in (item.trials, item.complete, item.failed, item.pruned)]
-        row = [item.optimizer, best, formats.number(item.lr), _against_best(report, item), middle]
-        if final:
-            row.insert(1, final.get(item.optimizer, "–"))
-        rows.append([*row, *counts, formats.duration(item.seconds)])
-    return head, rows
+def _interval(scores: Floats, evidence: Evidence) -> str:
+    from pipeline.analysis.comparison import mean_interval  # slow to import
+
+    ends = mean_interval(scores, evidence.folds, evidence.metric.highest)
+    return " to ".join(evidence.metric.amount(end) for end in ends)
+
+
+def pair_table(evidence: Evidence) -> Table:
+    """Every optimizer against every other one."""
+    amount = evidence.metric.amount
+    margin = evidence.metric.difference(evidence.pairs[0].margin if evidence.pairs else 0.0)
+    cells: dict[str, Callable[[Pair], str]] = {
+        "Better": lambda pair: pair.better,
+        "Worse": lambda pair: pair.worse,
+        "By": lambda pair: amount(pair.difference),
+        "95 % interval": lambda pair: f"{amount(pair.low, '+')} to {amount(pair.high, '+')}",
+        "All together": lambda pair: f"{amount(pair.low_all, '+')} to {amount(pair.high_all, '+')}",
+        "p": lambda pair: f"{pair.p_value:.2g}",
+        "Holm": lambda pair: f"{pair.p_adjusted:.2g}",
+        f"Chance of more than {margin}": lambda pair: percent(pair.probability_better, 0),
+    }
+    return Table.of(evidence.pairs, cells, ["optimizer", "optimizer"])
+
+
+def tolerance_table(evidence: Evidence, rates: bool) -> Table:
+    """Each optimizer's tolerance of its learning rate, where `rates` were searched, its speed, and
+    how many trials say so."""
+    cells: dict[str, Callable[[Tolerance], str]] = {
+        "Optimizer": lambda tolerance: tolerance.optimizer,
+        "Learning-rate tolerance": lambda tolerance: (
+            NOTHING
+            if tolerance.lr_low is None
+            else f"{number(tolerance.lr_low, 2)} to {number(tolerance.lr_high, 2)}"
+        ),
+        "Decades": lambda tolerance: number(tolerance.decades, 2),
+        "Epochs to target": lambda tolerance: number(tolerance.epochs_to_target, 6),
+        "Time to target": lambda tolerance: (
+            NOTHING
+            if tolerance.seconds_to_target is None
+            else f"{tolerance.seconds_to_target:.2g} s"
+        ),
+        "Diverged": lambda tolerance: percent(tolerance.diverged, 0),
+        "Trials": lambda tolerance: str(tolerance.trials),
+    }
+    if not rates:
+        del cells["Learning-rate tolerance"], cells["Decades"]
+    return Table.of(evidence.tolerances, cells, ["optimizer"])
+
+
+def baseline_table(report: Report, evidence: Evidence) -> Table:
+    """The winner's networks beside models that are no networks; the first row has the scores of the
+    registered model on the test rows."""
+    models: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = []
+    if (winner := evidence.winner) is not None:
+        test = report.evaluation.scores if report.evaluation is not None else None
+        tested = test.by_metric if test is not None else {}
+        alone = {name: winner.mean(metric) for name, metric in METRICS.items()}
+        if evidence.repeats > 1:
+            name = f"{evidence.repeats} networks together, {winner.optimizer}"
+            models = [(name, winner.ensemble, tested), ("one network", alone, {})]
+        else:
+            models = [(f"network, {winner.optimizer}", alone, tested)]
+    for baseline in evidence.baselines:
+        means = {name: baseline.mean(metric) for name, metric in METRICS.items()}
+        models.append((baseline.name, means, baseline.test_scores))
+
+    def score(place: int, metric: Metric) -> Callable[[tuple[Any, ...]], str]:
+        return lambda model: metric.text(model[place].get(metric.name))
+
+    cells = {metric.name.capitalize(): score(1, metric) for metric in METRICS.values()}
+    tests = {f"Test {metric.name}": score(2, metric) for metric in METRICS.values()}
+    return Table.of(models, {"Model": lambda model: model[0]} | cells | tests)
+
+
+def setting_table(searched: Searched) -> Table:
+    """Each searched setting with its importance, the most important first; in the order of the
+    configuration, without those columns, where there are none."""
+    ranked = [
+        (importance.setting, importance)
+        for importance in searched.importances
+        if importance.optimizer is None
+    ]
+    best = searched.best
+    cells: dict[str, Callable[[tuple[Setting, Importance | None]], str]] = {
+        "Setting": lambda row: row[0].label,
+        "Importance": lambda row: percent(row[1].share if row[1] else None),
+        "By chance up to": lambda row: percent(row[1].chance if row[1] else None),
+        "Best trial": lambda row: _values(row[0], best[:1]),
+        f"Best {len(best)} trials": lambda row: _values(row[0], best),
+        "Searched": lambda row: _range(row[0]),
+    }
+    if not ranked:
+        del cells["Importance"], cells["By chance up to"]
+    if len(best) < 2:
+        del cells[f"Best {len(best)} trials"]
+    return Table.of(ranked or [(setting, None) for setting in searched.settings], cells)
+
+
+def _range(setting: Setting) -> str:
+    """What was searched: `0.2, 0.4`, `0.001 to 1 (log)`."""
+    if setting.categorical:
+        values = [value_text(value) for value in setting.axis.values or ()]
+        return shorten(", ".join(values), 60)
+    ranges = {(axis.low, axis.high, axis.log) for axis in setting.axes.values()}
+    if len(ranges) > 1:
+        return "by optimizer"
+    ((low, high, log),) = ranges
+    return f"{value_text(low)} to {value_text(high)}{' (log)' if log else ''}"
+
+
+def _values(setting: Setting, trials: Sequence[Trial]) -> str:
+    """The values of these trials: from the lowest to the highest, or the most frequent ones."""
+    values = [setting.value(trial) for trial in trials if setting.has(trial)]
+    if not values:
+        return NOTHING
+    if setting.categorical:
+        counts = Counter(value_text(value) for value in values).most_common(2)
+        if len(values) == 1:
+            return counts[0][0]
+        return ", ".join(f"{text} ({times} of {len(values)})" for text, times in counts)
+    low, high = value_text(min(values)), value_text(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def best_settings_table(searched: Searched) -> Table:
+    """The settings of the best trial of each optimizer."""
+    settings = [s for s in searched.settings if s.name == LEARNING_RATE] + searched.others
+
+    def value(label: str) -> Callable[[Trial], str]:
+        alike = [setting for setting in settings if setting.label == label]
+        return lambda trial: next(
+            (value_text(setting.value(trial)) for setting in alike if setting.has(trial)), NOTHING
+        )
+
+    cells: dict[str, Callable[[Trial], str]] = {"Optimizer": lambda trial: trial.optimizer}
+    cells |= {setting.label: value(setting.label) for setting in settings}
+    cells["Trial"] = lambda trial: str(trial.number)
+    return Table.of(best_per_optimizer(searched.trials, searched.metric), cells, ["optimizer"])

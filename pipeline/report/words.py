@@ -1,97 +1,24 @@
-"""What a run has to say, in words, as plain text.
+"""The answer in words, as plain text, and what would change it.
 
 `page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows.
 """
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
-from pipeline.analysis.comparison import Comparison, compare
-from pipeline.analysis.evaluation import Evaluation
+from pipeline.analysis.comparison import Pair
 from pipeline.analysis.evidence import Evidence, Finalist
-from pipeline.analysis.importance import Searched
-from pipeline.analysis.ranking import (
-    Objective,
-    OptimizerSummary,
-    TrialResult,
-    best_trial,
-    completed,
-    summarize,
-)
-from pipeline.common import text as formats
-from pipeline.report.comparison_words import comparison_sentence
-from pipeline.report.facts import Facts
+from pipeline.analysis.ranking import completed
+from pipeline.common.text import count, listing, number, percent
+from pipeline.models.metrics import ACCURACY, Metric
+from pipeline.report.report import Facts, Report
 from pipeline.search.settings import others_text
+from pipeline.training.trial import Trial
 
-if TYPE_CHECKING:
-    from pipeline.report import figures as plots
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that the page and the descriptions are made of.
-
-    `evaluation` is None until the test rows have been scored, `evidence` where there is no final
-    round, `searched` where the settings that were searched do not matter; `registered` says what
-    became of the model, empty where none was registered.
-    """
-
-    facts: Facts
-    trials: Sequence[TrialResult]
-    evaluation: Evaluation | None = None
-    evidence: Evidence | None = None
-    registered: str = ""
-    searched: Searched | None = None
-
-    @cached_property
-    def best(self) -> TrialResult | None:
-        return best_trial(self.trials, self.facts.objective)
-
-    @cached_property
-    def summaries(self) -> list[OptimizerSummary]:
-        """One for each optimizer, in the order of the final round, else of the search."""
-        found = summarize(self.trials, self.facts.objective)
-        if self.evidence is None:
-            return found
-        order = [one.optimizer for one in self.evidence.finalists]
-        return sorted(
-            found,
-            key=lambda item: order.index(item.optimizer) if item.optimizer in order else len(order),
-        )
-
-    @cached_property
-    def comparisons(self) -> list[Comparison]:
-        facts = self.facts
-        rows = round(facts.rows.get("train", 0) * facts.fraction) if facts.folds == 1 else None
-        return compare(
-            self.trials,
-            facts.objective,
-            folds=facts.folds,
-            repeats=facts.repeats,
-            fraction=facts.fraction,
-            validation_rows=rows,
-        )
-
-    @cached_property
-    def figures(self) -> "dict[str, plots.Plot]":
-        """Of the search, the final round and the evaluation, as far as there are, by file name."""
-        from pipeline.report import figures as plots  # slow to import, and words need none
-
-        figures = plots.search_figures(
-            self.trials, self.facts.objective, self.evidence, self.searched
-        )
-        if self.evidence is not None:
-            figures |= plots.evidence_figures(self.evidence)
-        if self.evaluation is not None:
-            figures |= plots.evaluation_figures(self.evaluation, self.facts.labels)
-        return figures
-
-
-# The answer in words -----------------------------------------------------------------------------
+_EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
+_MOST_TIMES = 50  # as many rows; beyond, no number of rows is worth naming
+_LEAST_GAIN = 0.005  # accuracy, or nats, that more trials are worth naming for
 
 
 def verdict(report: Report) -> list[str]:
@@ -99,26 +26,30 @@ def verdict(report: Report) -> list[str]:
 
     A fourth where the network is not worth having.
     """
-    best = report.best
+    best, evidence = report.best, report.evidence
     if best is None:
         return [_nothing_completed(report)]
-    evidence = report.evidence
-    winner = evidence.winner if evidence is not None else None
-    if evidence is not None and winner is not None:
-        sentences = [_winner_sentence(report, evidence, winner), comparison_sentence(evidence)]
+    if evidence is not None and evidence.winner is not None:
+        sentences = [_winner_sentence(report, evidence, evidence.winner)]
+        sentences.append(comparison_sentence(evidence))
     else:
-        sentences = [_best_sentence(report, best), _noise_sentence(report, best)]
+        sentences = [_best_sentence(report, best), _search_comparison(report, best)]
     if report.evaluation is not None:
         scores = report.evaluation.scores
         sentences.append(
-            f"On {formats.count(scores.n, 'test row')}, which the search never saw, the model is "
-            f"right for {formats.percent(scores.accuracy)} (95 % interval "
-            f"{formats.percent(scores.accuracy_low)} to {formats.percent(scores.accuracy_high)}); "
+            f"On {count(scores.n, 'test row')}, which the search never saw, the model is "
+            f"right for {percent(scores.accuracy)} (95 % interval "
+            f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}); "
             f"always answering the most frequent label would be right for "
-            f"{formats.percent(scores.baseline)}."
+            f"{percent(scores.baseline)}."
         )
-    if evidence is not None and evidence.beats_majority is False:
-        sentences.append(_majority_sentence(evidence))
+    majority = evidence.baseline("majority label") if evidence is not None else None
+    if evidence is not None and majority is not None and evidence.beats_majority is False:
+        sentences.append(
+            "The network does not beat always answering the most frequent label "
+            f"({percent(majority.mean(ACCURACY))} on the same folds): these columns may say "
+            "nothing about the label."
+        )
     return sentences
 
 
@@ -128,109 +59,100 @@ def _nothing_completed(report: Report) -> str:
     reasons = Counter(t.reason or "no reason recorded" for t in report.trials if t.state == "FAIL")
     common = f": {reasons.most_common(1)[0][0]}" if reasons else ""
     return (
-        f"No trial completed: {reasons.total()} of {formats.count(len(report.trials), 'trial')} "
+        f"No trial completed: {reasons.total()} of {count(len(report.trials), 'trial')} "
         f"failed{common}."
     )
 
 
-def _best_sentence(report: Report, best: TrialResult) -> str:
-    facts = report.facts
-    members = facts.folds * facts.repeats
-    kind = "cross-validated" if facts.folds > 1 else "validation"
-    spread = ""
-    if best.accuracy_std is not None and members > 1:
-        over = formats.count(members, "fold" if facts.folds > 1 else "split")
-        spread = f" (± {100 * best.accuracy_std:.1f}, standard deviation over {over})"
-    lead = f"{_with_settings(best)} did best"
-    score = f"{formats.percent(best.accuracy)} {kind} accuracy{spread}"
-    if facts.objective == "val_loss":
-        score = f"{kind} loss {formats.number(best.loss)}, {score}"
-    done = len(completed(report.trials))
-    return f"{lead}: {score}, the best of {formats.count(done, 'completed trial')}."
+def _best_sentence(report: Report, best: Trial) -> str:
+    """The search's estimate."""
+    facts, metric = report.facts, report.metric
+    kind, unit = ("cross-validated", "fold") if facts.folds > 1 else ("validation", "split")
+    members, deviation = facts.folds * facts.repeats, best.deviation(metric)
+    score = f"{kind} {metric.name} {metric.text(best.score(metric))}"
+    if deviation is not None and members > 1:
+        over = count(members, unit)
+        score += f" ({metric.spread(deviation)}, standard deviation over {over})"
+    done = count(len(completed(report.trials)), "completed trial")
+    return f"{_with_settings(best)} did best: {score}, the best of {done}."
 
 
 def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> str:
     """The final round's estimate, and how much the search had flattered it."""
-    again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
+    metric, repeats = evidence.metric, evidence.repeats
+    again = f", {repeats} times" if repeats > 1 else ""
     score = (
-        f"{formats.percent(winner.accuracy_mean)} accuracy on {evidence.folds} fresh folds{again} "
-        f"(± {100 * winner.accuracy_std:.1f}, standard deviation over folds; the search had "
-        f"{formats.percent(winner.search_accuracy)})"
+        f"{metric.name} {metric.text(winner.mean(metric))} on {evidence.folds} fresh folds{again} "
+        f"({metric.spread(winner.deviation(metric))}, standard deviation over folds; the "
+        f"search had {metric.text(winner.search[metric.name])})"
     )
-    if evidence.objective == "val_loss":
-        score = (
-            f"loss {formats.number(winner.loss_mean)} on {evidence.folds} fresh folds{again} (the "
-            f"search had {formats.number(winner.search_loss)}), "
-            f"{formats.percent(winner.accuracy_mean)} accuracy"
-        )
-    if evidence.repeats > 1:
-        several = formats.percent(winner.ensemble_accuracy)
-        if evidence.objective == "val_loss":
-            several = formats.number(winner.ensemble_loss)
-        score += f", {several} with {evidence.repeats} networks together"
-    done = formats.count(len(completed(report.trials)), "completed trial")
+    if repeats > 1:
+        score += f", {metric.text(winner.ensemble[metric.name])} with {repeats} networks together"
+    done = count(len(completed(report.trials)), "completed trial")
     return f"{_with_settings(winner)} did best: {score}, of {done}."
 
 
-def _with_settings(one: TrialResult | Finalist) -> str:
+def _with_settings(trial: Trial | Finalist) -> str:
     """`AdamW with learning rate 0.003 (dropout 0.2, hidden [64, 32])`."""
-    others = others_text(one.params)
-    rate = f"{one.optimizer} with learning rate {formats.number(one.lr)}"
+    others = others_text(trial.params)
+    rate = f"{trial.optimizer} with learning rate {number(trial.lr)}"
     return f"{rate} ({others})" if others else rate
 
 
-def _majority_sentence(evidence: Evidence) -> str:
-    majority = evidence.baseline("majority label")
-    assert majority is not None
-    return (
-        "The network does not beat always answering the most frequent label "
-        f"({formats.percent(majority.accuracy_mean)} on the same folds): these columns may say "
-        "nothing about the label."
-    )
+def comparison_sentence(evidence: Evidence) -> str:
+    """Which optimizers cannot be told apart in the final round, which are beaten and by how much.
+
+    By the intervals that hold for all pairs together with 95 %.
+    """
+    if evidence.winner is None:
+        return "Every optimizer diverged in the final round, so there is nothing to compare."
+    diverged = [finalist.optimizer for finalist in evidence.finalists if not finalist.completed]
+    lost = f"; {listing(diverged)} diverged there" if diverged else ""
+    return _comparison(evidence.winner.optimizer, evidence.pairs, evidence.metric, lost)
 
 
-def _noise_sentence(report: Report, best: TrialResult) -> str:
-    unknown = [item.other for item in report.comparisons if item.basis == "none"]
-    near = [i.other for i in report.comparisons if i.within_noise and i.basis != "none"]
-    behind = [item for item in report.comparisons if not item.within_noise]
-    if not report.comparisons:
-        tried = {trial.optimizer for trial in report.trials}
-        if len(tried) == 1:
-            return (
-                "It is the only optimizer that was tried, so there is nothing to compare it with."
-            )
-        return "No trial of another optimizer completed, so there is nothing to compare it with."
+def _search_comparison(report: Report, best: Trial) -> str:
+    """The same of the best trials of the search."""
+    others = [each for each in report.summaries if each.optimizer != best.optimizer]
+    failed = [each.optimizer for each in others if each.best is None]
+    lost = f"; no trial of {listing(failed)} completed" if failed else ""
+    if len(failed) < len(others) and not any(p.better == best.optimizer for p in report.pairs):
+        lead = "Without the scores of several splits, differences between optimizers"
+        return f"{lead} cannot be told from noise{lost}."
+    caveat = "nothing corrects for choosing each optimizer's best trial"
+    return _comparison(best.optimizer, report.pairs, report.metric, lost, f"; {caveat}")
+
+
+def _comparison(
+    best: str, pairs: Sequence[Pair], metric: Metric, lost: str, caveat: str = ""
+) -> str:
+    against = [pair for pair in pairs if pair.better == best]
+    if not against:
+        return f"No other optimizer is there to compare {best} with{lost}."
+    level = [best, *[pair.worse for pair in against if not pair.is_clear]]
+    beaten = [pair for pair in against if pair.is_clear]
     parts = []
-    if near:
-        those = formats.listing(near)
-        verb, noun = ("is", "trial") if len(near) == 1 else ("are", "trials")
-        parts.append(f"the best {noun} of {those} {verb} within the noise of it")
-        if not behind and not unknown:
-            return f"{_upper(parts[0])}: this search does not tell which of them is better."
-    if behind:
-        ahead = formats.listing(
-            [f"{item.other} by {_difference(item, report.facts.objective)}" for item in behind]
-        )
-        parts.append(f"it is ahead of {ahead}, more than the noise explains")
-    if unknown:
-        parts.append(
-            f"how it differs from {formats.listing(unknown)} cannot be told from noise with a "
-            "single split"
-        )
-    return _upper("; ".join(parts)) + "."
+    if len(level) > 1:
+        parts.append(f"{listing(level)} cannot be told apart on this table")
+    if beaten:
+        parts.append(_beaten(level, beaten, pairs, metric))
+    together = f"s for all {len(pairs)} comparisons together" if len(pairs) > 1 else ""
+    return f"{'; '.join(parts)}{lost} (95 % interval{together}{caveat})."
 
 
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _difference(item: Comparison, objective: Objective) -> str:
-    if item.low is None or item.high is None:
-        return ""
-    if objective == "val_loss":
-        return f"{item.difference:.3f} nats (95 %: {item.low:.3f} to {item.high:.3f})"
-    low, high = 100 * item.low, 100 * item.high
-    return f"{100 * item.difference:.1f} points (95 %: {low:.1f} to {high:.1f})"
+def _beaten(
+    level: Sequence[str], beaten: Sequence[Pair], pairs: Sequence[Pair], metric: Metric
+) -> str:
+    """Those at the top against those behind: all of them when each beats each, else the winner."""
+    behind = [pair.worse for pair in beaten]
+    clear = [p for p in pairs if p.is_clear and p.better in level and p.worse in behind]
+    verb = "beat"
+    if len(level) == 1 or len(clear) < len(level) * len(behind):
+        clear, who, verb = list(beaten), level[0], "beats"
+    else:
+        who = "both" if len(level) == 2 else f"all {len(level)}"
+    low, high = min(pair.low_all for pair in clear), max(pair.high_all for pair in clear)
+    return f"{who} {verb} {listing(behind)} by {metric.amount(low)} to {metric.difference(high)}"
 
 
 def loading_code(model_uri: str) -> str:
@@ -248,3 +170,113 @@ def ui_command(tracking_uri: str) -> str:
         return tracking_uri
     store = f" --backend-store-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
     return f"mlflow ui{store}"
+
+
+def validation_words(facts: Facts) -> str:
+    """How trials were validated, without a full stop."""
+    again = f", repeated {facts.repeats} times" if facts.repeats > 1 else ""
+    if facts.folds > 1:
+        return f"{facts.folds} folds{again}"
+    return f"one hold-out of {percent(facts.fraction, 0)} of the rows{again}"
+
+
+def what_would_change(report: Report) -> list[str]:
+    """The sentences, the weightiest first; empty when no trial completed."""
+    if report.best is None:
+        return []
+    evidence, winner = report.evidence, report.winner
+    sentences = [*_edges(report)]
+    if evidence is not None and winner is not None:
+        before = [*_baselines(evidence, winner), *_closest(evidence, winner)]
+        sentences = [*before, *sentences, *_epochs(report, winner), *_budget(evidence)]
+    if report.evaluation is not None:
+        scores = report.evaluation.scores
+        half = 50 * (scores.accuracy_high - scores.accuracy_low)
+        sentences.append(
+            f"{count(scores.n, 'test row')} fix the test accuracy to about ± {half:.1f} "
+            "points: models that differ by less cannot be told apart on them."
+        )
+    return sentences or ["Nothing that this run can see."]
+
+
+def _baselines(evidence: Evidence, winner: Finalist) -> Iterator[str]:
+    best = max(winner.mean(ACCURACY), winner.ensemble[ACCURACY.name])
+    for model in evidence.baselines:
+        ahead = model.mean(ACCURACY) - best
+        if ahead > 0:
+            yield (
+                f"{model.name.capitalize()} is {ACCURACY.difference(ahead)} ahead of the best "
+                "networks in cross-validation: for this table another kind of model may serve "
+                "better than any optimizer."
+            )
+
+
+def _closest(evidence: Evidence, winner: Finalist) -> Iterator[str]:
+    """How much it would take to tell the winner from the nearest other one."""
+    against = [pair for pair in evidence.pairs if pair.better == winner.optimizer]
+    nearest = min(
+        (pair for pair in against if not pair.is_clear),
+        key=lambda pair: pair.difference,
+        default=None,
+    )
+    if nearest is None:
+        return
+    half = (nearest.high_all - nearest.low_all) / 2
+    names = f"{nearest.better} and {nearest.worse}"
+    times = (half / nearest.difference) ** 2 if nearest.difference > 0 else float("inf")
+    if times > _MOST_TIMES:
+        yield (
+            f"{names} are so close that no number of rows that is worth collecting would tell "
+            "them apart; choose by another need, such as speed or a wide range of good learning "
+            "rates."
+        )
+    else:
+        yield (
+            f"About {number(times, 2)} times as many rows would tell {names} apart, if the "
+            "difference stays as it is: an interval narrows with the square root of the rows. More "
+            "repeats of the folds narrow it little, since they hold the same rows."
+        )
+
+
+def _edges(report: Report) -> Iterator[str]:
+    """Optimizers whose best learning rate is the lowest or the highest that was tried."""
+    for summary in report.summaries:
+        rates = sorted({t.lr for t in report.trials if t.optimizer == summary.optimizer})
+        if summary.best is None or len(rates) < _EDGE_TRIALS:
+            continue
+        for edge, word, way in ((rates[0], "lowest", "down"), (rates[-1], "highest", "up")):
+            if summary.best.lr == edge:
+                yield (
+                    f"{summary.optimizer} was best at the {word} learning rate that was tried, "
+                    f"{number(edge)}: it may be better further {way}, so widen its range."
+                )
+
+
+def _epochs(report: Report, winner: Finalist) -> Iterator[str]:
+    limit, best = report.facts.epochs, winner.best_epoch
+    if best is not None and limit.isdigit() and best >= 0.9 * int(limit):
+        yield (
+            f"{winner.optimizer} was still getting better when its {limit} epochs were over (best: "
+            f"{best:.0f} on average): with more training.epochs it may get further."
+        )
+
+
+def _budget(evidence: Evidence) -> Iterator[str]:
+    tried = {tolerance.optimizer: tolerance.trials for tolerance in evidence.tolerances}
+    few, many = min(tried.values(), default=0), max(tried.values(), default=0)
+    if few and many >= 2 * few:
+        rarest = [name for name, trials in tried.items() if trials == few]
+        yield (
+            f"The search spent {many} trials on one optimizer and {few} on "
+            f"{listing(rarest)}; with search.budget=equal each has the same chance."
+        )
+    for tolerance in evidence.tolerances:
+        expected = tolerance.expected_best
+        if tolerance.standard_error is None or len(expected) < 4:
+            continue
+        gain = abs(float(expected[-1] - expected[len(expected) // 2 - 1]))
+        if gain > max(tolerance.standard_error, _LEAST_GAIN):
+            yield (
+                f"The second half of the trials of {tolerance.optimizer} was still worth "
+                f"{evidence.metric.difference(gain)}: more trials may find a better setting."
+            )

@@ -1,10 +1,11 @@
-"""The bridge to Optuna: a space and its trials as one of its studies, and its samplers.
+"""The bridge to Optuna: a space as one of its studies, its samplers, its pruner.
 
 This is the only file that imports optuna.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -18,9 +19,6 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from pipeline.search.space import Axis, Point, Space
-from pipeline.training.proposals import Told
-
-OptunaStudy = optuna.Study
 
 OPTIMIZER = "optimizer"  # Optuna's name for the choice of the entry
 
@@ -32,50 +30,38 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 class Study:
     """A study of Optuna over a space, or over the ranges of one entry by themselves.
 
-    Args:
-        sampler: what `suggest` asks.
-        entry: the only one that the study has, without the choice of it; None: all of them.
+    Larger values are better.
 
-    Attributes:
-        optuna: the study itself.
+    Args:
+        sampler: the name of the one that `suggest` asks, `tpe`, `gp` or `random`.
+        entry: the only one that the study has, without the choice of it; None: all of them.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        maximise: bool = True,
-        sampler: BaseSampler | None = None,
-        entry: int | None = None,
-    ) -> None:
+    def __init__(self, space: Space, sampler: str, seed: int, entry: int | None = None) -> None:
         self._space = space
         self._entry = entry
-        self.optuna = optuna.create_study(
-            direction="maximize" if maximise else "minimize", sampler=sampler
-        )
+        self._study = optuna.create_study(direction="maximize", sampler=_sampler(sampler, seed))
 
-    def suggest(self, entry: int | None = None) -> Point:
+    def suggest(self, entry: int | None) -> Point:
         """Asks the sampler for a point, of `entry` if given. The trial itself is discarded.
 
         A trial that runs in Optuna carries what was drawn for the ranges of all entries, also of
         those that it does not have, and TPE would keep away from these. A copy without them runs
         instead.
         """
-        trial = self.optuna.ask()
-        entry = self._entry if entry is None else entry
+        trial = self._study.ask()
         if entry is None:
-            names = self._space.names
-            entry = names.index(trial.suggest_categorical(OPTIMIZER, names))
-        params = {}
+            labels = self._space.labels
+            entry = labels.index(trial.suggest_categorical(OPTIMIZER, labels))
+        params: dict[str, Any] = {}
         for axis in self._space.branches[entry].axes:
-            match _distribution(axis):
-                case CategoricalDistribution(choices=choices):
-                    found: Any = trial.suggest_categorical(axis.path, choices)
-                case IntDistribution(low=low, high=high, step=step, log=log):
-                    found = trial.suggest_int(axis.path, low, high, step=step, log=log)
-                case FloatDistribution(low=low, high=high, step=step, log=log):
-                    found = trial.suggest_float(axis.path, low, high, step=step, log=log)
-            params[axis.path] = axis.decode(found)
-        self.optuna.tell(trial, state=TrialState.FAIL)
+            if axis.categorical:
+                drawn: Any = trial.suggest_categorical(axis.path, axis.labels)
+            else:
+                suggest: Any = trial.suggest_int if axis.whole else trial.suggest_float
+                drawn = suggest(axis.path, axis.low, axis.high, step=axis.step, log=axis.log)
+            params[axis.path] = axis.decode(drawn)
+        self._study.tell(trial, state=TrialState.FAIL)
         return Point(entry, params)
 
     def add(
@@ -89,12 +75,12 @@ class Study:
         params: dict[str, Any] = {}
         distributions: dict[str, BaseDistribution] = {}
         if self._entry is None:
-            params[OPTIMIZER] = self._space.names[point.entry]
-            distributions[OPTIMIZER] = CategoricalDistribution(self._space.names)
+            params[OPTIMIZER] = self._space.labels[point.entry]
+            distributions[OPTIMIZER] = CategoricalDistribution(self._space.labels)
         for axis in self._space.branches[point.entry].axes:
             params[axis.path] = axis.encode(point.params[axis.path])
             distributions[axis.path] = _distribution(axis)
-        self.optuna.add_trial(
+        self._study.add_trial(
             create_trial(
                 state=TrialState[state],
                 value=value,
@@ -105,48 +91,55 @@ class Study:
         )
 
 
-def finished_study(space: Space, maximise: bool, told: Mapping[int, Told]) -> OptunaStudy:
-    """A study of finished trials by their numbers, which are Optuna's too."""
-    study = Study(space, maximise)
-    for number in range(max(told, default=-1) + 1):
-        one = told.get(number)
-        if one is None:
-            study.optuna.add_trial(create_trial(state=TrialState.RUNNING))
-        else:
-            study.add(one.point, one.state, one.value, one.intermediate)
-    return study.optuna
+class MedianRule:
+    """Optuna's MedianPruner (Golovin et al. 2017) for the trials of a stack, at a few epochs.
 
+    A trial is dropped when its best value so far is worse than the median of what earlier complete
+    trials had at the same epoch.
 
-def random_sampler(seed: int) -> BaseSampler:
-    """Uniform over each range, in the logarithm for a range with `log`."""
-    return RandomSampler(seed)
-
-
-def tpe_sampler(seed: int) -> BaseSampler:
-    """Multivariate and grouped: the arguments of one optimizer go together and exist together.
-
-    Measured on conditional toy spaces with four optimizers, 40 trials, 60 seeds: group is as good
-    as the alternatives or better everywhere.
+    Args:
+        earlier: for each complete trial to compare with its values by epoch.
     """
+
+    def __init__(self, earlier: Sequence[Mapping[int, float]]) -> None:
+        self._study = optuna.create_study(direction="maximize")
+        self._pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
+        self._reached: dict[int, dict[int, float]] = defaultdict(dict)
+        for values in earlier:
+            trial = create_trial(value=0.0, intermediate_values=dict(values))
+            self._study.add_trial(trial)
+
+    def dropped(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
+        """As `pruning.Rule.dropped`."""
+        for number, value in values.items():
+            self._reached[number][rung] = value
+        return {number for number in running if self._is_worse(self._reached[number])}
+
+    def _is_worse(self, reached: dict[int, float]) -> bool:
+        trial = create_trial(state=TrialState.RUNNING, intermediate_values=reached)
+        return bool(self._pruner.prune(self._study, trial))
+
+
+def _sampler(name: str, seed: int) -> BaseSampler:
+    match name:
+        case "random":
+            return RandomSampler(seed)
+        case "gp":
+            # Expected improvement, for several points at once (q-batch).
+            return GPSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
+    # Multivariate and grouped: the arguments of one optimizer go together and exist together.
+    # Measured on conditional toy spaces with four optimizers, 40 trials, 60 seeds: group is as
+    # good as the alternatives or better everywhere.
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Argument ``group``", optuna.exceptions.ExperimentalWarning
-        )
+        experimental = optuna.exceptions.ExperimentalWarning
+        warnings.filterwarnings("ignore", "Argument ``group``", experimental)
         return TPESampler(
             n_startup_trials=1, seed=seed, multivariate=True, group=True, constant_liar=True
         )
 
 
-def gp_sampler(seed: int) -> BaseSampler:
-    """Expected improvement over a Gaussian process, for several points at once (q-batch)."""
-    return GPSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
-
-
-def _distribution(
-    axis: Axis,
-) -> CategoricalDistribution | IntDistribution | FloatDistribution:
+def _distribution(axis: Axis) -> BaseDistribution:
     if axis.categorical:
         return CategoricalDistribution(axis.labels)
-    if axis.whole:
-        return IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
-    return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
+    kind = IntDistribution if axis.whole else FloatDistribution
+    return kind(axis.low, axis.high, log=axis.log, step=axis.step)

@@ -12,20 +12,14 @@ trials; the entries take turns, and a pruner compares a trial with those of its 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Sequence
 
 from pipeline.config import Config
-from pipeline.search.budget import batch_size, quota
-from pipeline.search.draw import Draw
-from pipeline.search.optuna_study import OptunaStudy, finished_study
-from pipeline.search.pruning import judge_of
-from pipeline.search.space import Key, Space
-from pipeline.search.spread import Spread
-from pipeline.search.watch import Watch
-from pipeline.training.proposals import Proposal, Told
-from pipeline.training.trial import State
+from pipeline.models.metrics import metric_of
+from pipeline.search.draw import Draw, batch_size, quotas
+from pipeline.search.pruning import StackPruning, rules_of, rungs_of
+from pipeline.search.space import Space
+from pipeline.training.trial import Trial, proposed
 
 
 class Search:
@@ -37,19 +31,19 @@ class Search:
             the middle: those are proposed again.
     """
 
-    def __init__(self, config: Config, history: Sequence[Told] = ()) -> None:
+    def __init__(self, config: Config, history: Sequence[Trial] = ()) -> None:
         self._config = config
         self._trials: int = config.search.trials
-        self._maximise = config.search.objective == "val_accuracy"
+        self._metric = metric_of(config.search.objective)
         self._space = Space(config)
-        self._quota = quota(config, self._space)
-        self._spread = Spread(self._space, config.seed)
-        self._told: dict[int, Told] = {}
-        self._batch: tuple[int, list[Proposal]] | None = None
-        for told in history:
-            self._keep(told)
+        self._quotas = quotas(config, self._space)
+        self._told: dict[int, Trial] = {}
+        self._tried: Counter[int] = Counter()  # trials told, by entry
+        self._batch: tuple[int, list[Trial]] | None = None
+        for trial in history:
+            self._add(trial)
 
-    def ask(self) -> list[Proposal]:
+    def ask(self) -> list[Trial]:
         """The proposals of the current batch that wait to be told; [] when the search is done.
 
         Asking again before telling gives the same proposals.
@@ -57,7 +51,7 @@ class Search:
         return [proposal for proposal in self.batch if proposal.number not in self._told]
 
     @property
-    def batch(self) -> list[Proposal]:
+    def batch(self) -> list[Trial]:
         """The whole current batch, with those proposals that were told already; [] when done.
 
         For training a batch again that was cut short: its stacks must be whole, since results
@@ -65,125 +59,91 @@ class Search:
         """
         if self.remaining == 0:
             return []
-        size = batch_size(self._config)
-        start = self._first_missing() // size * size
+        start = self._batch_start(next(n for n in range(self._trials) if n not in self._told))
         if self._batch is None or self._batch[0] != start:
             self._batch = start, self._propose(start)
         return self._batch[1]
 
-    def tell(
-        self,
-        number: int,
-        state: State,
-        value: float | None = None,
-        intermediate: Mapping[int, float] | None = None,
-    ) -> None:
+    def tell(self, trial: Trial) -> None:
         """What became of a proposal of the current batch.
 
-        Args:
-            number: the proposal's number.
-            state: COMPLETE, PRUNED, or FAIL, which the samplers take for worse than all others.
-            value: the objective, finite, for COMPLETE; ignored otherwise.
-            intermediate: the objective by epoch, from 1; values that are not finite are left out.
+        A trial that failed is taken for worse than all others by the samplers.
 
         Raises:
-            ValueError: the number does not wait to be told, or the value is not finite.
+            ValueError: its number does not wait to be told, or it is complete and its objective is
+                not finite.
         """
-        proposal = next((p for p in self.ask() if p.number == number), None)
-        if proposal is None:
-            raise ValueError(f"trial {number} does not wait to be told")
-        self._keep(Told(number, proposal.entry, proposal.params, state, value, intermediate or {}))
+        if trial.number not in {proposal.number for proposal in self.ask()}:
+            raise ValueError(f"trial {trial.number} does not wait to be told")
+        self._add(trial)
 
     @property
-    def told(self) -> list[Told]:
+    def told(self) -> list[Trial]:
         """The finished trials in the order of their numbers."""
         return [self._told[number] for number in sorted(self._told)]
-
-    @property
-    def best(self) -> Told | None:
-        """The complete trial with the best value, of equal ones the first; None without any."""
-        sign = -1.0 if self._maximise else 1.0
-        complete = [(sign * t.value, t.number) for t in self.told if t.value is not None]
-        return self._told[min(complete)[1]] if complete else None
 
     @property
     def remaining(self) -> int:
         """Trials still to be told: what is left of the budget, or of a finite space if less."""
         left = self._trials - sum(number < self._trials for number in self._told)
-        if self._quota is not None:
-            kept = Counter(told.entry for told in self._told.values())
-            return min(left, sum(max(0, q - kept[e]) for e, q in enumerate(self._quota)))
-        if self._space.size is None:
-            return left
-        return min(left, max(0, self._space.size - len(self._taken())))
+        may_be_tried = sum(max(0, quota - self._tried[e]) for e, quota in enumerate(self._quotas))
+        return int(min(left, may_be_tried))
 
     @property
     def exhausted(self) -> bool:
         """Whether every point that may be tried was tried before the budget was spent."""
-        if self._quota is not None:
-            return self.remaining == 0 and len(self._told) < self._trials
-        return self._space.size is not None and len(self._taken()) >= self._space.size
+        tried = len(self._told)
+        return self.remaining == 0 and (tried < self._trials or tried >= self._space.size)
 
-    @property
-    def study(self) -> OptunaStudy:
-        """One study with all finished trials, for Optuna's plots; made anew at each call."""
-        return finished_study(self._space, self._maximise, self._told)
-
-    def watch(
-        self, proposals: Sequence[Proposal], member_trial: Sequence[int]
-    ) -> Callable[[int, Tensor, Tensor, Tensor], Collection[int]] | None:
-        """What training asks after every epoch: which members to drop (see `watch.Watch`).
+    def watch(self, stack: Sequence[Trial], trial_of: Sequence[int]) -> StackPruning | None:
+        """What training asks after every epoch: which members to drop.
 
         Args:
-            proposals: the trials of the stack, of the current batch; all of them, also those that
-                were told before the batch was cut short.
-            member_trial: for each member of the stack the number of its trial.
+            stack: the trials of the stack, of the current batch; all of them, also those that were
+                told before the batch was cut short.
+            trial_of: for each member of the stack the number of its trial.
 
         Returns:
             None when nothing will be pruned.
         """
-        entry_of = {proposal.number: proposal.entry for proposal in proposals}
-        if unknown := set(member_trial) - entry_of.keys():
+        numbers = {trial.number for trial in stack}
+        if unknown := set(trial_of) - numbers:
             raise ValueError(f"members of trials that are not proposed: {unknown}")
+        before = self._before(self._batch_start(min(numbers, default=0)))
+        rules = rules_of(self._config, before, stack)
+        rungs = rungs_of(self._config)
+        return StackPruning(rungs, rules, trial_of, self._metric) if rules else None
+
+    def _add(self, trial: Trial) -> None:
+        if trial.number in self._told:
+            raise ValueError(f"trial {trial.number} was told twice")
+        score = trial.score(self._metric)
+        if trial.state == "COMPLETE" and (score is None or not math.isfinite(score)):
+            raise ValueError(f"a complete trial needs a finite value, but got {score}")
+        self._told[trial.number] = trial
+        self._tried[self._space.entry(trial)] += 1
+
+    def _batch_start(self, number: int) -> int:
         size = batch_size(self._config)
-        start = min(entry_of, default=0) // size * size
-        before = [told for told in self.told if told.number < start]
-        judge = judge_of(self._config, before, entry_of)
-        return Watch(judge, member_trial, self._maximise) if judge is not None else None
+        return number // size * size
 
-    def _keep(self, told: Told) -> None:
-        if told.number in self._told:
-            raise ValueError(f"trial {told.number} was told twice")
-        value = told.value if told.state == "COMPLETE" else None
-        if told.state == "COMPLETE" and (value is None or not math.isfinite(value)):
-            raise ValueError(f"a complete trial needs a finite value, but got {told.value}")
-        course = {int(e): float(v) for e, v in told.intermediate.items() if math.isfinite(v)}
-        course = dict(sorted(course.items()))
-        self._told[told.number] = Told(
-            told.number, told.entry, dict(told.params), told.state, value, course
-        )
+    def _before(self, start: int) -> list[Trial]:
+        return [trial for trial in self.told if trial.number < start]
 
-    def _first_missing(self) -> int:
-        return next(number for number in range(self._trials) if number not in self._told)
-
-    def _taken(self) -> Counter[Key]:
-        return Counter(self._space.key(told.point) for told in self._told.values())
-
-    def _propose(self, start: int) -> list[Proposal]:
-        before = [told for told in self.told if told.number < start]
-        draw = Draw(self._config, self._space, self._quota, self._spread, before, start)
-        taken = self._taken()
+    def _propose(self, start: int) -> list[Trial]:
+        draw = Draw(self._config, self._space, self._before(start), start)
+        told = {number: self._space.point(trial) for number, trial in self._told.items()}
+        taken = Counter(self._space.key(point) for point in told.values())
         proposals = []
         for number in range(start, min(start + batch_size(self._config), self._trials)):
             # What was told is drawn again all the same: the points after it depend on it.
-            told = self._told.get(number)
-            if told is not None:
-                taken[self._space.key(told.point)] -= 1
+            if number in told:
+                taken[self._space.key(told[number])] -= 1
             drawn = draw.next(+taken)
-            point = drawn if told is None else told.point
+            point = told.get(number, drawn)
             if point is None:
                 break
             taken[self._space.key(point)] += 1
-            config = self._config.at(point.entry, point.params)
-            proposals.append(Proposal(number, point.entry, point.params, config))
+            label = self._space.labels[point.entry]
+            proposals.append(proposed(number, label, point.params, self._config))
         return proposals

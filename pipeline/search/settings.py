@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.analysis.ranking import TrialResult
 from pipeline.common import text as formats
 from pipeline.config import Choice, Config
 from pipeline.search.space import Axis, Space, label
+from pipeline.training.trial import Trial
 
 OPTIMIZER, LEARNING_RATE = "optimizer", "lr"
 
@@ -24,15 +24,13 @@ class Setting:
 
     name: `optimizer`, `lr`, another argument of optimizers (`weight_decay`), or the path of a leaf
         that all trials have (`model.dropout`).
-    label: the name for people.
-    axes: index of an optimizer entry -> its range; all of numbers, or all the same choice.
-    shared: whether every entry has it.
+    label: the name for people, which names the optimizers where not all have it.
+    axes: label of an entry of `optimizers` -> its range; all of numbers, or all the same choice.
     """
 
     name: str
     label: str
-    axes: Mapping[int, Axis]
-    shared: bool
+    axes: Mapping[str, Axis]
 
     @property
     def axis(self) -> Axis:
@@ -48,28 +46,26 @@ class Setting:
         """Whether its numbers are spread evenly in the logarithm, in every entry."""
         return all(axis.log for axis in self.axes.values())
 
-    def value(self, trial: TrialResult) -> Any:
+    def value(self, trial: Trial) -> Any:
         """The trial's value; None where its optimizer has no such setting."""
-        axis = self.axes.get(trial.entry)
-        if axis is None:
-            return None
         if self.name == OPTIMIZER:
-            return axis.values[trial.entry] if axis.values else None
-        return trial.params.get(axis.path)
+            return trial.optimizer
+        axis = self.axes.get(trial.optimizer)
+        return trial.params.get(axis.path) if axis is not None else None
 
-    def has(self, trial: TrialResult) -> bool:
+    def has(self, trial: Trial) -> bool:
         """Whether the trial's optimizer has the setting. (`null` is a value that it may have.)"""
-        axis = self.axes.get(trial.entry)
+        axis = self.axes.get(trial.optimizer)
         return axis is not None and (self.name == OPTIMIZER or axis.path in trial.params)
 
-    def category(self, trial: TrialResult) -> int:
+    def category(self, trial: Trial) -> int:
         """The position of the trial's value in the choice."""
         return self.axis.labels.index(label(self.value(trial)))
 
-    def position(self, trial: TrialResult) -> float:
+    def position(self, trial: Trial) -> float:
         """Where the trial's number is in the range of its optimizer: 0 at the low end, 1 at the
         high end."""
-        axis, value = self.axes[trial.entry], float(self.value(trial))
+        axis, value = self.axes[trial.optimizer], float(self.value(trial))
         low, high = float(axis.low), float(axis.high)
         if axis.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
@@ -80,24 +76,22 @@ def settings_of(config: Config) -> tuple[Setting, ...]:
     """What the configuration searches: the optimizer first where there are several, the learning
     rate, then in the order of the file. Ranges of a single value are none."""
     space = Space(config)
-    entries = range(len(space.names))
-    found: list[Setting] = []
-    if len(entries) > 1:
-        axis = Axis.of(OPTIMIZER, Choice(space.names))
-        found.append(Setting(OPTIMIZER, OPTIMIZER, dict.fromkeys(entries, axis), True))
-    groups: dict[tuple[str, tuple[str, ...] | None], dict[int, Axis]] = {}
+    settings: list[Setting] = []
+    if len(space.labels) > 1:
+        axis = Axis.of(OPTIMIZER, Choice(space.labels))
+        settings.append(Setting(OPTIMIZER, OPTIMIZER, dict.fromkeys(space.labels, axis)))
+    groups: dict[tuple[str, tuple[str, ...] | None], dict[str, Axis]] = {}
     for branch in space.branches:
         for axis in branch.axes:
             if axis.values is None or len(axis.values) > 1:
                 # Choices of other values are other settings; ranges of numbers are one.
                 key = argument(axis.path), axis.labels if axis.categorical else None
-                groups.setdefault(key, {})[branch.entry] = axis
+                groups.setdefault(key, {})[space.labels[branch.entry]] = axis
     for (name, _), axes in groups.items():
-        shared = len(axes) == len(entries)
-        owners = list(dict.fromkeys(config.optimizers[entry].name for entry in axes))
-        found.append(Setting(name, _label(name, () if shared else owners), axes, shared))
+        owners = "" if len(axes) == len(space.labels) else f" ({_owners([*axes])})"
+        settings.append(Setting(name, plain_name(name) + owners, axes))
     first = (OPTIMIZER, LEARNING_RATE)
-    return tuple(sorted(found, key=lambda s: first.index(s.name) if s.name in first else 2))
+    return tuple(sorted(settings, key=lambda s: first.index(s.name) if s.name in first else 2))
 
 
 def argument(path: str) -> str:
@@ -107,11 +101,9 @@ def argument(path: str) -> str:
 
 def plain_name(name: str) -> str:
     """A setting's name for people: without its section, and `lr` in words."""
-    return (
-        "learning rate"
-        if name == LEARNING_RATE
-        else name.removeprefix("model.").removeprefix("training.")
-    )
+    if name == LEARNING_RATE:
+        return "learning rate"
+    return name.removeprefix("model.").removeprefix("training.")
 
 
 def value_text(value: Any) -> str:
@@ -131,8 +123,5 @@ def others_text(params: Mapping[str, Any], most: int = 5) -> str:
     return ", ".join(shown)
 
 
-def _label(name: str, owners: Sequence[str]) -> str:
-    if not owners:
-        return plain_name(name)
-    whose = owners[0] if len(owners) == 1 else f"{len(owners)} optimizers"
-    return f"{plain_name(name)} ({whose})"
+def _owners(optimizers: Sequence[str]) -> str:
+    return optimizers[0] if len(optimizers) == 1 else f"{len(optimizers)} optimizers"

@@ -7,16 +7,16 @@ every range has a grid is finite; its points can be counted and numbered.
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config import Choice, Config, FloatRange, IntRange, Range
-from pipeline.config.ranges import plain
-from pipeline.config.yaml_text import flow_text
+from pipeline.config import Choice, Config, IntRange, Range
+from pipeline.training.trial import Trial
 
 
 class Point(NamedTuple):
@@ -53,18 +53,21 @@ class Axis:
     @classmethod
     def of(cls, path: str, leaf: Range) -> "Axis":
         """The axis of a range of the configuration."""
-        match leaf:
-            case Choice(choice):
-                return cls(path, choice, categorical=True)
-            case IntRange(low, high, log, step):
-                # A range object, not the grid itself: from 1 to a billion must cost nothing.
-                whole = range(low, high + 1, step)
-                return cls(path, whole, False, low, whole[-1], log, step)
-            case FloatRange(low, high, log, step):
-                grid = leaf.grid()
-                if grid is None:  # or too fine a grid to be one: as good as an interval
-                    return cls(path, None, False, low, high, log)
-                return cls(path, grid, False, low, grid[-1], log, step)
+        if isinstance(leaf, Choice):
+            return cls(path, leaf.choice, categorical=True)
+        values: Sequence[Any] | None
+        if isinstance(leaf, IntRange):  # not its grid: from 1 to a billion must cost nothing
+            values = range(leaf.low, leaf.high + 1, leaf.step)
+        else:
+            values = leaf.grid()
+        if values is None:  # or too fine a grid to be one: as good as an interval
+            return cls(path, None, False, leaf.low, leaf.high, leaf.log)
+        return cls(path, values, False, leaf.low, values[-1], leaf.log, leaf.step)
+
+    def is_of(self, entry: int) -> bool:
+        """Whether an entry of `optimizers` has it: one of its own, or one that all entries have."""
+        own, of_any = f"optimizers.{entry}.", "optimizers."
+        return self.path.startswith(own) or not self.path.startswith(of_any)
 
     @property
     def whole(self) -> bool:
@@ -80,23 +83,14 @@ class Axis:
         """The value as a sampler has it: a choice by its text, a number as it is."""
         return label(value) if self.categorical else value
 
-    def decode(self, found: Any) -> Any:
-        """The value that a sampler means by `found`."""
+    def decode(self, drawn: Any) -> Any:
+        """The value that a sampler means by `drawn`."""
         if self.values is None or self.whole:
-            return found
+            return drawn
         if self.categorical:
-            return self.values[self.labels.index(found)]
+            return self.values[self.labels.index(drawn)]
         # Steps added up in binary miss the grid by a bit: 0.1 + 2 * 0.1.
-        return min(self.values, key=lambda value: abs(value - found))
-
-    def read(self, text: str) -> Any:
-        """The value that was written as `text`, as in `Config.flat`. Raises ValueError."""
-        if self.categorical:
-            for value in self.values or ():
-                if text in (value, flow_text(plain(value))):
-                    return value
-            raise ValueError(f"{self.path} has no value {text!r}")
-        return int(text) if self.whole else self.decode(float(text))
+        return min(self.values, key=lambda value: abs(value - drawn))
 
     def at(self, fraction: float) -> Any:
         """The value at `fraction`, in [0, 1), of the way along the axis."""
@@ -120,19 +114,20 @@ class Branch:
     axes: tuple[Axis, ...]
 
     @property
-    def size(self) -> int | None:
-        """The number of points, or None when there is no end of them."""
-        counts = [None if axis.values is None else len(axis.values) for axis in self.axes]
-        return None if None in counts else math.prod(count for count in counts if count)
+    def size(self) -> float:
+        """The number of points, infinite where an axis is an interval."""
+        if any(axis.values is None for axis in self.axes):
+            return math.inf
+        return math.prod(len(axis.values or ()) for axis in self.axes)
 
     def point(self, index: int) -> Point:
         """Point number `index`, from 0 to size - 1; the last axis turns fastest."""
         params = {}
         for axis in reversed(self.axes):
-            assert axis.values is not None
-            index, digit = divmod(index, len(axis.values))
-            params[axis.path] = axis.values[digit]
-        return Point(self.entry, {axis.path: params[axis.path] for axis in self.axes})
+            values = axis.values or ()
+            index, digit = divmod(index, len(values))
+            params[axis.path] = values[digit]
+        return Point(self.entry, dict(reversed(params.items())))
 
 
 class Space:
@@ -140,28 +135,25 @@ class Space:
 
     def __init__(self, config: Config) -> None:
         axes = [Axis.of(path, leaf) for path, leaf in config.ranges().items()]
-        shared = [axis for axis in axes if not axis.path.startswith("optimizers.")]
         self.branches = tuple(
-            Branch(
-                entry,
-                (*shared, *(a for a in axes if a.path.startswith(f"optimizers.{entry}."))),
-            )
+            Branch(entry, tuple(axis for axis in axes if axis.is_of(entry)))
             for entry in range(len(config.optimizers))
         )
-        self.names = _unique([optimizer.name for optimizer in config.optimizers])
+        self.labels: tuple[str, ...] = config.labels
 
     @cached_property
-    def size(self) -> int | None:
-        """The number of points, or None when there is no end of them."""
+    def size(self) -> float:
+        """The number of points, infinite where a branch's is."""
         sizes = [branch.size for branch in self.branches]
-        return None if None in sizes else sum(size for size in sizes if size)
+        return math.inf if math.inf in sizes else sum(sizes)
 
-    def read(self, entry: int, texts: Mapping[str, str]) -> dict[str, Any]:
-        """A trial's params from their texts, as they stand in a run; other keys are passed over.
+    def entry(self, trial: Trial) -> int:
+        """The position of the trial's entry in `optimizers`."""
+        return self.labels.index(trial.optimizer)
 
-        Raises KeyError when one is missing, ValueError when one is not a value of its range.
-        """
-        return {axis.path: axis.read(texts[axis.path]) for axis in self.branches[entry].axes}
+    def point(self, trial: Trial) -> Point:
+        """Where in the space the trial is."""
+        return Point(self.entry(trial), dict(trial.params))
 
     def key(self, point: Point) -> Key:
         """Equal for equal points, also where one was read back and holds lists for tuples."""
@@ -170,36 +162,21 @@ class Space:
 
     def open(self, taken: Collection[Key]) -> list[int]:
         """The entries that have a point which is not `taken`."""
-        found = []
-        for branch in self.branches:
-            size = branch.size
-            if size is None or size > sum(entry == branch.entry for entry, _ in taken):
-                found.append(branch.entry)
-        return found
+        counts = Counter(entry for entry, _ in taken)
+        return [branch.entry for branch in self.branches if branch.size > counts[branch.entry]]
 
     def alternating(self) -> Iterator[Point]:
         """Every point of a finite space, the entries in turn."""
-        sizes = [branch.size or 0 for branch in self.branches]
-        for index in range(max(sizes)):
-            for branch, size in zip(self.branches, sizes, strict=True):
-                if index < size:
+        for index in range(int(max(branch.size for branch in self.branches))):
+            for branch in self.branches:
+                if index < branch.size:
                     yield branch.point(index)
 
     def any_but(self, taken: Collection[Key], entry: int, rng: np.random.Generator) -> Point:
         """A random point of `entry`, which is finite and has one left, that is not taken."""
         branch = self.branches[entry]
-        assert branch.size is not None
-        start = int(rng.integers(branch.size))
+        size = int(branch.size)
+        start = int(rng.integers(size))
         # Walking on from a random point ends after len(taken) steps, however large the space is.
-        for offset in range(branch.size):
-            point = branch.point((start + offset) % branch.size)
-            if self.key(point) not in taken:
-                return point
-        raise ValueError(f"every point of entry {entry} is taken")
-
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, those that occur twice with their index, as in `Adam [2]`."""
-    return tuple(
-        f"{name} [{index}]" if names.count(name) > 1 else name for index, name in enumerate(names)
-    )
+        points = (branch.point((start + offset) % size) for offset in range(size))
+        return next(point for point in points if self.key(point) not in taken)

@@ -1,23 +1,25 @@
-"""Reaching the tracking store: its address, its creation, and how much MLflow says meanwhile."""
+"""Reaching the tracking store: its address, its creation, and whether it is away for a while."""
 
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
+import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.common.errors import UserError
-from pipeline.tracking.outage import be_patient
-from pipeline.tracking.runs import first_line
+from pipeline.common.errors import UserError, first_line
 
 _INITIALISATION_SECONDS = 300.0
+_DATABASE_ERRORS = (sqlite3.Error, SQLAlchemyError)
 _ADVISORY_LOCK = 0x6F7074696D697A65  # any number that nobody else takes
 
 
@@ -39,14 +41,7 @@ def connect() -> MlflowClient:
     try:
         with _initialisation_lock(uri):
             client = MlflowClient(uri)
-    except (
-        MlflowException,
-        OSError,
-        ImportError,
-        ValueError,
-        sqlite3.Error,
-        SQLAlchemyError,
-    ) as error:
+    except (MlflowException, OSError, ImportError, ValueError, *_DATABASE_ERRORS) as error:
         raise UserError(f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}") from error
     # Fixed for the process, so that `models:/` means this store even after a change of folder.
     mlflow.set_tracking_uri(uri)
@@ -60,6 +55,17 @@ def store_uri() -> str:
         mlflow.set_tracking_uri(None)
         uri = mlflow.get_tracking_uri()
     return str(uri)
+
+
+def paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
+    """All that one of the client's searches finds, page by page."""
+    token = None
+    while True:
+        page = search(**arguments, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 @contextmanager
@@ -112,3 +118,27 @@ def quiet() -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+_CODES = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED")
+
+
+def is_outage(error: BaseException, uri: str) -> bool:
+    """Whether trying again later may help: a server that does not answer or answers 5xx, a
+    database that is locked. A full disk and a file that may not be written are no outage."""
+    if urlsplit(uri).scheme.partition("+")[0] == "sqlite":
+        return "database is locked" in str(error)
+    if isinstance(error, MlflowException):
+        return error.error_code in _CODES
+    return isinstance(error, (requests.exceptions.RequestException, ConnectionError, TimeoutError))
+
+
+def be_patient() -> None:
+    """Let MLflow's client repeat a request for seconds, not for minutes; we have our own way."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+
+
+def hurry() -> None:
+    """The program is being ended: a store that does not answer at once is done without."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "2"

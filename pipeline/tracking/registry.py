@@ -1,21 +1,29 @@
-"""The model registry: versions of the registered model, and the alias that people load."""
+"""Models in MLflow: logged with their trials, registered as versions under an alias, deleted when
+nobody needs them any more.
+"""
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from pipeline.common.errors import UserError
-from pipeline.tracking.outage import is_outage
-from pipeline.tracking.runs import DESCRIPTION, first_line, has_code
+from pipeline.common.errors import UserError, first_line
+from pipeline.models import flavor
+from pipeline.tracking.connection import is_outage, paged
+from pipeline.tracking.runs import DESCRIPTION, Run, has_code
 from pipeline.tracking.store import Store
+
+MODEL_NAME = "model"
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,34 @@ class Version:
         """What MLflow's loaders take."""
         return f"models:/{self.name}/{self.version}"
 
-    @property
-    def link(self) -> str:
-        """The version's page, relative to where MLflow's UI is served."""
-        return f"#/models/{self.name}/versions/{self.version}"
+
+def log_model(
+    store: Store, run: Run, number: int, params: Mapping[str, str], model_args: Mapping[str, Any]
+) -> str:
+    """Log the model of a trial; its id. It is PENDING until the caller finalizes it.
+
+    What mlflow.models.Model.log does, without its globals and its trial prediction.
+
+    Args:
+        number: the trial's.
+        model_args: for the flavor's save_model.
+    """
+    client = run.client
+    model = client.create_logged_model(
+        run.experiment_id, MODEL_NAME, run.run_id, {"trial.number": str(number)}, dict(params)
+    )
+    model_id: str = model.model_id
+    description = Model(model.artifact_location, run.run_id, model_uuid=model_id, model_id=model_id)
+    try:
+        with _model_folder(model.artifact_location) as (folder, is_final):
+            flavor.save_model(path=str(folder), mlflow_model=description, **model_args)
+            if not is_final:
+                client.log_model_artifacts(model_id, str(folder))
+    except BaseException as error:
+        if not is_outage(error, store.uri):
+            client.finalize_logged_model(model_id, "FAILED")
+        raise
+    return model_id
 
 
 def register(
@@ -45,64 +77,43 @@ def register(
     name: str,
     *,
     description: str,
+    alias: str,
     tags: Mapping[str, object] | None = None,
     model_description: str | None = None,
-    model_tags: Mapping[str, object] | None = None,
-    alias: str | None = "champion",
-    check: Callable[[str], object] | None = None,
-    once: bool = False,
 ) -> Version:
-    """Make a logged model the next version of `name`, and then `alias` it.
+    """Make a logged model the next version of `name`, and point `alias` to it.
 
-    The registered model is created when missing; one that exists keeps its description.
-    `check` is called with the version's URI before the alias moves: when it raises, the version
-    is removed, the alias stays where it was and the error goes on.
-    With `once` a version that was made of this model before is described anew and aliased; so a
-    process that was killed on the way here leaves no second one behind when it starts again.
-    Raises UserError when MLflow doesn't take the name.
+    The registered model is created when missing; one that exists keeps its description. A version
+    that was made of this logged model before is described anew and aliased: so a process that was
+    killed on the way here leaves no second one behind when it starts again.
+
+    Raises:
+        UserError: MLflow doesn't take the name.
     """
     client = store.client
-    _ensure_model(client, name, model_description, model_tags or {})
+    _ensure_model(client, name, model_description)
     model = client.get_logged_model(model_id)
     texts = {key: str(value) for key, value in (tags or {}).items()}
-    known = _version_of(client, name, model) if once else None
-    if known is not None:
-        client.update_model_version(name, str(known.version), description)
+    version = _version_of(client, name, model)
+    if version is not None:
+        client.update_model_version(name, str(version.version), description)
         for key, value in texts.items():
-            client.set_model_version_tag(name, str(known.version), key, value)
-        version = known
+            client.set_model_version_tag(name, str(version.version), key, value)
     else:
+        source = f"models:/{model_id}"
         created = client.create_model_version(
-            name,
-            f"models:/{model_id}",
-            model.source_run_id,
-            texts,
-            description=description,
-            model_id=model_id,
+            name, source, model.source_run_id, texts, description=description, model_id=model_id
         )
         version = _version(created)
-    try:
-        if check is not None:
-            check(version.uri)
-        # The model's own page shows the versions that were made of it.
-        made = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
-        this = {"name": name, "version": str(version.version)}
-        if this not in made:
-            made.append(this)
-            client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(made)})
-        client.set_logged_model_tags(model_id, {DESCRIPTION: description})
-    except BaseException:
-        if known is None:
-            client.delete_model_version(name, str(version.version))
-        raise
-    if alias is not None:
-        client.set_registered_model_alias(name, alias, str(version.version))
+    # The model's own page shows the versions that were made of it.
+    made = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
+    this = {"name": name, "version": str(version.version)}
+    versions = made if this in made else [*made, this]
+    client.set_logged_model_tags(
+        model_id, {"mlflow.modelVersions": json.dumps(versions), DESCRIPTION: description}
+    )
+    client.set_registered_model_alias(name, alias, str(version.version))
     return version
-
-
-def set_alias(store: Store, version: Version, alias: str = "champion") -> None:
-    """Point an alias to a version."""
-    store.client.set_registered_model_alias(version.name, alias, str(version.version))
 
 
 def find_version(store: Store, name: str, alias: str = "champion") -> Version | None:
@@ -113,6 +124,33 @@ def find_version(store: Store, name: str, alias: str = "champion") -> Version | 
         if has_code(error, "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def delete_models(store: Store, trial_run_ids: Collection[str], kept: Collection[str]) -> int:
+    """Delete the models that these trials logged, but for those whose ids are in `kept`; how many.
+
+    A model that is a registered version, of whatever name, is never deleted. Files go first, so
+    that a deletion that was cut short is made up for by the next one.
+    """
+    doomed = [
+        model
+        for model in paged(store.client.search_logged_models, experiment_ids=[store.experiment_id])
+        if model.source_run_id in trial_run_ids and model.model_id not in kept
+    ]
+    if not doomed:
+        return 0
+    registered = registered_models(store)
+    doomed = [model for model in doomed if model.model_id not in registered]
+    for model in doomed:
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+        store.client.delete_logged_model(model.model_id)
+    return len(doomed)
+
+
+def registered_models(store: Store) -> set[str]:
+    """The ids of all logged models that a version of a registered model was made of."""
+    versions = map(_version, paged(store.client.search_model_versions))
+    return {version.model_id for version in versions if version.model_id}
 
 
 @contextmanager
@@ -136,27 +174,38 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
         yield Path(local)
 
 
-def _ensure_model(
-    client: Any, name: str, description: str | None, tags: Mapping[str, object]
-) -> None:
-    texts = {key: str(value) for key, value in tags.items()}
+@contextmanager
+def _model_folder(location: str) -> Iterator[tuple[Path, bool]]:
+    """Where to save a model, a folder that is not there yet; and whether that is its final place.
+
+    A store on this machine gets the files where they stay.
+    """
+    parts = urlsplit(location)
+    if parts.scheme in ("", "file") and not parts.netloc:
+        folder = Path(unquote(parts.path) if parts.scheme else location)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield folder, True
+        return
+    with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+        yield Path(temporary, MODEL_NAME), False
+
+
+def _ensure_model(client: Any, name: str, description: str | None) -> None:
     try:
-        client.create_registered_model(name, texts, description)
+        client.create_registered_model(name, description=description)
     except MlflowException as error:
         if has_code(error, "INVALID_PARAMETER_VALUE"):
             raise UserError(f"registry.name: {error.message}") from error
         if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
             raise
-        for key, value in texts.items():
-            client.set_registered_model_tag(name, key, value)
 
 
 def _version_of(client: Any, name: str, model: Any) -> Version | None:
     """The latest version of `name` that was made of this logged model."""
-    found = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-    made = [_version(entity) for entity in found]
+    entities = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    made = [_version(entity) for entity in entities]
     return max(
-        (one for one in made if (one.name, one.model_id) == (name, model.model_id)),
+        (each for each in made if (each.name, each.model_id) == (name, model.model_id)),
         key=lambda version: version.version,
         default=None,
     )

@@ -1,26 +1,96 @@
-"""A run of MLflow, from the inside: what the stages write to. Nothing here is a global."""
+"""Runs of MLflow from the inside: what is written to them, their data sets, and the launcher's run.
 
+Nothing here is a global of MLflow.
+"""
+
+import json
 import math
+import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from pipeline.common import signals as interrupts
-from pipeline.common.errors import UserError
-from pipeline.tracking.data_sets import Context, DataSet
+from pipeline.common import signals
+from pipeline.common.errors import UserError, first_line
+
+Context = Literal["training", "validation", "testing"]
+
+_DIGEST_LENGTH = 36  # MLflow's limits
+_SCHEMA_LENGTH = 1_048_575
+_NAME_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One part of the data: `digest` is a hexadecimal digest of the whole part, of any length.
+
+    `columns` gives each column's MLflow type: boolean, integer, long, float, double, datetime or
+    string. `source` is a path, a URL or sklearn:NAME, as in the configuration.
+    """
+
+    name: str
+    digest: str
+    source: str
+    rows: int
+    columns: Mapping[str, str]
+
+    @property
+    def short_digest(self) -> str:
+        """The digest cut to what MLflow holds: metrics name their data set by it."""
+        return self.digest[:_DIGEST_LENGTH]
+
+    def to_input(self, context: Context) -> DatasetInput:
+        """The entity for `log_inputs`, tagged with what the run used the data for."""
+        source_type, source = _source(self.source)
+        entity = Dataset(
+            name=self.short_name,
+            digest=self.short_digest,
+            source_type=source_type,
+            source=json.dumps(source),
+            schema=self._schema(),
+            profile=json.dumps(
+                {
+                    "num_rows": self.rows,
+                    "num_columns": len(self.columns),
+                    "num_elements": self.rows * len(self.columns),
+                }
+            ),
+        )
+        return DatasetInput(entity, tags=[InputTag("mlflow.data.context", context)])
+
+    @property
+    def short_name(self) -> str:
+        """The name cut to what MLflow holds."""
+        return self.name[:_NAME_LENGTH]
+
+    def _schema(self) -> str | None:
+        specs = [
+            {"type": kind, "name": name, "required": False} for name, kind in self.columns.items()
+        ]
+        text = json.dumps({"mlflow_colspec": specs})
+        return text if len(text) <= _SCHEMA_LENGTH else None
+
+
+def _source(source: str) -> tuple[str, dict[str, Any]]:
+    """MLflow's source type and content, so that `mlflow.data.get_source` understands them."""
+    scheme, _, name = source.partition(":")
+    if scheme == "sklearn":
+        return "code", {"tags": {"mlflow.source.name": f"sklearn.datasets.load_{name}"}}
+    if urlsplit(source).scheme in ("http", "https"):
+        return "http", {"url": source}
+    return "local", {"uri": source}
+
 
 Stage = Literal["pipeline", "prepare", "train", "trial", "final", "evaluate"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-State = Literal["COMPLETE", "PRUNED", "FAIL"]  # of a trial, as Optuna calls them
-
-CURVES = ("train_loss", "val_loss", "val_accuracy")  # a trial's metrics with a value per epoch
-FOLD_SCORES = ("fold_loss", "fold_accuracy")  # and with a value per member
 
 DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as one
 
@@ -54,8 +124,8 @@ class Run:
         """
         if reserved := _LAUNCHER_PARAMS & values.keys():
             raise ValueError(f"mlflow run logs these itself: {sorted(reserved)}")
-        known = self.client.get_run(self.run_id).data.params
-        params = [Param(k, cut(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in known]
+        logged = self.client.get_run(self.run_id).data.params
+        params = [Param(k, cut(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in logged]
         self.client.log_batch(self.run_id, params=params, synchronous=True)
 
     def metrics(
@@ -80,7 +150,8 @@ class Run:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags, cut to MLflow's 8,000 characters."""
-        self.client.log_batch(self.run_id, tags=_run_tags(values), synchronous=True)
+        tags = [RunTag(key, cut(value, TAG_LENGTH)) for key, value in values.items()]
+        self.client.log_batch(self.run_id, tags=tags, synchronous=True)
 
     def describe(self, markdown: str) -> None:
         """Set the description that the UI shows at the top of the run's page."""
@@ -114,7 +185,7 @@ def outcome(error: BaseException) -> tuple[Status, str | None]:
     """The status of a run that ended with `error`, and a short reason."""
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "FINISHED", None
-    if interrupts.ended_by_signal(error):
+    if signals.ended_by_signal(error):
         return "KILLED", "interrupted"
     text = first_line(error)
     return "FAILED", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
@@ -135,10 +206,57 @@ def has_code(error: MlflowException, *codes: str) -> bool:
     return error.error_code in codes
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+# What MLflow calls a run that got no name: `stylish-crab-123`.
+_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+_DEFAULT_EXPERIMENT = "Default"
 
 
-def _run_tags(values: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, cut(value, TAG_LENGTH)) for key, value in values.items()]
+def take_run_id(environment: MutableMapping[str, str] = os.environ) -> str | None:
+    """The launcher's run, removed from the environment so that no child process takes it again.
+
+    MLFLOW_TRACKING_URI stays: everything that loads a model reads it.
+    """
+    run_id = environment.pop("MLFLOW_RUN_ID", None)
+    if run_id:
+        environment.pop("MLFLOW_EXPERIMENT_ID", None)
+    return run_id or None
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """The launcher's run and the experiment that it is in."""
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+    given_name: str | None
+
+    @classmethod
+    def find(cls, client: Any, run_id: str) -> "Launcher":
+        """Read the run from the store; UserError when it isn't there or has ended long ago."""
+        try:
+            info = client.get_run(run_id).info
+        except MlflowException as error:
+            raise UserError(
+                f"MLFLOW_RUN_ID={run_id}: no such run in {client.tracking_uri}; "
+                "unset MLFLOW_RUN_ID to make a new one"
+            ) from error
+        if info.status not in ("RUNNING", "SCHEDULED") or info.lifecycle_stage != "active":
+            raise UserError(
+                f"MLFLOW_RUN_ID={run_id}: the run must be running; it is "
+                f"{info.status if info.lifecycle_stage == 'active' else 'deleted'}; "
+                "unset MLFLOW_RUN_ID to make a new one"
+            )
+        experiment = client.get_experiment(info.experiment_id)
+        generated = _GENERATED_NAME.fullmatch(info.run_name or "")
+        return cls(
+            run_id, info.experiment_id, experiment.name, None if generated else info.run_name
+        )
+
+    def chose_experiment(self, configured: str) -> bool:
+        """Whether the launcher's run is in the experiment where everything belongs.
+
+        A launcher that is told no experiment makes its run in Default.
+        """
+        return self.experiment == configured or self.experiment != _DEFAULT_EXPERIMENT

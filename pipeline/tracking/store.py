@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus, ViewType
+from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
-from pipeline.common import signals as interrupts
-from pipeline.common.errors import UserError
-from pipeline.tracking import lease, outage, owner
-from pipeline.tracking.connection import connect, quiet
-from pipeline.tracking.launcher import Launcher, take_run_id
-from pipeline.tracking.lease import Lease
+from pipeline.common import signals
+from pipeline.common.errors import UserError, first_line
+from pipeline.tracking import processes
+from pipeline.tracking.connection import connect, hurry, paged, quiet
+from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import (
     DESCRIPTION,
     TAG_LENGTH,
+    Launcher,
     Run,
     Stage,
     Status,
     cut,
-    first_line,
     has_code,
     outcome,
+    take_run_id,
 )
 
 PAGE = 1000  # MLflow returns no more runs at once
@@ -47,7 +47,7 @@ class Store:
         self.experiment_id = experiment_id
         self.experiment = experiment
         self.context_tags: dict[str, str] = resolve_tags()
-        self.context_tags["pipeline.process"] = owner.this_process()
+        self.context_tags["pipeline.process"] = processes.this_process()
         self.launcher: Launcher | None = None
         self._launched: Stage = "pipeline"
 
@@ -97,13 +97,13 @@ class Store:
             launcher, self.launcher = self.launcher, None
         all_tags = {**(tags or {}), "pipeline.stage": stage}
         if fingerprint is not None:
-            all_tags["pipeline.commands.fingerprint"] = fingerprint
+            all_tags["pipeline.fingerprint"] = fingerprint
         if parent is not None:
             all_tags["mlflow.parentRunId"] = parent.run_id
         run: Run | None = None
         linked: Run | None = None
         try:
-            with interrupts.deferred():
+            with signals.deferred():
                 if resume is not None:
                     run = self._reopen(resume, stage, name, all_tags)
                 elif launcher and launcher.experiment_id == self.experiment_id:
@@ -114,8 +114,8 @@ class Store:
             yield run
         except BaseException as error:
             status, reason = outcome(error)
-            if interrupts.ended_by_signal(error):
-                outage.hurry()
+            if signals.ended_by_signal(error):
+                hurry()
             if launcher and status == "KILLED":
                 status = "FAILED"  # the only other status that the launcher will set
             try:
@@ -129,7 +129,7 @@ class Store:
         """End the launcher's run, if there is one, by a link to a run that was there before."""
         launcher, self.launcher = self.launcher, None
         if launcher is not None:
-            with interrupts.deferred():
+            with signals.deferred():
                 _close("FINISHED", None, self._link(launcher, run))
 
     def create(
@@ -154,18 +154,19 @@ class Store:
 
     def child(self, parent: Run, stage: Stage) -> Any | None:
         """The latest run of a stage under `parent`, in any state."""
-        found = self.search(
+        children = self.search(
             f"tags.`mlflow.parentRunId` = '{parent.run_id}'",
             f"tags.`pipeline.stage` = '{stage}'",
             order=["attributes.start_time DESC"],
         )
-        return next(found, None)
+        return next(children, None)
 
     def parent(self, run_id: str) -> Any | None:
         """The run (mlflow.entities.Run) that this one is a child of; None when it was deleted."""
         parent_id = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
-        found = self.client.get_run(parent_id) if parent_id else None
-        return found if found is not None and found.info.lifecycle_stage == "active" else None
+        parent = self.client.get_run(parent_id) if parent_id else None
+        is_there = parent is not None and parent.info.lifecycle_stage == "active"
+        return parent if is_there else None
 
     def trials_under(self, train_run_id: str) -> Iterator[Any]:
         """All runs of trials (mlflow.entities.Run) of a train run, the first first."""
@@ -200,25 +201,18 @@ class Store:
         self, *conditions: str, order: Sequence[str] = (), experiments: Sequence[str] | None = None
     ) -> Iterator[Any]:
         """All runs (mlflow.entities.Run) for which every condition of MLflow's search holds."""
-        token = None
-        while True:
-            page = self.client.search_runs(
-                list(experiments or (self.experiment_id,)),
-                " AND ".join(conditions),
-                ViewType.ACTIVE_ONLY,
-                PAGE,
-                list(order),
-                token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return paged(
+            self.client.search_runs,
+            experiment_ids=list(experiments or (self.experiment_id,)),
+            filter_string=" AND ".join(conditions),
+            max_results=PAGE,
+            order_by=list(order),
+        )
 
     def _newest_first(self, stage: Stage, fingerprint: str) -> Iterator[Any]:
         return self.search(
             f"tags.`pipeline.stage` = '{stage}'",
-            f"tags.`pipeline.commands.fingerprint` = '{fingerprint}'",
+            f"tags.`pipeline.fingerprint` = '{fingerprint}'",
             order=["attributes.start_time DESC"],
         )
 
@@ -226,9 +220,9 @@ class Store:
         self.client.update_run(run_id, status="RUNNING", name=name)
         run = Run(self.client, run_id, self.experiment_id, stage, name)
         run.tags({**tags, "pipeline.process": self.context_tags["pipeline.process"]})
-        known = self.client.get_run(run_id).data.tags
+        tags_there = self.client.get_run(run_id).data.tags
         for key in ("pipeline.reason", "pipeline.abandoned"):
-            if key in known:
+            if key in tags_there:
                 self.client.delete_tag(run_id, key)
         return run
 
@@ -264,17 +258,17 @@ class Store:
         experiments = {self.experiment_id}
         if self.launcher:
             experiments.add(self.launcher.experiment_id)
-        leases = {e: lease.claims(self.client, e) for e in sorted(experiments)}
-        silent = lease.silent_identities(c for found in leases.values() for c in found)
+        leases = {e: processes.claims(self.client, e) for e in sorted(experiments)}
+        silent = processes.silent_identities(c for claims in leases.values() for c in claims)
         # Deciding first and closing afterwards keeps the pages of the search from shifting.
         abandoned = [
             run
             for run in self.search("attributes.status = 'RUNNING'", experiments=sorted(experiments))
-            if lease.is_left(run.data.tags.get("pipeline.process", ""), silent)
+            if processes.is_left(run.data.tags.get("pipeline.process", ""), silent)
         ]
-        for found in abandoned:
-            stage = found.data.tags.get("pipeline.stage", "pipeline")
-            run = Run(self.client, found.info.run_id, found.info.experiment_id, stage, "")
+        for entity in abandoned:
+            stage = entity.data.tags.get("pipeline.stage", "pipeline")
+            run = Run(self.client, entity.info.run_id, entity.info.experiment_id, stage, "")
             reason = "the process ended without closing the run"
             run.tags({"pipeline.abandoned": "true"})
             of_a_trial = stage in ("trial", "final")
@@ -283,10 +277,10 @@ class Store:
                 self.fail_models(run)
             run.close("FAILED" if of_a_trial else "KILLED", reason)
             _log.info("closed run %s: %s", run.run_id, reason)
-        for experiment_id, found_claims in leases.items():
-            for claim in found_claims:
+        for experiment_id, claims in leases.items():
+            for claim in claims:
                 if claim.gone:
-                    lease.drop(self.client, experiment_id, claim)
+                    processes.drop(self.client, experiment_id, claim)
 
     def fail_models(self, run: Run) -> None:
         """No model of the run stays one that is still being written."""
@@ -298,25 +292,25 @@ class Store:
 
 
 def _close(status: Status, reason: str | None, *runs: Run | None) -> None:
-    with interrupts.deferred():
+    with signals.deferred():
         for run in runs:
             if run is not None:
                 run.close(status, reason)
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
             if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
                 raise UserError(f"experiment: {first_line(error)}") from error
-            found = client.get_experiment_by_name(name)  # another process was faster
-    if found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(name)  # another process was faster
+    if experiment.lifecycle_stage != "active":
         raise UserError(
             f"experiment: {name!r} was deleted in {client.tracking_uri}; restore it with "
-            f"`mlflow experiments restore --experiment-id {found.experiment_id}`, "
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, "
             "or choose another name"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)

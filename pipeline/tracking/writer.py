@@ -1,42 +1,119 @@
-"""The writer: trials go to MLflow in one thread beside the training, in the order they came."""
+"""The writer: trials go to MLflow in one thread beside the training, in the order they came.
 
+While the store cannot take them they wait in a journal on disk.
+"""
+
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
+import numpy as np
+import torch
 from mlflow.exceptions import MlflowException
 
-from pipeline.common import signals as interrupts
-from pipeline.common.errors import RunError
-from pipeline.tracking.outage import is_outage
-from pipeline.tracking.runs import first_line
-from pipeline.tracking.trials import TrialLog, TrialRecord
+from pipeline.common import signals
+from pipeline.common.errors import RunError, first_line
+from pipeline.common.files import whole
+from pipeline.config import Config
+from pipeline.tracking.connection import is_outage
+from pipeline.tracking.trials import TrialLog, decode_param, encode_param
+from pipeline.training.outcomes import Fit
+from pipeline.training.trial import Trial
+
+ROOT = Path("unwritten")
+
+
+class Journal:
+    """The trials of one train run that wait to be written, by their numbers: a file for each."""
+
+    def __init__(self, config: Config, train_run_id: str, root: Path = ROOT) -> None:
+        self._config = config
+        self.folder = root / train_run_id
+
+    def add(self, trial: Trial) -> None:
+        """Keep a trial."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with whole(self._path(trial.number)) as path, path.open("wb") as file:
+            torch.save(_plain(trial), file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def __iter__(self) -> Iterator[Trial]:
+        for number in self.numbers:
+            content = torch.load(self._path(number), weights_only=True)
+            yield _trial(content, self._config)
+
+    @property
+    def numbers(self) -> list[int]:
+        return sorted(int(path.stem) for path in self.folder.glob("[0-9]*.trial"))
+
+    def remove(self, number: int) -> None:
+        self._path(number).unlink(missing_ok=True)
+        if not self.numbers:
+            for half_written in self.folder.glob(".[0-9]*"):  # by a process that was killed
+                half_written.unlink(missing_ok=True)
+            for folder in (self.folder, self.folder.parent):
+                try:
+                    folder.rmdir()
+                except OSError:  # not empty, or gone
+                    return
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.trial"
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    """What `torch.load(weights_only=True)` reads back: tensors and plain values."""
+    content = {each.name: _tensors(getattr(trial, each.name)) for each in fields(trial)}
+    content["params"] = {path: encode_param(value) for path, value in trial.params.items()}
+    content["fits"] = [
+        {each.name: _tensors(getattr(fit, each.name)) for each in fields(fit)} for fit in trial.fits
+    ]
+    del content["config"]
+    return content
+
+
+def _trial(content: dict[str, Any], config: Config) -> Trial:
+    params = {path: decode_param(text) for path, text in content["params"].items()}
+    fits = tuple(Fit(**{**fit, "curves": _arrays(fit["curves"])}) for fit in content["fits"])
+    arrays = {name: _arrays(content[name]) for name in ("curves", "fold_scores")}
+    own = config.at(content["optimizer"], params)
+    return Trial(**{**content, **arrays, "config": own, "params": params, "fits": fits})
+
+
+def _tensors(value: Any) -> Any:
+    """Arrays as tensors, so that no pickle is needed; tensors in memory of their own."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {name: _tensors(each) for name, each in value.items()}
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def _arrays(values: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value.numpy()) for name, value in values.items()}
+
 
 CAPACITY = 64  # trials that may wait; a stack gives them all at once
 ENDING_SECONDS = 2.0  # for what waits still when a signal ends the search
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts while the store is away
 PATIENCE = 900.0  # seconds for which a store that is away is waited for at the end
 
-T = TypeVar("T", bound=TrialRecord)
-
-
-class Journal(Protocol[T]):
-    """Keeps trials on disk (tracking.journal.Journal is one)."""
-
-    def add(self, trial: T) -> None: ...
-    def __iter__(self) -> Iterator[T]: ...
-    def remove(self, number: int) -> None: ...
-
 
 class _Stop:
     """The end of the queue."""
 
 
-class Writer(Generic[T]):
+class Writer:
     """Writes trials of one train run while the block goes on; at its end all are written.
 
     While the store is away trials go to the journal, and the training goes on; they are written
@@ -55,13 +132,13 @@ class Writer(Generic[T]):
     def __init__(
         self,
         log: TrialLog,
-        model: Callable[[T], Mapping[str, Any] | None],
-        journal: Journal[T],
+        model: Callable[[Trial], Mapping[str, Any] | None],
+        journal: Journal,
         say: Callable[[str], None] = lambda _: None,
         capacity: int = CAPACITY,
     ) -> None:
         self._log, self._model, self._journal, self._say = log, model, journal, say
-        self._queue: queue.Queue[T | _Stop] = queue.Queue(capacity)
+        self._queue: queue.Queue[Trial | _Stop] = queue.Queue(capacity)
         self._error: BaseException | None = None
         self._hurry = threading.Event()
         self._away_since: float | None = None
@@ -71,7 +148,7 @@ class Writer(Generic[T]):
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
 
-    def __enter__(self) -> "Writer[T]":
+    def __enter__(self) -> "Writer":
         self._thread.start()
         return self
 
@@ -81,14 +158,14 @@ class Writer(Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None and interrupts.ended_by_signal(error):
+        if error is not None and signals.ended_by_signal(error):
             self._finish(time.monotonic() + ENDING_SECONDS)
             return
         self._finish(None)
         if error is None:
             self._raise()
 
-    def put(self, trial: T) -> None:
+    def put(self, trial: Trial) -> None:
         """Hand a trial over; waits while the queue is full."""
         while self._error is None:
             try:
@@ -133,14 +210,14 @@ class Writer(Generic[T]):
         except BaseException as error:
             self._error = error
 
-    def _next(self) -> T | _Stop | None:
+    def _next(self) -> Trial | _Stop | None:
         """What comes next; None when it is time to look whether the store is back."""
         try:
             return self._queue.get(timeout=None if self._away_since is None else self._pause)
         except queue.Empty:
             return None
 
-    def _take(self, trial: T) -> None:
+    def _take(self, trial: Trial) -> None:
         if self._away_since is not None or not self._write(trial):
             self._journal.add(trial)
 
@@ -172,7 +249,7 @@ class Writer(Generic[T]):
                 if not isinstance(trial, _Stop):
                     self._journal.add(trial)
 
-    def _write(self, trial: T, again: bool = False) -> bool:
+    def _write(self, trial: Trial, again: bool = False) -> bool:
         """Whether the store took the trial; `again` when it may have done so before."""
         try:
             if again and self._whole is None:

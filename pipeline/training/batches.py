@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.common.seeds import Purpose, seed64
+from pipeline.config.sections import Model
+from pipeline.data.splits import Split
 from pipeline.models.mlp import Architecture
-from pipeline.training.members import Floats, Settings
+from pipeline.models.task import Task
 
-PARTS = 5
-"""A split's validation rows are in so many parts (`validation_parts`)."""
+CROSS_FIT_SHARES = 5
+"""A split's validation rows are dealt out in so many shares (`validation_shares`)."""
 
 GATHERED_ELEMENTS = 2**20
 """Batches are gathered many at once, up to so many numbers."""
-
-
-class Part(Protocol):
-    """One split of the rows (`folds.Split`)."""
-
-    @property
-    def training(self) -> npt.NDArray[np.int64]: ...
-    @property
-    def validation(self) -> npt.NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -35,35 +28,32 @@ class Arrays:
     """A study's rows.
 
     x: [S, N, D], encoded by what was fitted on the training rows of each of the S splits.
-    y: [N] int64, label ids.
-    labels: how many labels there are.
+    y: [N], what `task` says; label ids are int64.
     """
 
     x: Tensor
     y: Tensor
-    splits: tuple[Part, ...]
-    labels: int
+    splits: tuple[Split, ...]
+    task: Task
 
-    @staticmethod
+    @classmethod
     def build(
+        cls,
         encoder: nn.Module,
-        raw: Floats,
+        raw: npt.NDArray[np.float64],
         y: npt.NDArray[np.int64],
-        splits: Sequence[Part],
-        labels: int,
+        splits: Sequence[Split],
+        task: Task,
     ) -> "Arrays":
         """Encode the raw rows [N, F] once for each split."""
         with torch.no_grad():
-            parts = [encoder(part) for part in torch.split(torch.from_numpy(raw), 2**13)]
-        return Arrays(torch.cat(parts, dim=1), torch.from_numpy(y), tuple(splits), labels)
+            chunks = [encoder(chunk) for chunk in torch.split(torch.from_numpy(raw), 2**13)]
+        return cls(torch.cat(chunks, dim=1), torch.from_numpy(y), tuple(splits), task)
 
-    def architecture(self, settings: Settings) -> Architecture:
+    def architecture(self, model: Model) -> Architecture:
+        """That of the networks of a configuration without ranges."""
         return Architecture(
-            inputs=self.x.shape[2],
-            hidden=settings.hidden,
-            outputs=Architecture.outputs_for(self.labels),
-            activation=settings.activation,
-            batch_norm=settings.batch_norm,
+            self.x.shape[2], model.hidden, self.task.outputs, model.activation, model.batch_norm
         )
 
 
@@ -75,13 +65,9 @@ class Random:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.weights = self._generator(seed, Purpose.INITIAL_WEIGHTS, torch.device("cpu"))
-        self.order = self._generator(seed, Purpose.BATCH_ORDER, torch.device("cpu"))
-        self.dropout = self._generator(seed, Purpose.DROPOUT, device)
-
-    @staticmethod
-    def _generator(seed: int, purpose: Purpose, device: torch.device) -> torch.Generator:
-        return torch.Generator(device).manual_seed(seed64(seed, purpose))
+        self.weights = torch.Generator().manual_seed(seed64(seed, Purpose.INITIAL_WEIGHTS))
+        self.order = torch.Generator().manual_seed(seed64(seed, Purpose.BATCH_ORDER))
+        self.dropout = torch.Generator(device).manual_seed(seed64(seed, Purpose.DROPOUT))
 
 
 class Rows:
@@ -90,17 +76,26 @@ class Rows:
     Attributes:
         x: [S * N, width], the `columns` of the rows and zeros beside them.
         y: [S * N].
-        held_counts: [S], validation rows.
+        training: for each split the places of its training rows.
+        smallest: the fewest training rows that any split has.
+        batches, batch_rows: how many batches an epoch has, and the rows of each (`Batches`).
+        validation_counts: [S], validation rows.
     """
 
     def __init__(
-        self, arrays: Arrays, device: torch.device, dtype: torch.dtype, width: int | None = None
+        self,
+        arrays: Arrays,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        width: int | None = None,
     ) -> None:
         splits, rows, self.columns = arrays.x.shape
         x = arrays.x.to(device, dtype).flatten(0, 1)
         self.x = x if width is None else F.pad(x, (0, width - self.columns))
         self.y = arrays.y.to(device).repeat(splits)
         self.splits = splits
+        self.task = arrays.task
         offset = torch.arange(splits).unsqueeze(1) * rows
 
         self.training = [
@@ -108,44 +103,58 @@ class Rows:
             for split, start in zip(arrays.splits, offset, strict=True)
         ]
         self.smallest = min(len(split.training) for split in arrays.splits)
+        self.batches = -(-self.smallest // batch_size)
+        self.batch_rows = self.smallest // self.batches
 
-        parts = [validation_parts(split, arrays.y) for split in arrays.splits]
-        validation, is_padding = _padded(parts)
+        shares = [validation_shares(split, arrays.y) for split in arrays.splits]
+        validation, is_padding = _padded(shares)
         shape = validation.shape
-        at = (validation + offset.unsqueeze(2)).flatten().to(device)
-        self._held_x = self.x.index_select(0, at).view(*shape, -1)
-        self._held_y = self.y.index_select(0, at).view(shape)
+        places = (validation + offset.unsqueeze(2)).flatten().to(device)
+        self._validation_x = self.x.index_select(0, places).view(*shape, -1)
+        self._validation_y = self.y.index_select(0, places).view(shape)
         counts = (~is_padding).sum(dim=(1, 2), keepdim=True)
         self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
-        self.held_counts = counts.flatten().to(device)
+        self.validation_counts = counts.flatten().to(device)
 
-    def batch_size(self, wanted: int) -> int:
-        """Rows in a batch (`Batches`)."""
-        return self.smallest // -(-self.smallest // wanted)
+    def validation(self, split: Tensor, at_once: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Chunks of about `at_once` validation rows, as many of every share, side by side.
 
-    def validation(self, split: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Chunks of about `step` validation rows, as many of every part: x [S, V, width] of all
-        splits, y and weights [K, V]. Of each chunk the rows of a part stand side by side."""
-        step = max(1, step // PARTS)
-        for start in range(0, self._held_y.shape[2], step):
+        Yields x [S, V, width] of all splits, and for the members of `split` [K] their y [K, V] and
+        weights [K, V]; over all chunks a member's weights sum to 1.
+        """
+        step = max(1, at_once // CROSS_FIT_SHARES)
+        for start in range(0, self._validation_y.shape[2], step):
             chunk = slice(start, start + step)
             yield (
-                self._held_x[:, :, chunk].flatten(1, 2),
-                self._held_y[:, :, chunk].flatten(1).index_select(0, split),
+                self._validation_x[:, :, chunk].flatten(1, 2),
+                self._validation_y[:, :, chunk].flatten(1).index_select(0, split),
                 self._weights[:, :, chunk].flatten(1).index_select(0, split),
             )
 
 
-def validation_parts(split: Part, y: Tensor) -> list[npt.NDArray[np.int64]]:
-    """A split's validation rows in `PARTS` parts: by label they are dealt out in turn, so that each
-    gets its share of every label. Of fewer rows than parts some are empty."""
+def validation_shares(split: Split, y: Tensor) -> list[npt.NDArray[np.int64]]:
+    """A split's validation rows in `CROSS_FIT_SHARES` shares, some of them empty if rows are fewer.
+
+    Ordered by label they are dealt out in turn, so each share has every label in proportion.
+    """
     by_label = split.validation[np.argsort(y[split.validation].numpy(), kind="stable")]
-    return [by_label[part::PARTS] for part in range(PARTS)]
+    return [by_label[share::CROSS_FIT_SHARES] for share in range(CROSS_FIT_SHARES)]
 
 
-def by_part(values: Tensor) -> Tensor:
-    """The sums [PARTS, K] of what the rows of a chunk have [K, V] (`Rows.validation`)."""
-    return values.reshape(len(values), PARTS, -1).sum(dim=2).mT
+def by_share(values: Tensor) -> Tensor:
+    """Values of a chunk's rows [K, V] (`Rows.validation`), summed up for each share [SHARES, K]."""
+    return values.reshape(len(values), CROSS_FIT_SHARES, -1).sum(dim=2).mT
+
+
+class Batch(NamedTuple):
+    """x [K, D, B], y [K, B] and dropout's draws, none or for each hidden layer [K, units, B].
+
+    Of many batches for all splits: x [n, S, B, width], y [n, S, B] and draws [n, S, units, B].
+    """
+
+    x: Tensor
+    y: Tensor
+    draws: list[Tensor]
 
 
 class Batches:
@@ -153,43 +162,42 @@ class Batches:
 
     An epoch is ceil(n / batch_size) batches of n // that many rows, n being the smallest training
     part of all splits: no batch is tiny and all have one shape. Rows left over are others in the
-    next epoch. Iterating gives x [K, D, B], y [K, B] and dropout's draws [K, units, B].
+    next epoch.
+
+    Args:
+        units: of the layers that dropout needs draws for.
     """
 
-    def __init__(
-        self, rows: Rows, split: Tensor, random: Random, batch_size: int, widths: Sequence[int]
-    ) -> None:
-        self._rows, self._split, self._random, self._widths = rows, split, random, widths
-        self._count = -(-rows.smallest // batch_size)
-        size = rows.smallest // self._count
+    def __init__(self, rows: Rows, split: Tensor, random: Random, units: Sequence[int]) -> None:
+        self._rows, self._split, self._random, self._units = rows, split, random, units
+        used = rows.batches * rows.batch_rows
         order = [
-            part[torch.randperm(len(part), generator=random.order)[: self._count * size]]
-            for part in rows.training
+            places[torch.randperm(len(places), generator=random.order)[:used]]
+            for places in rows.training
         ]
-        at = torch.stack(order, dim=1).view(self._count, size, rows.splits)
-        self._at = at.mT.contiguous().to(rows.x.device)
+        places = torch.stack(order, dim=1).view(rows.batches, rows.batch_rows, rows.splits)
+        self._places = places.mT.contiguous().to(rows.x.device)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._places)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+    def __iter__(self) -> Iterator[Batch]:
         for x, y, draws in self.segments():
             x = x[..., : self._rows.columns].mT.contiguous()
             for batch in zip(x, y, *draws, strict=True):
                 x_split, y_split, *drawn = (part.index_select(0, self._split) for part in batch)
-                yield x_split, y_split, drawn
+                yield Batch(x_split, y_split, drawn)
 
-    def segments(self) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
-        """Many batches at once for all splits: x [n, S, B, width], y [n, S, B] and dropout's draws,
-        for each layer [n, S, units, B]."""
-        splits, size = self._at.shape[1:]
+    def segments(self) -> Iterator[Batch]:
+        """Many batches at once, for all splits."""
+        splits, size = self._places.shape[1:]
         width = self._rows.x.shape[1]
-        at_once = max(1, GATHERED_ELEMENTS // (splits * size * max(width, sum(self._widths))))
-        for some in torch.split(self._at, at_once):
-            x = self._rows.x.index_select(0, some.flatten()).view(*some.shape, width)
-            y = self._rows.y.index_select(0, some.flatten()).view(some.shape)
-            drawn = [[self._draw(splits, units, size) for units in self._widths] for _ in some]
-            yield x, y, [torch.stack(layer) for layer in zip(*drawn, strict=True)]
+        at_once = max(1, GATHERED_ELEMENTS // (splits * size * max(width, sum(self._units))))
+        for places in torch.split(self._places, at_once):
+            x = self._rows.x.index_select(0, places.flatten()).view(*places.shape, width)
+            y = self._rows.y.index_select(0, places.flatten()).view(places.shape)
+            drawn = [[self._draw(splits, units, size) for units in self._units] for _ in places]
+            yield Batch(x, y, [torch.stack(layer) for layer in zip(*drawn, strict=True)])
 
     def _draw(self, *shape: int) -> Tensor:
         generator = self._random.dropout
@@ -197,13 +205,9 @@ class Batches:
         return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
-def _padded(parts: Sequence[Sequence[npt.NDArray[np.int64]]]) -> tuple[Tensor, Tensor]:
-    """Row numbers [S, PARTS, V] and which are padding: the first row of the split again."""
-    shape = len(parts), PARTS, max(len(of_split[0]) for of_split in parts)
-    rows, is_padding = np.empty(shape, dtype=np.int64), np.ones(shape, dtype=bool)
-    for place, of_split in enumerate(parts):
-        rows[place] = of_split[0][0]
-        for part, own in enumerate(of_split):
-            rows[place, part, : len(own)] = own
-            is_padding[place, part, : len(own)] = False
-    return torch.from_numpy(rows), torch.from_numpy(is_padding)
+def _padded(shares: Sequence[Sequence[npt.NDArray[np.int64]]]) -> tuple[Tensor, Tensor]:
+    """Row numbers [S, SHARES, V] and which are padding: the first row of the split again."""
+    flat = [torch.from_numpy(share) for of_split in shares for share in of_split]
+    padded = nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=-1)
+    rows = padded.view(len(shares), CROSS_FIT_SHARES, -1)
+    return torch.where(rows < 0, rows[:, :1, :1], rows), rows < 0

@@ -1,4 +1,4 @@
-"""How a group of members is cut into stacks, and the threads that train them side by side.
+"""Where members are trained: in how many stacks, in how many threads, and on which machine.
 
 Small operations gain nothing from torch's own threads, and lose much where another process holds a
 core: OpenMP's threads spin while they wait for each other in every operation. So each stack runs in
@@ -7,19 +7,20 @@ itself if its operations are large.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TypeVar
+from typing import Any, Protocol
 
 import torch
 
 from pipeline.models.mlp import Architecture
+from pipeline.training.members import Member, Settings
+from pipeline.training.outcomes import Fit, Watch
 
 WORKING_SET = 2**23
-"""Bytes that a stack touches in a step should be no more than this: a thread's share of the cache.
-"""
+"""A stack should touch no more bytes in a step than these: a thread's share of the cache."""
 
 LEAST_WORK = 2**25
 """Multiplications in a step below which a stack is not worth a thread of its own: what is saved is
@@ -34,8 +35,33 @@ LARGE_PRODUCT = 2**22
 
 HEAP = 31 * 2**20
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+
+@dataclass(frozen=True)
+class Shard:
+    """Members that are trained by one call of `loop.fit`."""
+
+    members: Sequence[Member]
+    settings: Settings
+    watch: Watch | None = None
+
+
+class Executor(Protocol):
+    """Where shards are trained."""
+
+    def run(
+        self, shards: Sequence[Shard], fit: Callable[[Shard], list[Fit]]
+    ) -> Iterator[tuple[int, list[Fit]]]:
+        """The position of each shard with its members' fits, as soon as these are there."""
+
+
+class Local:
+    """One shard after the other, in this process."""
+
+    def run(
+        self, shards: Sequence[Shard], fit: Callable[[Shard], list[Fit]]
+    ) -> Iterator[tuple[int, list[Fit]]]:
+        for position, shard in enumerate(shards):
+            yield position, fit(shard)
 
 
 @dataclass(frozen=True)
@@ -47,12 +73,7 @@ class Layout:
     threads: int
 
 
-def plan(
-    members: int,
-    architecture: Architecture,
-    rows: int,
-    device: torch.device,
-) -> Layout:
+def plan(members: int, architecture: Architecture, rows: int, device: torch.device) -> Layout:
     """The stacks for so many members, at batches of so many rows.
 
     It follows from the work and from the number of torch's threads, not from any measurement: the
@@ -75,8 +96,7 @@ def plan(
 
 def fills_the_threads(members: int, architecture: Architecture, rows: int) -> bool:
     """Whether members are too few for a thread each, and large enough for torch's own threads."""
-    work = 3 * rows * architecture.products
-    return members < torch.get_num_threads() and work >= LARGE_PRODUCT
+    return members < torch.get_num_threads() and 3 * rows * architecture.products >= LARGE_PRODUCT
 
 
 def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
@@ -91,41 +111,27 @@ def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
 
 def together(layouts: Sequence[Layout]) -> Layout:
     """The layout of groups of stacks that run side by side."""
-    if len(layouts) == 1:
-        return layouts[0]
     stacks = sum(layout.stacks for layout in layouts)
-    return Layout(stacks, min(stacks, torch.get_num_threads()), 1)
+    several = Layout(stacks, min(stacks, torch.get_num_threads()), 1)
+    return several if len(layouts) > 1 else layouts[0]
 
 
-class Threads:
-    """Runs a function on many stacks at once. torch's number of threads is set meanwhile."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> "Threads":
-        self._before = torch.get_num_threads()
-        if self._layout.threads != self._before:
-            torch.set_num_threads(self._layout.threads)
-        # The C library hands large blocks back to the system as soon as they are free, and a step
-        # would fault their pages in again, at several times the cost of its arithmetic. Having seen
-        # a block of this size freed, it keeps what is smaller (mallopt(3), M_MMAP_THRESHOLD).
-        torch.empty(HEAP, dtype=torch.uint8)
-        if self._layout.workers > 1:
-            self._pool = ThreadPoolExecutor(self._layout.workers, "stack")
-        return self
-
-    def map(self, function: Callable[[In], Out], stacks: Iterable[In]) -> list[Out]:
-        return list((self._pool.map if self._pool else map)(function, stacks))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        if self._layout.threads != self._before:
-            torch.set_num_threads(self._before)
+@contextmanager
+def threads(layout: Layout) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` that runs a function on many stacks at once. torch's number of threads is set
+    meanwhile."""
+    before = torch.get_num_threads()
+    if layout.threads != before:
+        torch.set_num_threads(layout.threads)
+    # The C library hands large blocks back to the system as soon as they are free, and a step would
+    # fault their pages in again, at several times the cost of its arithmetic. Having seen a block
+    # of this size freed, it keeps what is smaller (mallopt(3), M_MMAP_THRESHOLD).
+    torch.empty(HEAP, dtype=torch.uint8)
+    pool = ThreadPoolExecutor(layout.workers, "stack") if layout.workers > 1 else None
+    try:
+        yield pool.map if pool else map
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+        if layout.threads != before:
+            torch.set_num_threads(before)

@@ -1,16 +1,14 @@
-"""What goes into a stack, and what comes out of it: members, their settings and their fits."""
+"""What goes into training: members, and the settings of all of them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-Floats = npt.NDArray[np.float64]
-FitState = Literal["complete", "failed", "dropped"]
+from pipeline.config.sections import Model, Training
+from pipeline.optimizers.stacked import OptimizerSpec
+
+PER_MEMBER = ("model.dropout", "training.epochs", "training.patience")
+"""The keys in which the members of a stack may differ."""
 
 
 @dataclass(frozen=True)
@@ -18,66 +16,33 @@ class Member:
     """One network of a stack.
 
     split: position of its split in the study's.
-    optimizer, arguments: a class of `torch.optim` and its keyword arguments.
-    epochs: how many to run at most, >= 1.
-    patience: stop after so many epochs without a lower validation loss; None = never.
-    dropout: rate in [0, 1).
+    model, training: those of a trial's configuration, without ranges.
     """
 
     split: int
-    optimizer: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 100
-    patience: int | None = None
-    dropout: float = 0.0
+    optimizer: OptimizerSpec
+    model: Model
+    training: Training
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the members of a stack have in common.
+    """How members are trained, whatever they are.
 
-    device: auto, cpu, cuda or cuda:N.
+    seed: of initial weights, batches and dropout.
     native: whether compiled code may train the members, where there is a C++ compiler
-        (`native.calls.Kernel`); else all of it is operations of torch.
+        (`native.kernel.Kernel`); else all of it is operations of torch.
     cross_fit: whether each member also keeps the weights for `Fit.cross_fitted`.
     """
 
-    hidden: tuple[int, ...]
-    activation: str = "relu"
-    batch_norm: bool = False
-    batch_size: int = 64
     seed: int = 0
-    device: str = "cpu"
     dtype: torch.dtype = torch.float32
     native: bool = True
     cross_fit: bool = False
 
 
-@dataclass(frozen=True)
-class Fit:
-    """One member's outcome.
-
-    train_loss, val_loss, val_accuracy: [epochs run], finite. The training loss of an epoch is the
-        mean of its batches' losses.
-    best_epoch: the epoch of the lowest validation loss, from 1; 0 when no epoch was finite.
-    loss, accuracy: on the validation rows after that epoch; NaN when there is none.
-    state: failed when a loss, a gradient or a weight was not finite; dropped by `watch`.
-    reason: why it failed, else None.
-    weights: [P + Q], the member's parameters and running statistics after the best epoch, on the
-        CPU (the initial ones when there is none).
-    cross_fitted: [PARTS, P + Q] with `Settings.cross_fit`: for each part of the validation rows
-        (`batches.validation_parts`) the weights after the epoch of the lowest loss on all other
-        parts. `loss` and `accuracy` are flattered by rows that chose the epoch themselves; a part
-        did not choose these.
-    """
-
-    train_loss: Floats
-    val_loss: Floats
-    val_accuracy: Floats
-    best_epoch: int
-    loss: float
-    accuracy: float
-    state: FitState
-    reason: str | None
-    weights: Tensor
-    cross_fitted: Tensor | None = None
+def stack_key(model: Model, training: Training) -> str:
+    """Equal for members that can share a stack: every key but those `PER_MEMBER`."""
+    keys = {f"model.{key}": value for key, value in model}
+    keys |= {f"training.{key}": value for key, value in training}
+    return repr({key: value for key, value in keys.items() if key not in PER_MEMBER})

@@ -1,36 +1,70 @@
 """What happened to each member: curves, the best epoch and its weights, and how it ended."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.models.mlp import StackedMLP
-from pipeline.training.batches import PARTS
-from pipeline.training.members import Fit, FitState, Floats, Member
+from pipeline.models.metrics import LOSS, Metric
+from pipeline.training.batches import CROSS_FIT_SHARES
+from pipeline.training.members import Member
 
-Watch = Callable[[int, Tensor, Tensor, Tensor], Collection[int]]
+Floats = npt.NDArray[np.float64]
+FitState = Literal["complete", "failed", "dropped"]
+TRAIN_LOSS = "train_loss"
+
+Watch = Callable[[int, Mapping[str, Tensor], Tensor], Collection[int]]
+"""Called after each epoch with its number, the scores of the A members that ran it by the metric's
+name ([A] float64 each) and their positions [A] in the list of members, ascending; those it returns
+are dropped unless they are done."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One member's outcome.
+
+    curves: `train_loss`, the mean of the losses of an epoch's batches, and each metric's `curve` on
+        the validation rows: [epochs run], finite.
+    scores: by the metric's name, after the best epoch; NaN when there is none.
+    best_epoch: the epoch of the lowest validation loss, from 1; 0 when no epoch was finite.
+    state: failed when a loss, a gradient or a weight was not finite; dropped by a `Watch`.
+    reason: why it failed, else None.
+    weights: [P + Q], the member's parameters and running statistics after the best epoch, on the
+        CPU (the initial ones when there is none).
+    cross_fitted: [CROSS_FIT_SHARES, P + Q] with `Settings.cross_fit`: for each share of the
+        validation rows (`batches.validation_shares`) the weights after the epoch of the lowest loss
+        on all other shares. `scores` are flattered by rows that chose the epoch themselves; a share
+        did not choose these.
+    """
+
+    curves: Mapping[str, Floats]
+    scores: Mapping[str, float]
+    best_epoch: int
+    state: FitState
+    reason: str | None
+    weights: Tensor
+    cross_fitted: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch of a stack gave.
+    """What an epoch of a stack of K members gave.
 
-    members: [K] positions in `fit`'s list; network: theirs.
-    train_loss, accuracy: [K].
-    val_losses: [PARTS, K], what each part of the validation rows adds to the loss on all of them.
-    gradient_sum: [K], the sum of all elements of all gradients.
+    members: [K] positions in the list of members; weights: `Stack.state`.
+    trained: [3, K], see `Stack.train`.
+    scores: on the validation rows [K] by the metric's name.
+    share_losses: [CROSS_FIT_SHARES, K], what each share of these rows adds to the loss.
     """
 
     members: npt.NDArray[np.intp]
-    network: StackedMLP
-    train_loss: Tensor
-    gradient_sum: Tensor
-    val_losses: Tensor
-    accuracy: Tensor
+    weights: Callable[[Tensor], Tensor]
+    trained: Tensor
+    scores: Mapping[str, Tensor]
+    share_losses: Tensor
 
 
 class Best:
@@ -47,25 +81,24 @@ class Best:
         self._loss = np.full(len(initial), np.inf)
 
     def add(
-        self, epoch: int, losses: Floats, running: npt.NDArray[np.bool_], stacks: Sequence[Epoch]
+        self, number: int, losses: Floats, running: npt.NDArray[np.bool_], epochs: Sequence[Epoch]
     ) -> None:
         """Keep the weights of those running members [M] whose loss [M] was never lower."""
         better = running & (losses < self._loss)
         self._loss[better] = losses[better]
-        self.epoch[better] = epoch
-        for one in stacks:
-            rows = np.flatnonzero(better[one.members])
-            here, there = (
-                torch.from_numpy(index).to(self.weights.device)
-                for index in (rows, one.members[rows])
-            )
-            self.weights.index_copy_(0, there, one.network.state(here))
+        self.epoch[better] = number
+        for epoch in epochs:
+            places = np.flatnonzero(better[epoch.members])
+            positions = torch.as_tensor(epoch.members[places], device=self.weights.device)
+            weights = epoch.weights(torch.as_tensor(places, device=self.weights.device))
+            self.weights.index_copy_(0, positions, weights)
 
 
-class Record:
-    """What is known of all members, in the order of `fit`'s list, whether still running or not.
+class Outcomes:
+    """What became of all members, in their order, whether still running or not.
 
     Args:
+        metrics: what is measured, `LOSS` among it.
         initial: [M, P + Q], weights before the first epoch.
         cross_fit: see `Settings`.
 
@@ -73,86 +106,93 @@ class Record:
         running: [M] bool.
     """
 
-    def __init__(self, members: Sequence[Member], initial: Tensor, cross_fit: bool = False) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        metrics: Sequence[Metric],
+        initial: Tensor,
+        cross_fit: bool = False,
+    ) -> None:
         count = len(members)
-        self._epochs = np.array([member.epochs for member in members])
-        self._patience = np.array(
-            [np.inf if member.patience is None else member.patience for member in members]
-        )
+        patience = [member.training.patience for member in members]
+        self._epochs = np.array([member.training.epochs for member in members])
+        self._patience = np.array([np.inf if value is None else value for value in patience])
+        self._metrics = metrics
         self._curves: list[Floats] = []
         self._ran = np.zeros(count, dtype=int)
-        self._best = Best(initial)
-        self._cross_fitted = [Best(initial.clone()) for _ in range(PARTS if cross_fit else 0)]
+        # By the loss on all validation rows, then on all but those of each share.
+        clones = CROSS_FIT_SHARES if cross_fit else 0
+        self._best = [Best(initial), *(Best(initial.clone()) for _ in range(clones))]
         self._states: list[FitState] = ["complete"] * count
         self._reasons: list[str | None] = [None] * count
         self.running = np.ones(count, dtype=bool)
 
-    def add(self, epoch: int, stacks: Sequence[Epoch]) -> None:
+    def add(self, number: int, epochs: Sequence[Epoch]) -> None:
         """Enter an epoch: curves, failures, and the weights of those that were never better.
 
         Args:
-            epoch: from 1.
-            stacks: what it gave in each stack.
+            number: from 1.
+            epochs: what it gave in each stack.
         """
-        values = np.full((5 + PARTS, len(self.running)), np.nan)
-        for one in stacks:
-            weights = one.network.parameters.sum(dim=1)
-            # In double, where the order of adding five does not show: it may change with K.
-            val_loss = one.val_losses.double().sum(dim=0)
-            columns = [one.train_loss, val_loss, one.accuracy, one.gradient_sum, weights]
-            columns += one.val_losses
+        values = np.full((3 + len(self._metrics) + CROSS_FIT_SHARES, len(self.running)), np.nan)
+        for epoch in epochs:
+            scored = [epoch.scores[metric.name] for metric in self._metrics]
+            rows = [*epoch.trained, *scored, *epoch.share_losses]
             # The host waits for the device here, and nowhere else in an epoch.
-            values[:, one.members] = torch.stack([x.double() for x in columns]).cpu().numpy()
-
-        for row, what in (
-            (0, "the training loss"),
-            (3, "a gradient"),
-            (4, "a weight"),
-            (1, "the validation loss"),
+            values[:, epoch.members] = torch.stack([row.double() for row in rows]).cpu().numpy()
+        train_loss, gradients, weights, *scores = values[:-CROSS_FIT_SHARES]
+        shares = values[-CROSS_FIT_SHARES:]
+        loss = scores[self._metrics.index(LOSS)]
+        for what, row in (
+            ("the training loss", train_loss),
+            ("a gradient", gradients),
+            ("a weight", weights),
+            ("the validation loss", loss),
         ):
-            for member in np.flatnonzero(self.running & ~np.isfinite(values[row])):
-                self._fail(int(member), f"{what} was not finite in epoch {epoch}")
-        self._curves.append(values[:3])
-        self._ran[self.running] = epoch
+            diverged = np.flatnonzero(self.running & ~np.isfinite(row))
+            self.fail(diverged, f"{what} was not finite in epoch {number}")
+        self._curves.append(np.stack([train_loss, *scores]))
+        self._ran[self.running] = number
 
-        self._best.add(epoch, values[1], self.running, stacks)
-        for part, best in enumerate(self._cross_fitted):
-            others = np.delete(values[5:], part, axis=0)
-            best.add(epoch, others.sum(axis=0), self.running, stacks)
+        others = (np.delete(shares, share, axis=0).sum(axis=0) for share in range(len(shares)))
+        for best, losses in zip(self._best, (loss, *others), strict=False):
+            best.add(number, losses, self.running, epochs)
 
-    def stop(self, epoch: int, watch: Watch | None) -> None:
-        """End the members that are done and those that `watch` drops."""
+    def fail(self, members: Iterable[int], reason: str) -> None:
+        """End members that have no result."""
+        for member in members:
+            self.running[member], self._states[member] = False, "failed"
+            self._reasons[member] = reason
+
+    def stop(self, number: int, watch: Watch | None) -> None:
+        """End the members that are done with this epoch and those that `watch` drops."""
         ran = np.flatnonzero(self.running)
-        done = (epoch >= self._epochs) | (epoch - self._best.epoch >= self._patience)
+        done = (number >= self._epochs) | (number - self._best[0].epoch >= self._patience)
         self.running &= ~done
         if watch is not None and len(ran) > 0:
-            _, losses, accuracies = torch.from_numpy(self._curves[-1][:, ran])
-            for member in watch(epoch, losses, accuracies, torch.from_numpy(ran)):
+            scores = torch.from_numpy(self._curves[-1][1:, ran])
+            by_name = {m.name: row for m, row in zip(self._metrics, scores, strict=True)}
+            for member in watch(number, by_name, torch.from_numpy(ran)):
                 if self.running[member]:
-                    self.running[member] = False
-                    self._states[member] = "dropped"
+                    self.running[member], self._states[member] = False, "dropped"
 
     def fits(self) -> list[Fit]:
-        kept = [best.weights.cpu() for best in (self._best, *self._cross_fitted)]
-        return [self._fit(member, *kept) for member in range(len(self.running))]
+        weights, *shares = [best.weights.cpu() for best in self._best]
+        cross_fitted = torch.stack(shares, dim=1) if shares else [None] * len(weights)
+        return [self._fit(k, weights[k], cross_fitted[k]) for k in range(len(weights))]
 
-    def _fail(self, member: int, reason: str) -> None:
-        self.running[member] = False
-        self._states[member], self._reasons[member] = "failed", reason
-
-    def _fit(self, member: int, weights: Tensor, *by_part: Tensor) -> Fit:
-        ran, best = int(self._ran[member]), int(self._best.epoch[member])
-        curves = np.array([epoch[:, member] for epoch in self._curves[:ran]]).reshape(ran, 3)
-        train_loss, val_loss, val_accuracy = curves.T.copy()
+    def _fit(self, member: int, weights: Tensor, cross_fitted: Tensor | None) -> Fit:
+        ran, best = int(self._ran[member]), int(self._best[0].epoch[member])
+        names = (TRAIN_LOSS, *(metric.curve for metric in self._metrics))
+        values = np.array([epoch[:, member] for epoch in self._curves[:ran]])
+        curves = dict(zip(names, values.reshape(ran, len(names)).T.copy(), strict=True))
+        at_best = {m.name: curves[m.curve][best - 1] if best else np.nan for m in self._metrics}
         return Fit(
-            train_loss=train_loss,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
+            curves=curves,
+            scores={name: float(score) for name, score in at_best.items()},
             best_epoch=best,
-            loss=float(val_loss[best - 1]) if best else np.nan,
-            accuracy=float(val_accuracy[best - 1]) if best else np.nan,
             state=self._states[member],
             reason=self._reasons[member],
-            weights=weights[member],
-            cross_fitted=torch.stack([part[member] for part in by_part]) if by_part else None,
+            weights=weights,
+            cross_fitted=cross_fitted,
         )

@@ -1,122 +1,153 @@
-"""A trial: one configuration, estimated by its members, one for each repeat and fold."""
+"""A trial: one configuration, from its proposal to the report.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+It is estimated by its members, one network for each repeat and fold.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.data.splits import Split
+from pipeline.models.metrics import METRICS, Metric
 from pipeline.optimizers.stacked import default_arguments
-from pipeline.training.members import Fit, Floats
+from pipeline.training.outcomes import Fit, Floats
 
-State = Literal["COMPLETE", "PRUNED", "FAIL"]
-CURVES = ("train_loss", "val_loss", "val_accuracy")
+State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
-
-class Place(Protocol):
-    """Where a member's validation rows come from (`folds.Split`); both count from 0."""
-
-    @property
-    def repeat(self) -> int: ...
-    @property
-    def fold(self) -> int: ...
+FOLDS_RUNNING = "folds_running"
+CURVES = ("train_loss", *(metric.curve for metric in METRICS.values()))
+"""What a member's fit has for each epoch; a trial has `FOLDS_RUNNING` beside."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial's outcome.
+    """One trial; what is not known yet, or was not read from the store, is empty or None.
 
-    config: the trial's own, with one optimizer entry and no ranges.
-    entry: position of that entry in the searched configuration.
-    params: the searched leaves by their dotted path there.
-    reason: why it failed, else None.
-    curves: train_loss, val_loss, val_accuracy: [epochs], each the mean over the members. A member
-        that has stopped counts with the values of its kept epoch; from the epoch in which one
-        failed or was dropped on there is nothing.
-    loss, accuracy: on the validation rows, at each member's kept epoch, mean over the members; None
-        unless complete.
-    accuracy_std: sample standard deviation over the members, 0 for one member.
-    best_epoch: mean over the members.
-    seconds: wall time of its share of the training.
-    fits: the members' outcomes.
+    Attributes:
+        number: from 0, in the order of the proposals.
+        optimizer: the label of its entry of `optimizers`.
+        params: the searched leaves by their dotted path in the configuration.
+        lr: the learning rate, searched or not.
+        config: the trial's own, with one optimizer entry and no ranges.
+        state: RUNNING until it has ended; FAIL when a member failed, PRUNED when one was dropped.
+        reason: why it failed.
+        scores: by the metric's name, on the validation rows after each member's best epoch, the
+            mean over the members; of a complete trial only.
+        deviations: their sample standard deviations over the members, 0 for one member.
+        fold_scores: by the metric's name [members], repeat by repeat, fold by fold.
+        best_epoch: mean over the members.
+        curves: of `CURVES` and `FOLDS_RUNNING`, by epoch [epochs]: the mean over the members, of
+            which one that has stopped stays at its last value, and how many have not stopped. From
+            the epoch in which a member failed or was dropped on there is nothing. NaN: not read.
+        seconds: wall time of its share of the training.
+        fits: the members' outcomes, while the trial is in the memory.
+        run_id, model_id, name: of its run in MLflow, once it is there.
     """
 
     number: int
-    config: Config
-    entry: int
-    params: Mapping[str, Any]
     optimizer: str
+    params: Mapping[str, Any]
     lr: float
-    state: State
-    reason: str | None
-    curves: Mapping[str, Floats]
-    loss: float | None
-    accuracy: float | None
-    accuracy_std: float | None
-    best_epoch: float | None
-    seconds: float
-    fits: tuple[Fit, ...]
+    config: Config | None = None
+    state: State = "RUNNING"
+    reason: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
+    fold_scores: Mapping[str, Floats] = field(default_factory=dict)
+    best_epoch: float | None = None
+    curves: Mapping[str, Floats] = field(default_factory=dict)
+    seconds: float = 0.0
+    fits: tuple[Fit, ...] = ()
+    run_id: str = ""
+    model_id: str | None = None
+    name: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it ran to its end and has scores."""
+        return self.state == "COMPLETE" and METRICS.keys() <= self.scores.keys()
+
+    @property
+    def settings(self) -> Config:
+        """Its own configuration, of a trial that has it."""
+        assert self.config is not None
+        return self.config
+
+    def score(self, metric: Metric) -> float | None:
+        return self.scores.get(metric.name)
+
+    def deviation(self, metric: Metric) -> float | None:
+        return self.deviations.get(metric.name)
+
+    def value_at(self, metric: Metric, epoch: int) -> float | None:
+        """The curve's value at an epoch, from 1; after its end the last one of a complete trial."""
+        curve = self.curves.get(metric.curve, np.empty(0))
+        if 0 < epoch <= len(curve):
+            return float(curve[epoch - 1]) if np.isfinite(curve[epoch - 1]) else None
+        return float(curve[-1]) if len(curve) and self.state == "COMPLETE" else None
 
 
-def combine(
-    *,
-    number: int,
-    config: Config,
-    entry: int,
-    params: Mapping[str, Any],
-    fits: Sequence[Fit],
-    splits: Sequence[Place],
-    seconds: float,
-) -> Trial:
-    """The members' outcomes -> the trial. `splits[i]` is where `fits[i]` was validated.
+def proposed(number: int, label: str, params: Mapping[str, Any], config: Config) -> Trial:
+    """A trial of `config`, the search's, that waits to be run.
 
-    FAIL when any member failed, PRUNED when any was dropped, else COMPLETE.
+    Args:
+        label: of one of its `optimizers`.
+        params: a value for each range outside of `optimizers` and of that entry.
     """
-    reasons = [
-        f"repeat {split.repeat + 1}, fold {split.fold + 1}: {one.reason}"
-        for one, split in zip(fits, splits, strict=True)
-        if one.state == "failed"
-    ]
-    dropped = any(one.state == "dropped" for one in fits)
-    state: State = "FAIL" if reasons else "PRUNED" if dropped else "COMPLETE"
-    optimizer = config.optimizers[0]
+    settings = config.at(label, params)
+    (optimizer,) = settings.optimizers
     lr = optimizer.arguments.get("lr", default_arguments(optimizer.name)["lr"])
-    accuracies = np.array([one.accuracy for one in fits])
-    complete = state == "COMPLETE"
-    return Trial(
-        number=number,
-        config=config,
-        entry=entry,
-        params=dict(params),
-        optimizer=optimizer.name,
-        lr=float(lr),
+    return Trial(number, label, dict(params), float(lr), settings)
+
+
+def ended(trial: Trial, fits: Sequence[Fit], splits: Sequence[Split], seconds: float) -> Trial:
+    """The trial with its members' outcomes; `splits[i]` is where `fits[i]` was validated."""
+    reasons = [
+        f"repeat {split.repeat + 1}, fold {split.fold + 1}: {fit.reason}"
+        for fit, split in zip(fits, splits, strict=True)
+        if fit.state == "failed"
+    ]
+    dropped = any(fit.state == "dropped" for fit in fits)
+    state: State = "FAIL" if reasons else "PRUNED" if dropped else "COMPLETE"
+    trial = replace(
+        trial,
         state=state,
         reason="; ".join(reasons) or None,
         curves=mean_curves(fits),
-        loss=float(np.mean([one.loss for one in fits])) if complete else None,
-        accuracy=float(accuracies.mean()) if complete else None,
-        accuracy_std=_sample_deviation(accuracies) if complete else None,
-        best_epoch=float(np.mean([one.best_epoch for one in fits])) if complete else None,
         seconds=seconds,
         fits=tuple(fits),
+    )
+    if state != "COMPLETE":
+        return trial
+    fold_scores = {name: np.array([fit.scores[name] for fit in fits]) for name in METRICS}
+    ddof = 1 if len(fits) > 1 else 0
+    return replace(
+        trial,
+        scores={name: float(values.mean()) for name, values in fold_scores.items()},
+        deviations={name: float(values.std(ddof=ddof)) for name, values in fold_scores.items()},
+        fold_scores=fold_scores,
+        best_epoch=float(np.mean([fit.best_epoch for fit in fits])),
     )
 
 
 def mean_curves(fits: Sequence[Fit]) -> dict[str, Floats]:
-    """The mean over the members in each epoch, as `Trial.curves` says."""
-    cut = [len(one.val_loss) for one in fits if one.state != "complete"]
-    epochs = min(cut) if cut else max(len(one.val_loss) for one in fits)
-    return {
-        name: np.mean([_extended(getattr(one, name), one.best_epoch, epochs) for one in fits], 0)
+    """The members' curves as `Trial.curves` says."""
+    lengths = np.array([len(fit.curves["train_loss"]) for fit in fits])
+    cut = [length for fit, length in zip(fits, lengths, strict=True) if fit.state != "complete"]
+    epochs = int(min(cut) if cut else lengths.max())
+    steps = np.arange(epochs)
+    places = [np.minimum(steps, length - 1) for length in lengths]
+    curves = {
+        name: np.mean([fit.curves[name][at] for fit, at in zip(fits, places, strict=True)], axis=0)
         for name in CURVES
     }
+    running = lengths[:, None] > steps
+    return curves | {FOLDS_RUNNING: running.sum(axis=0).astype(np.float64)}
 
 
-def _extended(curve: Floats, best_epoch: int, epochs: int) -> Floats:
-    rest = max(0, epochs - len(curve))
-    return np.concatenate([curve[:epochs], np.full(rest, curve[best_epoch - 1] if rest else 0.0)])
-
-
-def _sample_deviation(values: Floats) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+def best_epochs(trials: Iterable[Trial]) -> set[int]:
+    """The best epochs of all members that are in the memory, from 1."""
+    return {fit.best_epoch for trial in trials for fit in trial.fits}

@@ -18,15 +18,15 @@ def _iris():
 def test_scores_are_scikit_learns(name):
     x, y, splits = _iris()
     every = np.broadcast_to(x, (len(splits), *x.shape))
-    accuracy, loss = baselines.scores(name, every, y, splits, 3)
+    scores = baselines.scores(name, every, y, splits, 3)
     if name == "majority label":
         model = DummyClassifier(strategy="prior")
     else:
-        model = baselines._model(name, 0)
+        model = baselines._model(name)
     folds = [(split.training, split.validation) for split in splits]
-    assert accuracy == pytest.approx(cross_val_score(model, x, y, cv=folds), abs=1e-12)
+    assert scores["accuracy"] == pytest.approx(cross_val_score(model, x, y, cv=folds), abs=1e-12)
     expected = -cross_val_score(model, x, y, cv=folds, scoring="neg_log_loss")
-    assert loss == pytest.approx(expected, abs=1e-6)
+    assert scores["loss"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_label_that_training_lacks_has_no_probability():
@@ -41,9 +41,9 @@ def test_a_label_that_training_lacks_has_no_probability():
 
 def test_score_of_a_certain_mistake_is_finite():
     said = np.array([[1.0, 0.0], [0.2, 0.8]])
-    accuracy, loss = baselines.score(said, np.array([1, 1]))
-    assert accuracy == 0.5
-    assert loss == pytest.approx(log_loss([1, 1], said, labels=[0, 1]), abs=1e-9)
+    scores = baselines.score(said, np.array([1, 1]))
+    assert scores["accuracy"] == 0.5
+    assert scores["loss"] == pytest.approx(log_loss([1, 1], said, labels=[0, 1]), abs=1e-9)
 
 
 def test_gradient_boosting_is_left_out_where_it_takes_minutes():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.analysis.evidence import Evidence
-from pipeline.report.comparison_words import comparison_sentence
+from pipeline.models.metrics import ACCURACY, LOSS
+from pipeline.report.words import comparison_sentence
 from tests.study import study_evidence
 
 
@@ -12,22 +13,26 @@ def test_it_is_written_and_read_back_to_the_bit():
     evidence = study_evidence({"Adam": 0.7, "SGD": 0.6, "Rprop": None})
     again = Evidence.from_plain(json.loads(json.dumps(evidence.to_plain())))
     assert again.to_plain() == evidence.to_plain()
-    assert [one.optimizer for one in again.finalists] == ["Adam", "SGD", "Rprop"]
-    np.testing.assert_array_equal(again.finalists[0].accuracy, evidence.finalists[0].accuracy)
+    assert [each.optimizer for each in again.finalists] == ["Adam", "SGD", "Rprop"]
+    np.testing.assert_array_equal(
+        again.finalists[0].scores["accuracy"], evidence.finalists[0].scores["accuracy"]
+    )
     assert again.pairs == evidence.pairs
 
 
 def test_optimism_is_what_the_search_promised_too_much():
-    (one, _) = study_evidence({"Adam": 0.7, "SGD": 0.6}).finalists
-    assert one.optimism_accuracy == pytest.approx(one.search_accuracy - one.accuracy.mean())
-    assert one.optimism_loss == pytest.approx(one.loss.mean() - one.search_loss)
+    (best, _) = study_evidence({"Adam": 0.7, "SGD": 0.6}).finalists
+    assert best.optimism(ACCURACY) == pytest.approx(0.705 - best.scores["accuracy"].mean())
+    assert best.optimism(LOSS) == pytest.approx(best.scores["loss"].mean() - 0.49)
+    assert best.early_stopping_bias(ACCURACY) == pytest.approx(0.003)
+    assert best.early_stopping_bias(LOSS) == pytest.approx(0.005)
 
 
-@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_a_winner_is_clear_when_it_beats_all(objective):
-    clear = study_evidence({"Adam": 0.8, "SGD": 0.7, "RMSprop": 0.7}, objective=objective)
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+def test_a_winner_is_clear_when_it_beats_all(metric):
+    clear = study_evidence({"Adam": 0.8, "SGD": 0.7, "RMSprop": 0.7}, metric=metric)
     assert (clear.winner.optimizer, clear.winner_is_clear) == ("Adam", True)
-    near = study_evidence({"Adam": 0.8, "SGD": 0.6, "RMSprop": 0.8}, objective=objective)
+    near = study_evidence({"Adam": 0.8, "SGD": 0.6, "RMSprop": 0.8}, metric=metric)
     assert not near.winner_is_clear
     assert near.pair("SGD", "Adam") is near.pair("Adam", "SGD")
 
@@ -86,6 +91,6 @@ def test_the_sentence_where_only_the_winner_beats_one():
 
 
 def test_the_sentence_in_losses():
-    text = comparison_sentence(study_evidence({"A": 0.8, "B": 0.7}, objective="val_loss"))
+    text = comparison_sentence(study_evidence({"A": 0.8, "B": 0.7}, metric=LOSS))
     assert text.startswith("A beats B by ")
     assert "nats" in text

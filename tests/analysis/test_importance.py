@@ -7,7 +7,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from pipeline.analysis.importance import LEAST_TRIALS, Searched, main_effects, scores
-from tests.study import StandInTrial, failed, search, settings_search
+from pipeline.models.metrics import ACCURACY, LOSS
+from tests.study import failed, search, settings_search, trial
 
 
 def _over_all(searched):
@@ -27,9 +28,9 @@ def _rng():
         ("optimizer", lambda e, _: 0.05 * e),
     ],
 )
-@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_a_setting_that_does_everything(leaf, effect, objective):
-    found = _over_all(settings_search(effect, objective=objective))
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+def test_a_setting_that_does_everything(leaf, effect, metric):
+    found = _over_all(settings_search(effect, metric=metric))
     assert next(iter(found)) == leaf
     assert found[leaf].share > 0.9
     assert found[leaf].stands_out
@@ -144,18 +145,18 @@ def test_failing_counts():
 
 
 def test_scores_are_fenced():
-    trials = [StandInTrial(i, loss=0.5 + i / 100) for i in range(8)]
-    trials += [StandInTrial(8, loss=1e6), failed(9), StandInTrial(10, state="PRUNED")]
+    trials = [trial(i, loss=0.5 + i / 100) for i in range(8)]
+    trials += [trial(8, loss=1e6), failed(9), trial(10, state="PRUNED")]
     low, high = np.quantile([0.5 + i / 100 for i in range(8)] + [1e6], [0.25, 0.75])
-    found = scores(trials[:-1], "val_loss")
+    found = scores(trials[:-1], LOSS)
     assert found[:8] == pytest.approx([-0.5 - i / 100 for i in range(8)])
     assert found[8:] == pytest.approx([-(high + 1.5 * (high - low))] * 2)
 
 
 def test_the_best_few():
-    trials = [StandInTrial(i, accuracy=i / 100) for i in range(80)] + [failed(80)]
-    numbers = [trial.number for trial in Searched((), trials, "val_accuracy").best]
+    trials = [trial(i, accuracy=i / 100) for i in range(80)] + [failed(80)]
+    numbers = [trial.number for trial in Searched((), trials, ACCURACY).best]
     assert numbers == [79, 78, 77, 76, 75, 74, 73, 72]
     for count, few in ((1, 1), (6, 3), (20, 5)):
-        assert len(Searched((), trials[:count], "val_accuracy").best) == few
-    assert Searched((), search(trials=0), "val_accuracy").best == []
+        assert len(Searched((), trials[:count], ACCURACY).best) == few
+    assert Searched((), search(trials=0), ACCURACY).best == []

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.analysis.promotion import Said, contest
+from pipeline.analysis.evaluation import ModelPredictions, compare_models
 
 
-def _said(labels, sure=0.9):
+def _predictions(labels, sure=0.9):
     labels = np.asarray(labels)
     probabilities = np.full((len(labels), 2), 1 - sure)
     probabilities[np.arange(len(labels)), labels] = sure
-    return Said(labels, probabilities)
+    return ModelPredictions(labels, probabilities)
 
 
 def _flipped(y, rows):
@@ -23,19 +23,21 @@ Y = np.random.default_rng(0).integers(0, 2, 200)
 
 def test_mcnemar_as_in_its_textbook_example():
     """Discordant pairs 9 and 1: twice the binomial tail, 2 * (1 + 10) / 2^10."""
-    new, old = _said(_flipped(Y, [0])), _said(_flipped(Y, np.arange(1, 10)))
-    found = contest(new, old, Y)
+    new, old = _predictions(_flipped(Y, [0])), _predictions(_flipped(Y, np.arange(1, 10)))
+    found = compare_models(new, old, Y)
     assert (found.only_new, found.only_old) == (9, 1)
     assert found.p_value == pytest.approx(2 * 11 / 1024, abs=1e-12)
     assert found.outcome == "better"
-    assert contest(old, new, Y).outcome == "worse"
+    assert compare_models(old, new, Y).outcome == "worse"
 
 
 def test_loss_difference_is_scipys_paired_interval():
     draw = np.random.default_rng(1)
     sure = draw.uniform(0.4, 0.99, (2, len(Y)))
-    new, old = (Said(Y, np.where(np.eye(2)[Y] == 1, s[:, None], 1 - s[:, None])) for s in sure)
-    found = contest(new, old, Y)
+    new, old = (
+        ModelPredictions(Y, np.where(np.eye(2)[Y] == 1, s[:, None], 1 - s[:, None])) for s in sure
+    )
+    found = compare_models(new, old, Y)
     plain = stats.ttest_rel(-np.log(sure[0]), -np.log(sure[1]))
     interval = plain.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
@@ -43,24 +45,24 @@ def test_loss_difference_is_scipys_paired_interval():
 
 
 def test_the_same_model_again_takes_over():
-    found = contest(_said(Y), _said(Y), Y)
+    found = compare_models(_predictions(Y), _predictions(Y), Y)
     assert (found.outcome, found.takes_over, found.loss_difference) == ("open", True, 0.0)
 
 
 def test_log_loss_decides_where_accuracy_does_not():
-    assert contest(_said(Y, 0.95), _said(Y, 0.8), Y).outcome == "better"
-    assert not contest(_said(Y, 0.8), _said(Y, 0.95), Y).takes_over
+    assert compare_models(_predictions(Y, 0.95), _predictions(Y, 0.8), Y).outcome == "better"
+    assert not compare_models(_predictions(Y, 0.8), _predictions(Y, 0.95), Y).takes_over
 
 
 def test_behind_in_both_stays_behind_even_within_the_noise():
-    behind = contest(_said(_flipped(Y, [0])), _said(Y), Y)
+    behind = compare_models(_predictions(_flipped(Y, [0])), _predictions(Y), Y)
     assert (behind.outcome, behind.takes_over) == ("open", False)
-    ahead = contest(_said(Y), _said(_flipped(Y, [0])), Y)
+    ahead = compare_models(_predictions(Y), _predictions(_flipped(Y, [0])), Y)
     assert (ahead.outcome, ahead.takes_over) == ("open", True)
 
 
 def test_a_certain_mistake_and_a_single_row_are_finite_or_open():
     y = np.array([1])
-    found = contest(_said([0], 1.0), _said([1], 1.0), y)
+    found = compare_models(_predictions([0], 1.0), _predictions([1], 1.0), y)
     assert np.isfinite(found.loss_difference)
     assert (found.outcome, found.takes_over) == ("open", False)

@@ -7,7 +7,7 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
-from pipeline.analysis.resampled import MeanDifference, holm, overlap, simultaneous
+from pipeline.analysis.comparison import MeanDifference, holm, overlap, simultaneous
 
 
 def test_overlap():

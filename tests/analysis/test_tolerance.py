@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.analysis.tolerance import expected_best, first_epoch, forgiveness, within
-from tests.study import StandInFit, StandInTrial, failed
+from pipeline.analysis.tolerance import expected_best, first_epoch, tolerances, within
+from pipeline.models.metrics import ACCURACY, LOSS
+from tests.study import failed, folds, trial
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=5), st.integers(1, 3))
@@ -49,14 +50,14 @@ def test_within_takes_a_lone_trial_a_little_below_for_noise():
 
 def test_first_epoch():
     curve = np.array([0.5, 0.6, 0.7, 0.6])
-    assert first_epoch(curve, 0.6, True) == 2
-    assert first_epoch(curve, 0.71, True) is None
-    assert first_epoch(-curve, -0.7, False) == 3
+    assert first_epoch(curve, 0.6, ACCURACY) == 2
+    assert first_epoch(curve, 0.71, ACCURACY) is None
+    assert first_epoch(-curve, -0.7, LOSS) == 3
 
 
 def _trial(number, optimizer, lr, accuracy, curve=()):
-    folds = accuracy + np.array([-0.01, 0.0, 0.01])
-    return StandInTrial(
+    by_fold = accuracy + np.array([-0.01, 0.0, 0.01])
+    return trial(
         number,
         optimizer,
         lr,
@@ -67,7 +68,7 @@ def _trial(number, optimizer, lr, accuracy, curve=()):
             "val_accuracy": np.array(curve),
             "val_loss": 1 - np.array(curve),
         },
-        fits=tuple(StandInFit(a, 1 - a) for a in folds),
+        fold_scores=folds(by_fold, 1 - by_fold),
     )
 
 
@@ -82,9 +83,9 @@ def _trials():
     ]
 
 
-@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_each_optimizer_in_figures(objective):
-    adam, sgd, rprop = forgiveness(_trials(), objective, 3)
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+def test_each_optimizer_in_figures(metric):
+    adam, sgd, rprop = tolerances(_trials(), metric, 3)
     assert [one.optimizer for one in (adam, sgd, rprop)] == ["Adam", "SGD", "Rprop"]
     error = 0.01 / math.sqrt(3)
     assert adam.standard_error == pytest.approx(error)
@@ -93,33 +94,33 @@ def test_each_optimizer_in_figures(objective):
     assert (sgd.decades, sgd.diverged, sgd.trials) == (0.0, 0.5, 2)
     assert (rprop.diverged, rprop.decades, len(rprop.expected_best)) == (1.0, None, 0)
     # The target is what the worse of the two reached at its best.
-    assert adam.target == sgd.target == pytest.approx(0.75 if objective == "val_accuracy" else 0.25)
+    assert adam.target == sgd.target == pytest.approx(0.75 if metric is ACCURACY else 0.25)
     assert (adam.epochs_to_target, sgd.epochs_to_target) == (3, 2)
     assert sgd.seconds_to_target == pytest.approx(5.0)
     # A trial that diverged counts as the worst of the search.
-    both = np.array([0.75, 0.7]) if objective == "val_accuracy" else np.array([0.25, 0.3])
-    best = 0.75 if objective == "val_accuracy" else 0.25
+    both = np.array([0.75, 0.7]) if metric is ACCURACY else np.array([0.25, 0.3])
+    best = 0.75 if metric is ACCURACY else 0.25
     assert sgd.expected_best == pytest.approx([both.mean(), 0.75 * best + 0.25 * both[1]])
 
 
 def test_a_single_hold_out_has_a_binomial_error():
     trials = [
-        StandInTrial(0, "Adam", 0.01, accuracy=0.8, loss=0.4),
-        StandInTrial(1, "Adam", 0.1, accuracy=0.77, loss=0.4),
+        trial(0, "Adam", 0.01, accuracy=0.8, loss=0.4),
+        trial(1, "Adam", 0.1, accuracy=0.77, loss=0.4),
     ]
-    (found,) = forgiveness(trials, "val_accuracy", 1, validation_rows=100)
+    (found,) = tolerances(trials, ACCURACY, 1, validation_rows=100)
     assert found.standard_error == pytest.approx(0.04)
     assert found.decades == pytest.approx(1.0)
-    (unknown,) = forgiveness(trials, "val_loss", 1, validation_rows=100)
+    (unknown,) = tolerances(trials, LOSS, 1, validation_rows=100)
     assert (unknown.standard_error, unknown.decades) == (None, None)
 
 
 def test_one_learning_rate_has_no_width():
-    (found,) = forgiveness([_trial(0, "Adam", 0.01, 0.8)], "val_accuracy", 3)
+    (found,) = tolerances([_trial(0, "Adam", 0.01, 0.8)], ACCURACY, 3)
     assert (found.lr_low, found.decades, found.target) == (None, None, None)
 
 
 def test_nothing_completed():
-    (found,) = forgiveness([failed(0)], "val_accuracy", 5)
+    (found,) = tolerances([failed(0)], ACCURACY, 5)
     assert (found.diverged, found.target, found.standard_error) == (1.0, None, None)
-    assert forgiveness([], "val_accuracy", 5) == ()
+    assert tolerances([], ACCURACY, 5) == ()

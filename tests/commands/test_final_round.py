@@ -14,6 +14,7 @@ from sklearn.datasets import load_breast_cancer
 
 from pipeline import __main__ as command_line
 from pipeline.analysis.evidence import Evidence
+from pipeline.models.metrics import ACCURACY, LOSS
 
 SETTINGS = """
 experiment: cells
@@ -101,7 +102,7 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
         assert metrics["accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
         selection = metrics["search_accuracy"] - metrics["accuracy"]
         stopping = metrics["accuracy"] - metrics["cross_fitted_accuracy"]
-        assert metrics["stopping_accuracy"] == pytest.approx(stopping)
+        assert metrics["early_stopping_bias_accuracy"] == pytest.approx(stopping)
         assert metrics["optimism_accuracy"] == pytest.approx(selection + stopping)
         # Alike, but for rounding, where all parts of the rows choose the same epoch.
         assert metrics["cross_fitted_loss"] > metrics["loss"] - 1e-6
@@ -109,7 +110,7 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
         (trial,) = [t for t in place.runs("trial") if t.data.tags["trial.number"] == number]
         assert trial.data.metrics["accuracy"] == metrics["search_accuracy"]
         assert trial.data.params == run.data.params
-    flattered = [run.data.metrics["stopping_loss"] for run in finals.values()]
+    flattered = [run.data.metrics["early_stopping_bias_loss"] for run in finals.values()]
     assert max(flattered) > 0.001
 
 
@@ -117,28 +118,30 @@ def test_the_evidence_is_that_of_the_runs(place: Place) -> None:
     (train,), (pipeline,) = place.runs("train"), place.runs("pipeline")
     evidence = Evidence.from_plain(json.loads(place.text(train, "evidence.json")))
     finals = {run.data.params["optimizer"]: run for run in place.runs("final")}
-    for one in evidence.finalists:
-        metrics = finals[one.optimizer].data.metrics
-        assert one.kept_accuracy == pytest.approx(metrics["accuracy"])
-        assert one.kept_loss == pytest.approx(metrics["loss"])
-        assert one.accuracy_mean == metrics["cross_fitted_accuracy"]
-        assert one.loss_mean == metrics["cross_fitted_loss"]
-        assert one.loss.std(ddof=1) == pytest.approx(metrics["cross_fitted_loss_std"])
+    for finalist in evidence.finalists:
+        metrics = finals[finalist.optimizer].data.metrics
+        assert finalist.at_best_epoch["accuracy"] == pytest.approx(metrics["accuracy"])
+        assert finalist.at_best_epoch["loss"] == pytest.approx(metrics["loss"])
+        assert finalist.mean(ACCURACY) == metrics["cross_fitted_accuracy"]
+        assert finalist.mean(LOSS) == metrics["cross_fitted_loss"]
+        assert finalist.deviation(LOSS) == pytest.approx(metrics["cross_fitted_loss_std"])
         # By Jensen's inequality, where the mean is over the same number of rows in each fold.
-        assert one.ensemble_loss < one.loss_mean
+        assert finalist.ensemble["loss"] < finalist.mean(LOSS)
     tags = train.data.tags
     best = max(finals, key=lambda name: finals[name].data.metrics["cross_fitted_accuracy"])
     metrics = finals[best].data.metrics
-    assert train.data.metrics["final_accuracy"] == metrics["cross_fitted_accuracy"]
-    assert train.data.metrics["final_ensemble_accuracy"] == metrics["ensemble_accuracy"]
+    for name in ("cross_fitted_accuracy", "ensemble_accuracy", "optimism_loss"):
+        assert train.data.metrics[name] == metrics[name]  # one number, one name
+    assert pipeline.data.metrics["cross_fitted_accuracy"] == metrics["cross_fitted_accuracy"]
+    assert "val_accuracy" not in pipeline.data.metrics.keys() | train.data.metrics.keys()
     assert tags["optimizer.winner"] == best
     assert tags["optimizer.winner_is_clear"] == str(evidence.winner_is_clear).lower()
-    assert {one.optimizer for one in evidence.forgiveness} == {"SGD", "Adam", "Adagrad"}
+    assert {each.optimizer for each in evidence.tolerances} == {"SGD", "Adam", "Adagrad"}
     summary = json.loads(place.text(pipeline, "summary.json"))
     assert summary["evidence"]["winner"] == best
     names = [one["name"] for one in summary["evidence"]["baselines"]]
     assert names == ["majority label", "logistic regression", "gradient boosting"]
-    assert all(one["test_accuracy"] > 0.5 for one in summary["evidence"]["baselines"])
+    assert all(one["test_scores"]["accuracy"] > 0.5 for one in summary["evidence"]["baselines"])
 
 
 def test_a_final_round_that_was_cut_short_is_completed(place: Place) -> None:
@@ -158,7 +161,7 @@ def test_a_final_round_that_was_cut_short_is_completed(place: Place) -> None:
     assert len(found) == 2
     after = json.loads(place.text(again, "evidence.json"))
     for content in (before, after):  # times differ
-        for one in content["finalists"] + content["forgiveness"]:
+        for one in content["finalists"] + content["tolerances"]:
             for key in ("seconds", "seconds_to_target"):
                 one.pop(key, None)
     assert after == before
@@ -168,7 +171,7 @@ def test_a_larger_budget_brings_the_evidence_up_to_date(place: Place) -> None:
     assert place.start("search.trials=6", command="train") == 0
     (train,) = place.runs("train")
     evidence = Evidence.from_plain(json.loads(place.text(train, "evidence.json")))
-    assert sum(one.trials for one in evidence.forgiveness) == 6
+    assert sum(each.trials for each in evidence.tolerances) == 6
     best = {run.data.tags["final.trial"] for run in place.runs("final")}
     assert {str(one.trial) for one in evidence.finalists} <= best
 
@@ -260,3 +263,42 @@ def test_a_threshold_needs_two_labels(place: Place, capsys: pytest.CaptureFixtur
     assert "registry.threshold: must be 0.5 for a table of more than two labels" in (
         capsys.readouterr().err
     )
+
+
+def test_two_entries_of_one_class_are_two_optimizers(
+    tmp_path: Path,
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    Path("cells.yaml").write_text(
+        SETTINGS[: SETTINGS.index("optimizers:")]
+        + """
+optimizers:
+  - {name: SGD, lr: {low: 1e-2, high: 1.0, log: true}}
+  - {name: SGD, lr: {low: 1e-2, high: 1.0, log: true}, momentum: 0.9}
+  - {name: SGD, lr: 0.1, nesterov: true, momentum: 0.5, label: my own}
+search: {trials: 6}
+"""
+    )
+    place = Place(MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"))
+    assert place.start() == 0
+    labels = {"SGD", "SGD momentum=0.9", "my own"}
+    assert {run.data.params["optimizer"] for run in place.runs("trial")} == labels
+    assert {run.data.params["optimizer"] for run in place.runs("final")} == labels
+    (train,), (pipeline,) = place.runs("train"), place.runs("pipeline")
+    assert train.data.tags["optimizer.winner"] in labels
+    evidence = Evidence.from_plain(json.loads(place.text(train, "evidence.json")))
+    assert {finalist.optimizer for finalist in evidence.finalists} == labels
+    assert {name for pair in evidence.pairs for name in (pair.better, pair.worse)} == labels
+    assert len(evidence.pairs) == 3
+    summary = json.loads(place.text(pipeline, "summary.json"))
+    assert {row["Optimizer"] for row in summary["optimizers"]} == labels
+    printed = capsys.readouterr().out
+    assert all(label in printed for label in labels)
+    assert place.start("search.trials=8") == 0  # read back by their labels, and gone on with
+    assert {run.data.params["optimizer"] for run in place.runs("trial")} == labels
+    assert len(place.runs("trial")) == 8

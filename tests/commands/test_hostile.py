@@ -158,8 +158,8 @@ def test_rates_and_sizes_beyond_all_sense(place: Place) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["optimizers=[{name: SGD, lr: 1e300}]"], "must be within ±1e+38"),
-        (["validation.repeats=1000000000"], "must be an integer in [1, 1000]"),
+        (["optimizers=[{name: SGD, lr: 1e300}]"], "must be <= 1e+38"),
+        (["validation.repeats=1000000000"], "must be <= 1000"),
         (["validation.folds=1000"], "must have at least 1000 training rows"),
         (["training.batch_size=1", "model.batch_norm=true"], "one row has no variance"),
         (["data.sha256=" + "a" * 64], "must be the file's digest"),

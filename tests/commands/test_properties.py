@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pipeline import __main__ as command_line
 from pipeline import config as configuration
 from pipeline.common.errors import UserError
-from pipeline.data import dataset as data
+from pipeline.data import prepared as data
 from tests.soundness import assert_sound
 
 MANY = int(os.environ.get("PIPELINE_EXAMPLES", "1000"))

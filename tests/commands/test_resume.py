@@ -21,7 +21,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.tracking import owner
+from pipeline.tracking.processes import this_process
 from pipeline.tracking.store import Store
 
 pytestmark = pytest.mark.slow  # each starts whole processes: minutes in all
@@ -467,7 +467,7 @@ def test_another_hosts_runs_until_it_has_been_silent_for_long(
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place.uri)
     store = Store.open("cells")
-    here = owner.this_process()
+    here = this_process()
     elsewhere = "other-host/pid:[1] 7 123"
     store.context_tags["pipeline.process"] = elsewhere
     run = store.create("train", "t", {})
@@ -485,6 +485,6 @@ def test_another_hosts_runs_until_it_has_been_silent_for_long(
     beat(age=3000)
     with store.lease("f"):
         assert place.client.get_run(run.run_id).info.status == "KILLED"
-    assert here == owner.this_process()
+    assert here == this_process()
     experiment = place.client.get_experiment(store.experiment_id)
     assert not [key for key in experiment.tags if key.startswith("pipeline.lease")]

@@ -28,5 +28,15 @@ def test_words():
     assert formats.shorten("abcd", 4) == "abcd"
 
 
+def test_the_first_few_and_how_many_more():
+    assert formats.some(["a", 1]) == "'a', 1"
+    assert formats.some([]) == ""
+    assert formats.some(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert formats.some(range(1208)) == "0, 1, 2, 3, 4, 5, 6, 7, and 1,200 more"
+    assert formats.few(["a", "b"], 2) == ["a", "b"]
+    assert formats.few(["a", "b"], 1) == ["a", "and 1 more"]
+    assert formats.few(["a", "b"], 2, total=9) == ["a", "b", "and 7 more"]
+
+
 def test_printable_leaves_nothing_that_acts():
     assert formats.printable("a\x1b[31m\nb\u202ec\tü日") == "a\\x1b[31m\\nb\\u202ec\\tü日"

@@ -146,6 +146,11 @@ def test_alias_bombs_are_bounded() -> None:
         f"a{i}: &a{i} {{<<: *a{i - 1}, p{i}: *a{i - 1}, q{i}: *a{i - 1}}}\n" for i in range(1, 30)
     )
     assert "at most" in problems_of(merged)[0]
+    keys = ", ".join(f"k{i}" for i in range(9_000))
+    copied = f"a: &a {{{keys}}}\nb:\n" + " - {<<: *a}\n" * 9_000
+    assert problems_of(copied) == ["x.yaml:5: must hold at most 20000 values, aliases written out"]
+    refused = f"a: &a [{'1, ' * 15_000}]\nb: [{'{<<: *a}, ' * 100}]\n"
+    assert len(problems_of(refused)) == 100
 
 
 def test_nothing_to_read() -> None:

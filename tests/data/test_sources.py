@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
@@ -14,9 +15,11 @@ import pyarrow.parquet
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from pipeline.common import files as memory
+from pipeline.common import files
 from pipeline.common.errors import UserError
 from pipeline.data import sources as tables
+from pipeline.data.streams import reading
+from pipeline.data.text_files import MISSING
 
 CSV = "a,b,label\n1,x,0\n2.5,,1\nNA,z,0\n"
 
@@ -26,9 +29,14 @@ def write(path: Path, content: str | bytes) -> str:
     return str(path)
 
 
+def read(source: str, sha256: str | None = None) -> tuple[pa.Table, str]:
+    with tables.opened(source, sha256) as opened:
+        return opened.table(), opened.digest
+
+
 def type_of(tmp_path: Path, *values: str) -> pa.DataType:
     source = write(tmp_path / "t.csv", "\n".join(["column,other", *(f"{v},1" for v in values)]))
-    return tables.read(source)[0].schema.field("column").type
+    return read(source)[0].schema.field("column").type
 
 
 @pytest.fixture
@@ -50,10 +58,10 @@ def test_every_ending_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"table{ending}"
     content = CSV.replace(",", "\t") if ".tsv" in ending else CSV
     if ending == ".parquet":
-        pa.parquet.write_table(tables.read(write(tmp_path / "t.csv", CSV))[0], path)
+        pa.parquet.write_table(read(write(tmp_path / "t.csv", CSV))[0], path)
     else:
         write(path, gzip.compress(content.encode()) if ending.endswith("gz") else content)
-    table, digest = tables.read(str(path))
+    table, digest = read(str(path))
     assert table.to_pydict() == {
         "a": [1.0, 2.5, None],
         "b": ["x", None, "z"],
@@ -65,16 +73,16 @@ def test_every_ending_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize("query", ["", "?download=1"])
 def test_urls_give_what_the_file_gives(server: str, tmp_path: Path, query: str) -> None:
     path = write(tmp_path / "my table.csv", CSV)
-    expected = tables.read(path)
-    assert tables.read(f"{server}/my%20table.csv{query}") == expected
-    assert tables.read((tmp_path / "my table.csv").as_uri()) == expected
+    expected = read(path)
+    assert read(f"{server}/my%20table.csv{query}") == expected
+    assert read((tmp_path / "my table.csv").as_uri()) == expected
 
 
 def test_what_cannot_be_fetched_names_the_url_and_the_reason(server: str) -> None:
     with pytest.raises(UserError, match=r"absent\.csv: cannot be fetched: HTTP 404"):
-        tables.read(f"{server}/absent.csv")
+        read(f"{server}/absent.csv")
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1/t\.csv: cannot be fetched"):
-        tables.read("http://127.0.0.1:1/t.csv")
+        read("http://127.0.0.1:1/t.csv")
 
 
 @pytest.mark.parametrize(
@@ -96,9 +104,9 @@ def test_types_of_csv_columns(tmp_path: Path, values: list[str], expected: pa.Da
     assert type_of(tmp_path, *values) == expected
 
 
-@pytest.mark.parametrize("spelling", tables.MISSING)
+@pytest.mark.parametrize("spelling", MISSING)
 def test_missing_spellings(tmp_path: Path, spelling: str) -> None:
-    table, _ = tables.read(write(tmp_path / "t.csv", f"a,b\n1,x\n{spelling},{spelling}\n2,y\n"))
+    table, _ = read(write(tmp_path / "t.csv", f"a,b\n1,x\n{spelling},{spelling}\n2,y\n"))
     assert table.to_pydict() == {"a": [1, None, 2], "b": ["x", None, "y"]}
 
 
@@ -106,7 +114,7 @@ def test_missing_spellings(tmp_path: Path, spelling: str) -> None:
 def test_a_value_far_down_that_does_not_fit_the_first_block(tmp_path: Path, late: str) -> None:
     rows = [f"{i},{'x' * 20}" for i in range(150_000)]
     path = write(tmp_path / "t.csv", "\n".join(["a,b", *rows, f"{late},x"]) + "\n")
-    table, _ = tables.read(path)
+    table, _ = read(path)
     plain = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(strings_can_be_null=True))
     assert table.schema == plain.schema
     assert table["a"].equals(plain["a"])
@@ -115,7 +123,7 @@ def test_a_value_far_down_that_does_not_fit_the_first_block(tmp_path: Path, late
 def test_quoted_newlines_across_blocks(tmp_path: Path) -> None:
     text = "several\nlines " * 20
     rows = "".join(f'{i},"{text}"\n' for i in range(10_000))
-    table, _ = tables.read(write(tmp_path / "t.csv", "a,b\n" + rows))
+    table, _ = read(write(tmp_path / "t.csv", "a,b\n" + rows))
     assert table["a"].to_pylist() == list(range(10_000))
     assert set(table["b"].to_pylist()) == {text}
 
@@ -134,11 +142,11 @@ def test_rows_are_named_as_an_editor_shows_them(tmp_path: Path) -> None:
     pa.parquet.write_table(pa.table({"a": [1, 2]}), tmp_path / "t.parquet")
     with tables.opened(str(tmp_path / "t.parquet")) as source:
         assert source.rows([1]) == "row 2"
-    assert tables.row_numbers(range(12)) == "rows 1, 2, 3, 4, 5 and 7 more"
+    assert tables.row_numbers(range(12)) == "rows 1, 2, 3, 4, 5, and 7 more"
 
 
 def test_byte_order_mark_and_windows_newlines(tmp_path: Path) -> None:
-    table, _ = tables.read(write(tmp_path / "t.csv", b"\xef\xbb\xbfa,b\r\n1,x\r\n"))
+    table, _ = read(write(tmp_path / "t.csv", b"\xef\xbb\xbfa,b\r\n1,x\r\n"))
     assert table.to_pydict() == {"a": [1], "b": ["x"]}
 
 
@@ -146,17 +154,17 @@ def test_parquet_in_a_folder_that_looks_like_a_partition(tmp_path: Path) -> None
     (tmp_path / "year=2024").mkdir()
     path = tmp_path / "year=2024" / "t.parquet"
     pd.DataFrame({"a": [1, 2]}).to_parquet(path)
-    assert tables.read(str(path))[0].column_names == ["a"]
+    assert read(str(path))[0].column_names == ["a"]
 
 
 def test_sklearn_tables() -> None:
-    table, digest = tables.read("sklearn:breast_cancer")
+    table, digest = read("sklearn:breast_cancer")
     bunch = load_breast_cancer()
     assert table.column_names == [*bunch.feature_names, "target"]
     assert table["target"].to_pylist() == [str(bunch.target_names[i]) for i in bunch.target]
     assert table["mean area"].to_pylist() == bunch.data[:, 3].tolist()
-    assert tables.read("sklearn:breast_cancer", digest)[1] == digest
-    digits, other = tables.read("sklearn:digits")
+    assert read("sklearn:breast_cancer", digest)[1] == digest
+    digits, other = read("sklearn:digits")
     assert digits["target"].to_pylist() == load_digits().target.tolist()
     assert other != digest
 
@@ -165,12 +173,12 @@ def test_digest_is_checked_before_the_content(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", b"\xff not a table")
     found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     with pytest.raises(UserError, match=f"expected {'0' * 64}, found {found}"):
-        tables.read(path, "0" * 64)
+        read(path, "0" * 64)
     good = write(tmp_path / "good.csv", CSV)
-    digest = tables.read(good)[1]
-    assert tables.read(good, digest.upper())[1] == digest
+    digest = read(good)[1]
+    assert read(good, digest.upper())[1] == digest
     with pytest.raises(UserError, match="expected 00, found"):
-        tables.read("sklearn:iris", "00")
+        read("sklearn:iris", "00")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
@@ -180,12 +188,12 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     socket_.symlink_to(socket_)
     for path in (pipe, device):
         with pytest.raises(UserError, match="no regular file but a pipe, a socket or a device"):
-            tables.read(str(path))
+            read(str(path))
     for source in (str(socket_), "~nobody-of-this-name/x.csv", "file:///tmp/%00.csv"):
         with pytest.raises(UserError):
-            tables.read(source)
+            read(source)
     with pytest.raises(UserError, match="Invalid IPv6"):
-        tables.read("http://[::1/t.csv")
+        read("http://[::1/t.csv")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_texts_that_are_no_table(tmp_path: Path, content: bytes, message: str) -> None:
     for name, packed in (("t.csv", content), ("t.csv.gz", gzip.compress(content, 1))):
         with pytest.raises(UserError, match=message):
-            tables.read(write(tmp_path / name, packed))
+            read(write(tmp_path / name, packed))
 
 
 def test_tables_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +224,19 @@ def test_tables_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     plain = write(tmp_path / "t.csv", b"a,y\n" + b"1,2\n" * 3_000_000)
     column = pa.array([0.0]).take(pa.array([0] * 1_000_000))
     pa.parquet.write_table(pa.table({"a": column, "y": column}), tmp_path / "t.parquet")
-    assert tables.read(packed)[0].num_rows == 3_000_000
-    monkeypatch.setattr(memory, "limit", lambda: 20_000_000)
+    assert read(packed)[0].num_rows == 3_000_000
+    monkeypatch.setattr(files, "memory_limit", lambda: 20_000_000)
     for source in (packed, plain, str(tmp_path / "t.parquet")):
         with pytest.raises(UserError, match=r"must fit into half of the memory, 0\.0 GB here"):
-            tables.read(source)
+            read(source)
+
+
+def test_text_of_a_parquet_file_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(np.array([0, 1, 3], np.int32).tobytes())
+    text = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a\xff\xfe")])
+    path = tmp_path / "x.parquet"
+    pa.parquet.write_table(pa.table({"y": [0, 1], "text": text}), path)
+    with pytest.raises(UserError, match=r"x\.parquet: cannot be read"):
+        read(str(path))
+    with pytest.raises(UserError, match=r"x\.parquet"), reading(str(path), ["text"]) as blocks:
+        list(blocks)

@@ -3,11 +3,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from pipeline.common.errors import UserError
-from pipeline.data.splits import check_counts, check_splits, holdout, make_splits
+from pipeline.data.splits import check_counts, held_out, holdout, make_splits
 
 LABELS = st.lists(st.integers(5, 40), min_size=2, max_size=4).flatmap(
     lambda counts: st.permutations(np.repeat(np.arange(len(counts)), counts).tolist())
@@ -116,5 +117,15 @@ def test_whether_a_hold_out_will_do_depends_on_the_counts_alone(
             return error.problems
         return ()
 
-    found = problems(lambda: check_splits(counts, 1, 3, fraction, seed))
-    assert found == problems(lambda: make_splits(np.array(order), 1, 3, fraction, seed))
+    in_order = problems(lambda: make_splits(y, 1, 3, fraction, seed))
+    assert in_order == problems(lambda: make_splits(np.array(order), 1, 3, fraction, seed))
+
+
+@given(st.integers(4, 3000), st.floats(0.001, 0.999) | st.sampled_from([0.1, 0.2, 0.25, 0.3, 0.7]))
+def test_a_fraction_is_as_many_rows_as_scikit_learn_holds_out(rows: int, fraction: float) -> None:
+    y = np.arange(rows) % 2
+    held = held_out(rows, fraction)
+    divider = StratifiedShuffleSplit(1, test_size=fraction, random_state=0)
+    assume(2 <= held <= rows - 2)
+    _, test = next(divider.split(y, y))
+    assert len(test) == held

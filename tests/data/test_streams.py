@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.data import streams
-from pipeline.data.streams import Sink, reading, writing
+from pipeline.data.sources import ENDINGS
+from pipeline.data.streams import reading, writing
 
 
 @pytest.fixture(autouse=True)
@@ -39,19 +40,20 @@ def rows(count: int = 20) -> pd.DataFrame:
     return pd.DataFrame({"a": np.arange(count), "b": [f"t{i}, x" for i in range(count)], "c": 0.5})
 
 
-@pytest.mark.parametrize("ending", streams.OUTPUTS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_what_is_written_is_read(tmp_path: Path, ending: str) -> None:
-    sink = Sink(tmp_path / f"t{ending}")
-    with writing(sink):
+    path = tmp_path / f"t{ending}"
+    with writing(path) as write:
         for start in range(0, 20, 7):
-            sink.write(pa.Table.from_pandas(rows()[start : start + 7], preserve_index=False))
+            write(pa.Table.from_pandas(rows()[start : start + 7], preserve_index=False))
+        assert not path.exists()
     assert [file.name for file in tmp_path.iterdir()] == [f"t{ending}"]
     if ending == ".parquet":
-        again = pd.read_parquet(sink.path)
+        again = pd.read_parquet(path)
     else:
-        again = pd.read_csv(sink.path, sep="\t" if "tsv" in ending else ",")
+        again = pd.read_csv(path, sep="\t" if "tsv" in ending else ",")
     pd.testing.assert_frame_equal(again, rows())
-    found, numbers, malformed = read(sink.path, ["b", "a"])
+    found, numbers, malformed = read(path, ["b", "a"])
     assert list(found.columns) == ["b", "a"]
     assert list(found["a"].astype(int)) == list(range(20))
     assert list(found["b"]) == list(rows()["b"])
@@ -100,28 +102,26 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
         read(tmp_path / "none.csv", ["a"])
 
 
-def _fail_in(sink: Sink) -> None:
-    with writing(sink):
-        sink.write(pa.table({"a": [1]}))
+def _fail_in(path: Path) -> None:
+    with writing(path) as write:
+        write(pa.table({"a": [1]}))
         raise KeyError
 
 
 def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("before")
     for name in ("t.csv", "u.parquet", "v.csv.gz"):
-        sink = Sink(tmp_path / name)
         with pytest.raises(KeyError):
-            _fail_in(sink)
+            _fail_in(tmp_path / name)
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
     assert (tmp_path / "t.csv").read_text() == "before"
 
 
 def test_no_rows(tmp_path: Path) -> None:
-    sink = Sink(tmp_path / "t.csv")
-    with writing(sink):
-        sink.write(pa.table({"a": pa.array([], pa.int64())}))
-    assert pd.read_csv(io.StringIO(sink.path.read_text())).columns.tolist() == ["a"]
-    never = Sink(tmp_path / "never.csv")
-    with writing(never):
+    path = tmp_path / "t.csv"
+    with writing(path) as write:
+        write(pa.table({"a": pa.array([], pa.int64())}))
+    assert pd.read_csv(io.StringIO(path.read_text())).columns.tolist() == ["a"]
+    with writing(tmp_path / "never.csv"):
         pass
-    assert not never.path.exists()
+    assert list(tmp_path.iterdir()) == [path]

@@ -439,6 +439,40 @@ def test_a_program_that_only_torch_reads(tmp_path: Path) -> None:
     assert program(torch.zeros((3, 5), dtype=torch.float64)).tolist() == [[0.5, 0.5]] * 3
 
 
+ACTIVATIONS: list[Any] = [
+    torch.nn.Threshold(0.1, 20.0),
+    torch.nn.Softmin(dim=1),
+    torch.nn.Softmax(dim=1),
+    torch.nn.LogSoftmax(dim=1),
+    *(
+        getattr(torch.nn, name)()
+        for name in torch.nn.modules.activation.__all__
+        if name not in ("Threshold", "MultiheadAttention", "Softmin", "Softmax", "LogSoftmax")
+        and name != "Softmax2d"  # of images
+    ),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
+def test_every_activation_of_torch_is_admitted(activation: Any, tmp_path: Path) -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.activation = activation
+
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(self.activation(raw.float()), dim=1)
+
+    raw = torch.linspace(-5, 5, 40, dtype=torch.float64).reshape(10, 4)
+    program = torch.export.export(
+        Network().eval(), (raw,), dynamic_shapes=({0: torch.export.Dim("rows")},)
+    )
+    torch.export.save(program, tmp_path / "model.pt2")
+    read = read_program(tmp_path / "model.pt2")
+    assert type(read).__name__ == "_Graph"
+    assert torch.equal(read(raw[:7]), Network().eval()(raw[:7]))
+
+
 def damage_version(folder: Path) -> None:
     (folder / "schema.json").write_text(json.dumps({**SCHEMA, "version": 2}))
 

@@ -6,11 +6,13 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Column, Schema
 from pipeline.data.splits import make_splits
-from pipeline.models.calibrated import CalibratedEnsemble
 from pipeline.models.calibration import tempered
 from pipeline.models.export import Ensemble, Exporter
+from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
-from pipeline.training.loop import Member, Settings, fit
+from pipeline.training.loop import fit
+from pipeline.training.members import Settings
+from tests.training.test_loop import member
 
 
 def _trained(table):
@@ -21,11 +23,11 @@ def _trained(table):
     splits = make_splits(y, 3, 2, 0.2, 0)
     raw = torch.from_numpy(x)
     encoder = Encoder.fit(raw, schema, [torch.from_numpy(split.training) for split in splits])
-    arrays = Arrays.build(encoder, x, y, splits, len(labels))
-    settings = Settings(hidden=(6,))
-    fits = fit(arrays, [Member(i, "Adam", {"lr": 0.01}, 4) for i in range(6)], settings)
+    arrays = Arrays.build(encoder, x, y, splits, Classification(len(labels)))
+    members = [member(i, "Adam", {"lr": 0.01}, epochs=4, hidden=(6,)) for i in range(6)]
+    fits = fit(arrays, members, Settings())
     states = torch.stack([one.weights for one in fits])
-    return raw, encoder, arrays.architecture(settings), states
+    return raw, encoder, arrays.architecture(members[0].model), states
 
 
 @pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
@@ -34,7 +36,7 @@ def test_the_temperature_is_in_the_graph(table):
     plain = Ensemble(encoder, architecture, states)(raw).detach().numpy()
     exporter = Exporter(raw.shape[1])
     for temperature in (0.5, 1.7):  # one program, the temperature swapped in
-        ensemble = CalibratedEnsemble(encoder, architecture, states, temperature)
+        ensemble = Ensemble(encoder, architecture, states, temperature)
         program = exporter.program(ensemble)
         found = program.module()(raw).detach().numpy()
         np.testing.assert_allclose(found, tempered(plain, temperature), atol=2e-6)
@@ -43,7 +45,7 @@ def test_the_temperature_is_in_the_graph(table):
 
 def test_certain_networks_give_no_nan():
     raw, encoder, architecture, states = _trained(load_breast_cancer)
-    ensemble = CalibratedEnsemble(encoder, architecture, states * 1e4, 0.05)
+    ensemble = Ensemble(encoder, architecture, states * 1e4, 0.05)
     found = ensemble(raw)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found.sum(1), torch.ones(len(raw)))
@@ -52,7 +54,7 @@ def test_certain_networks_give_no_nan():
 @pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
 def test_a_certain_module_can_be_trained_further(table):
     raw, encoder, architecture, states = _trained(table)
-    ensemble = CalibratedEnsemble(encoder, architecture, states * 1e4, 1.7)
+    ensemble = Ensemble(encoder, architecture, states * 1e4, 1.7)
     plain = Ensemble(encoder, architecture, states * 1e4)(raw).numpy()
     assert (plain == 0).any()
     module = Exporter(raw.shape[1]).program(ensemble).module()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.models.export import Ensemble, Exporter, export
 from pipeline.models.mlp import Architecture, StackedMLP, initial_parameters
+from pipeline.models.task import Classification
 from tests.models.test_mlp import Linear, generator, inputs
 
 
@@ -27,10 +28,9 @@ def expected_probabilities(
 ) -> Tensor:
     x = encoder(raw).double().mT
     size = architecture.size
-    one = StackedMLP(
-        architecture, states[:, :size], torch.zeros(len(states)), states[:, size:].contiguous()
-    )
-    logits = one(x).detach()
+    stack = StackedMLP(architecture, states[:, :size], torch.zeros(len(states)))
+    stack.statistics.copy_(states[:, size:])
+    logits = stack(x).detach()
     if logits.shape[1] == 1:
         logits = torch.cat((torch.zeros_like(logits), logits), dim=1)
     return logits.softmax(dim=1).mean(dim=0).T.float()
@@ -41,7 +41,7 @@ def expected_probabilities(
 def test_an_ensemble_gives_the_mean_of_its_members_probabilities(
     labels: int, batch_norm: bool
 ) -> None:
-    outputs = Architecture.outputs_for(labels)
+    outputs = Classification(labels).outputs
     architecture = Architecture(4, (6, 5), outputs, "tanh", batch_norm)
     states, encoder = trained(architecture, 3), Linear(3, 2, 4)
     raw = torch.randn(9, 2, generator=generator(5), dtype=torch.float64)

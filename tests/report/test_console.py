@@ -4,10 +4,11 @@ import pty
 
 import pytest
 
-from pipeline.analysis.ranking import summarize
-from pipeline.common.errors import UserError
-from pipeline.report.console import Console
-from tests.study import NASTY, StandInTrial, failed, search
+from pipeline.models.metrics import ACCURACY, LOSS
+from pipeline.report.console import Console, SearchProgress
+from pipeline.report.report import Report
+from pipeline.report.tables import Table, optimizer_table
+from tests.study import NASTY, failed, search, study_evidence, study_facts, trial
 
 
 class _Clock:
@@ -17,22 +18,23 @@ class _Clock:
         return self.now
 
 
+def _table(trials, objective="val_accuracy"):
+    return optimizer_table(Report(study_facts(objective=objective), trials))
+
+
 @pytest.fixture
 def streams():
     return io.StringIO(), io.StringIO()
 
 
-def test_errors_and_warnings_go_to_stderr_one_line_each(streams):
+def test_warnings_go_to_stderr_one_line_each(streams):
     output, errors = streams
     console = Console(output, errors)
-    console.error(UserError(["a.yaml:3: x must be", f"column {NASTY}\x1b[31m\nb"]))
-    console.error("plain")
+    console.warn(f"column {NASTY}\x1b[31m\nb")
     console.warn("slow [bold]disk[/bold] :smile:")
     assert output.getvalue() == ""
     assert errors.getvalue().splitlines() == [
-        "error: a.yaml:3: x must be",
-        f"error: column {NASTY}\\x1b[31m\\nb",
-        "error: plain",
+        f"warning: column {NASTY}\\x1b[31m\\nb",
         "warning: slow [bold]disk[/bold] :smile:",
     ]
 
@@ -41,26 +43,26 @@ def test_plain_progress_speaks_at_most_every_interval_and_at_the_end(streams):
     output, errors = streams
     clock = _Clock()
     console = Console(output, errors, interval=5, clock=clock)
-    with console.search(40) as progress:
+    with SearchProgress(console, 40, ACCURACY) as progress:
         for start in range(0, 40, 4):
             clock.now += 2
             progress.update(
-                [StandInTrial(start, "Adam", 0.003, accuracy=0.6 + start / 1000)]
+                [trial(start, "Adam", 0.003, accuracy=0.6 + start / 1000)]
                 + [failed(start + i) for i in range(1, 4)]
             )
     assert output.getvalue().splitlines() == [
-        "4 of 40 trials, best 60.0 % (Adam, lr 0.003), about 18 s left",
-        "16 of 40 trials, best 61.2 % (Adam, lr 0.003), about 12 s left",
-        "28 of 40 trials, best 62.4 % (Adam, lr 0.003), about 6.0 s left",
-        "40 of 40 trials, best 63.6 % (Adam, lr 0.003), took 20 s",
+        "4 of 40 trials, best accuracy 60.0 % (Adam, lr 0.003), about 18 s left",
+        "16 of 40 trials, best accuracy 61.2 % (Adam, lr 0.003), about 12 s left",
+        "28 of 40 trials, best accuracy 62.4 % (Adam, lr 0.003), about 6.0 s left",
+        "40 of 40 trials, best accuracy 63.6 % (Adam, lr 0.003), took 20 s",
     ]
 
 
 def test_progress_of_a_resumed_search(streams):
     clock = _Clock()
-    with Console(*streams, clock=clock).search(4, "val_loss", [StandInTrial(0)]) as progress:
+    with SearchProgress(Console(*streams, clock=clock), 4, LOSS, [trial(0)]) as progress:
         clock.now = 2
-        progress.update([StandInTrial(1, "SGD", loss=0.5)])
+        progress.update([trial(1, "SGD", loss=0.5)])
     assert streams[0].getvalue().splitlines() == [
         "1 of 4 trials are there from an earlier start, best loss 0.6 (Adam, lr 0.01)",
         "2 of 4 trials, best loss 0.5 (SGD, lr 0.01), about 4.0 s left",
@@ -68,46 +70,66 @@ def test_progress_of_a_resumed_search(streams):
 
 
 def test_progress_without_a_completed_trial(streams):
-    with Console(*streams).search(1) as progress:
+    with SearchProgress(Console(*streams), 1, ACCURACY) as progress:
         progress.update([failed(0)])
     assert streams[0].getvalue().startswith("1 of 1 trial, took ")
 
 
 def test_closing_holds_table_answer_and_commands(streams):
-    trials = search((NASTY, "SGD"), 20)
-    summaries = summarize(trials)
+    table = _table(search((NASTY, "SGD"), 20))
     Console(*streams).closing(
-        summaries, ["SGD did best [red].[/red]"], [("Open", "mlflow ui"), ("Load", "a\nb")]
+        table, ["SGD did best [red].[/red]"], [("Open", "mlflow ui"), ("Load", "a\nb")]
     )
     lines = streams[0].getvalue().splitlines()
-    head = next(line for line in lines if line.startswith("Optimizer"))
-    assert "Best accuracy" in head
-    assert "Median accuracy" in head
-    assert "Best lr" in head
-    for item in summaries:
-        row = next(line for line in lines if line.startswith(item.optimizer[:14]))
-        assert f"{100 * item.accuracy:.1f} %" in row
-        assert f"{100 * item.median_accuracy:.1f} %" in row
-        assert str(item.trials) in row.split()
+    for heading in ("Optimizer", "Best", "accuracy", "Median", "learning", "Trials", "Failed"):
+        assert any(heading in line for line in lines)
+    for row in table.records():
+        line = next(line for line in lines if line.startswith(row["Optimizer"][:14]))
+        for heading in ("Best accuracy", "Median accuracy", "Best learning rate", "Trials"):
+            assert row[heading] in line
+        assert row["Against the best"] not in line
     assert "SGD did best [red].[/red]" in lines
     assert lines[-6:] == ["Open:", "  mlflow ui", "", "Load:", "  a", "  b"]
     assert max(map(len, lines)) <= 80
 
 
+def test_the_table_of_a_final_round_fits_a_terminal(streams):
+    evidence = study_evidence({"SGD": 0.7, "Adagrad": 0.66, "RMSprop": 0.66, "Adam": None})
+    trials = [trial for trial in search() if trial.state != "PRUNED"]
+    Console(*streams).optimizers(optimizer_table(Report(study_facts(), trials, None, evidence)))
+    lines = streams[0].getvalue().splitlines()
+    assert any("Final" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_numbers_stand_to_the_right_below_headings_of_their_width(streams):
+    items = [("[b]x[/b]", "1"), ("y", "22")]
+    table = Table.of(items, {"Name": lambda i: i[0], "In all": lambda i: i[1]})
+    Console(*streams).table(table)
+    assert streams[0].getvalue().splitlines() == [
+        "           In",
+        "Name      all",
+        "─────────────",
+        "[b]x[/b]    1",
+        "y          22",
+    ]
+
+
 def test_failed_and_pruned_have_columns_only_when_there_are_some(streams):
-    Console(*streams).optimizers(summarize([StandInTrial(0)]), "val_loss")
+    Console(*streams).optimizers(_table([trial(0)], "val_loss"))
     text = streams[0].getvalue()
     assert "Failed" not in text
-    assert "Median loss" in text
+    assert "Median" in text
+    assert "loss" in text
 
 
 def test_a_stream_that_cannot_write_everything():
     raw = io.BytesIO()
     output = io.TextIOWrapper(raw, encoding="ascii")
     console = Console(output, output)
-    console.closing(summarize([StandInTrial(0, "Größe"), failed(1)]), ["± 1 日本"], [])
-    with console.search(1) as progress:
-        progress.update([StandInTrial(0, "日本")])
+    console.closing(_table([trial(0, "Größe" * 9), failed(1)]), ["± 1 日本"], [])
+    with SearchProgress(console, 1, ACCURACY) as progress:
+        progress.update([trial(0, "日本")])
     output.flush()
     text = raw.getvalue().decode("ascii")
     assert "+/- 1 \\u65e5\\u672c" in text
@@ -123,8 +145,8 @@ def test_on_a_terminal_the_bar_goes_when_interrupted(monkeypatch):
         assert console.is_terminal
 
         def interrupted():
-            with console.search(4) as progress:
-                progress.update([StandInTrial(0, "[red]Adam[/red]"), StandInTrial(1)])
+            with SearchProgress(console, 4, ACCURACY) as progress:
+                progress.update([trial(0, "[red]Adam[/red]"), trial(1)])
                 console.warn("between [b]x[/b]")
                 raise KeyboardInterrupt
 
@@ -148,7 +170,7 @@ def test_a_reader_that_goes_does_not_end_the_search():
     os.close(reader)
     with open(writer, "w") as pipe:
         console = Console(pipe, pipe)
-        with console.search(2) as progress:
-            progress.update([StandInTrial(0)])
-        console.closing(summarize([StandInTrial(0)]), ["done"], [])
-        console.error("too late")
+        with SearchProgress(console, 2, ACCURACY) as progress:
+            progress.update([trial(0)])
+        console.closing(_table([trial(0)]), ["done"], [])
+        console.warn("too late")

@@ -10,12 +10,12 @@ from pipeline.common.text import printable
 from pipeline.report.descriptions import (
     columns_text,
     markdown,
-    pipeline_description,
-    train_description,
+    search_description,
 )
-from pipeline.report.tables import optimizer_rows
-from pipeline.report.words import Report, verdict
-from tests.study import NASTY, StandInTrial, failed, nasty_facts, predictions, search, study_facts
+from pipeline.report.report import Report
+from pipeline.report.tables import optimizer_table
+from pipeline.report.words import verdict
+from tests.study import NASTY, failed, nasty_facts, predictions, search, study_facts, trial
 
 RENDER = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
 
@@ -34,29 +34,28 @@ def test_markdown_shows_exactly_the_text(text):
     assert html.unescape(rendered[3:-4]) == line
 
 
-def test_pipeline_description_renders():
+def test_search_description_renders():
     report = Report(study_facts(), search(trials=20), evaluate(*predictions(2, 100)))
-    rendered = RENDER(pipeline_description(report))
+    rendered = RENDER(search_description(report))
     first, *others = verdict(report)
     assert f"<strong>{html.escape(first, quote=False)}</strong>" in rendered
     assert all(sentence in _shown(rendered) for sentence in others)
-    _, rows = optimizer_rows(report)
+    rows = optimizer_table(report).rows
     assert rendered.count("<tr>") == len(rows) + 1
     assert rendered.count("<td") == sum(map(len, rows))
     assert "mlflow.pyfunc.load_model" in rendered
 
 
-def test_train_description_is_silent_about_test_rows():
-    report = Report(study_facts(model_uri=""), search(trials=8), evaluate(*predictions(2, 100)))
-    text = train_description(report)
+def test_description_before_the_test_rows_are_scored():
+    text = search_description(Report(study_facts(model_uri=""), search(trials=8)))
     assert "test" not in text.split("Table:")[0]
     assert "load_model" not in text
 
 
 def test_names_from_data_are_text():
     facts = nasty_facts()
-    trials = [StandInTrial(0, NASTY), failed(1, NASTY)]
-    rendered = RENDER(pipeline_description(Report(facts, trials)))
+    trials = [trial(0, NASTY), failed(1, NASTY)]
+    rendered = RENDER(search_description(Report(facts, trials)))
     assert "<script" not in rendered
     assert not re.search(r"<(em|a|img|h\d)\b", rendered)
     assert rendered.count("<td") == 10
@@ -64,8 +63,8 @@ def test_names_from_data_are_text():
 
 
 def test_description_without_a_completed_trial():
-    assert "No trial completed" in pipeline_description(Report(study_facts(), [failed(0)]))
-    assert "No trial has run yet" in pipeline_description(Report(study_facts(), []))
+    assert "No trial completed" in search_description(Report(study_facts(), [failed(0)]))
+    assert "No trial has run yet" in search_description(Report(study_facts(), []))
 
 
 def test_columns():

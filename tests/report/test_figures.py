@@ -1,4 +1,5 @@
 import io
+import itertools
 import threading
 import warnings
 from xml.etree import ElementTree
@@ -9,11 +10,12 @@ import pytest
 from PIL import Image
 
 from pipeline.analysis.evaluation import evaluate
-from pipeline.analysis.ranking import best_trial
+from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
 from pipeline.report.figures.colours import DARK, STYLES
-from pipeline.report.figures.predictions import most_mistaken
-from tests.study import NASTY, StandInTrial, failed, predictions, search
+from pipeline.report.figures.learning import history, learning_rate
+from pipeline.report.figures.predictions import confusion, most_mistaken
+from tests.study import NASTY, failed, predictions, search, trial
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +30,16 @@ def _texts(figure):
     return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
+def _png(figure):
+    """As MLflow writes it."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png")
+        return file.getvalue()
+
+
 SEARCH_FIGURES = ["learning_rate", "landscape_accuracy", "landscape_loss", "curves", "history"]
 ONE_POINT = [
-    StandInTrial(
+    trial(
         0,
         curves={
             "train_loss": np.array([0.7]),
@@ -45,27 +54,28 @@ SEARCHES = {
     "many optimizers": search(list(STYLES), 24, epochs=10),
     "one optimizer": search(("SGD",), 5),
     "one trial, one epoch": ONE_POINT,
-    "learning rate 0": [StandInTrial(0, lr=0.0), StandInTrial(1, lr=0.0)],
-    "one learning rate": [StandInTrial(0, lr=0.01), StandInTrial(1, lr=0.01, accuracy=0.7)],
-    "learning rates of many decades": [StandInTrial(i, lr=10.0 ** (i - 12)) for i in range(15)],
+    "learning rate 0": [trial(0, lr=0.0), trial(1, lr=0.0)],
+    "one learning rate": [trial(0, lr=0.01), trial(1, lr=0.01, accuracy=0.7)],
+    "learning rates of many decades": [trial(i, lr=10.0 ** (i - 12)) for i in range(15)],
     "failed only": [failed(0), failed(1)],
     "failed at learning rate 0": [failed(0, lr=0.0)],
-    "pruned without scores": [StandInTrial(0, state="PRUNED", accuracy=None, loss=None)],
+    "pruned without scores": [trial(0, state="PRUNED", scores={})],
+    "loss that is no number": [trial(0), trial(1, loss=float("inf"))],
     "nothing": [],
     "not a number in a curve": [
-        StandInTrial(0, curves={"val_loss": np.array([np.nan, 0.6]), "val_accuracy": np.array([])})
+        trial(0, curves={"val_loss": np.array([np.nan, 0.6]), "val_accuracy": np.array([])})
     ],
     "unknown optimizer": search((NASTY, "_hidden"), 6),
 }
 
 
 @pytest.mark.parametrize(
-    ("case", "objective"),
-    [(case, "val_accuracy") for case in SEARCHES]
-    + [(case, "val_loss") for case in ("usual", "one trial, one epoch", "failed only", "nothing")],
+    ("case", "metric"),
+    [(case, ACCURACY) for case in SEARCHES]
+    + [(case, LOSS) for case in ("usual", "one trial, one epoch", "failed only", "nothing")],
 )
-def test_search_figures_of_any_search(case, objective):
-    figures = plots.search_figures(SEARCHES[case], objective)
+def test_search_figures_of_any_search(case, metric):
+    figures = plots.search_figures(SEARCHES[case], metric)
     assert list(figures) == SEARCH_FIGURES
     for figure in figures.values():
         texts = _texts(figure)
@@ -74,42 +84,16 @@ def test_search_figures_of_any_search(case, objective):
 
 
 def test_png_is_twice_the_page_size_and_white():
-    with io.BytesIO(plots.png(plots.history(search(trials=6)))) as file:
+    with io.BytesIO(_png(history(search(trials=6), ACCURACY))) as file:
         image = Image.open(file).copy()
     assert image.width == 960
     assert image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
 
 
 def test_same_figure_same_bytes():
-    first, second = (plots.learning_rate(search(trials=10)) for _ in range(2))
-    assert plots.png(first) == plots.png(second)
+    first, second = (learning_rate(search(trials=10), ACCURACY) for _ in range(2))
+    assert _png(first) == _png(second)
     assert plots.svg(first, "a") == plots.svg(second, "a")
-
-
-def test_learning_rate_marks_every_trial():
-    trials = search(trials=20)
-    axes = plots.learning_rate(trials).axes[0]
-    marks = [line for line in axes.lines if line.get_markersize() < 10]
-    drawn = np.concatenate([line.get_xdata() for line in marks])
-    assert sorted(drawn) == pytest.approx(sorted(trial.lr for trial in trials))
-    crosses = np.concatenate([line.get_xdata() for line in marks if line.get_marker() == "x"])
-    assert len(crosses) == sum(trial.state == "FAIL" for trial in trials) > 0
-    (ring,) = [line for line in axes.lines if line.get_markersize() > 10]
-    best = best_trial(trials)
-    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (best.lr, 100 * best.accuracy)
-
-
-@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_history_line_is_the_best_so_far(objective):
-    trials = search(trials=30)
-    axes = plots.history(trials, objective).axes[0]
-    (line,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
-    done = [trial for trial in trials if trial.state == "COMPLETE"]
-    if objective == "val_accuracy":
-        expected = np.maximum.accumulate([100 * trial.accuracy for trial in done])
-    else:
-        expected = np.minimum.accumulate([trial.loss for trial in done])
-    assert line.get_ydata()[:-1] == pytest.approx(expected)
 
 
 def test_optimizers_keep_their_colour_and_marker():
@@ -130,9 +114,30 @@ def _seen_by_deuteranopes(color):
 def test_usual_optimizers_are_told_apart_by_colour_blind_readers():
     names = ["SGD", "Adagrad", "RMSprop", "Adam"]
     colors = [_seen_by_deuteranopes(plots.optimizer_style(name)[0]) for name in names]
-    for i, one in enumerate(colors):
+    for i, color in enumerate(colors):
         for other in colors[:i]:
-            assert np.linalg.norm(one - other) > 0.2
+            assert np.linalg.norm(color - other) > 0.2
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_further_optimizers_of_a_class_are_told_apart(name):
+    """By a colour each, of the class's hue, in light and dark; the class's marker is its own."""
+    labels = [name, f"{name} momentum=0.9", f"{name} momentum=0.9 nesterov=true"]
+    styles = [plots.optimizer_style(label) for label in labels]
+    assert styles[0][1] not in {marker for _, marker in styles[1:]}
+    for colors in ([color for color, _ in styles], [DARK[color] for color, _ in styles]):
+        rgb = [np.array(matplotlib.colors.to_rgb(color)) for color in colors]
+        assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(rgb, 2)) > 0.2
+        hues = [matplotlib.colors.rgb_to_hsv(color)[0] for color in rgb]
+        assert np.ptp(np.unwrap(hues, period=1)) < 0.02
+
+
+def test_an_unknown_optimizer_is_not_taken_for_one_of_torch():
+    for label in ("Lion", "nets.Mine", "warm restarts", "", " SGD"):
+        assert plots.optimizer_style(label) == plots.optimizer_style(label)
+        assert plots.optimizer_style(label) not in STYLES.values()
+    styles = {plots.optimizer_style(f"Optimizer{i}") for i in range(12)}
+    assert len(styles) > 9  # of about 100
 
 
 @pytest.mark.parametrize("labels", [2, 3, 5, 20])
@@ -167,7 +172,7 @@ def test_text_of_the_data_is_text():
     labels = [NASTY, "_x", "日本語\n\x1b[31m"]
     evaluation = evaluate(*predictions(3, 60))
     for name, figure in plots.evaluation_figures(evaluation, labels).items():
-        plots.png(figure)
+        _png(figure)
         drawing = plots.svg(figure, name)
         assert "<script" not in drawing
         assert "\x1b" not in drawing
@@ -176,12 +181,13 @@ def test_text_of_the_data_is_text():
             assert "<script>alert(" in texts
             assert "日本語" in texts
             assert "_x" in texts
-    dollars = plots.confusion(evaluation.scores, ["$a$", "$", "b$c$"])
+    dollars = confusion(evaluation.scores, ["$a$", "$", "b$c$"])
     assert {"$a$", "$", "b$c$"} <= set(_texts(dollars))
 
 
 def test_svg_ids_and_colours():
-    drawing = plots.svg(plots.learning_rate(search(trials=8)), "one")
+    trials = search(("SGD", "SGD momentum=0.9", "SGD momentum=0.9 nesterov=true"), 8)
+    drawing = plots.svg(learning_rate(trials, ACCURACY), "one")
     root = ElementTree.fromstring(drawing)
     ids = [node.attrib["id"] for node in root.iter() if "id" in node.attrib]
     assert ids
@@ -199,19 +205,17 @@ def test_svg_ids_and_colours():
     assert plots.css_variables().count(":") == plots.css_variables(dark=True).count(":")
 
 
-def test_saving_and_no_global_state(tmp_path):
+def test_drawing_leaves_no_global_state():
     before = dict(matplotlib.rcParams)
-    paths = plots.save(plots.search_figures(search(trials=6)), tmp_path / "plots")
-    assert [path.stem for path in paths] == SEARCH_FIGURES
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths)
+    for name, plot in plots.search_figures(search(trials=6), ACCURACY).items():
+        assert _png(plot)[:4] == b"\x89PNG"
+        assert plots.svg(plot, name).startswith("<svg")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_drawing_in_a_thread():
     made = []
-    thread = threading.Thread(
-        target=lambda: made.append(plots.png(plots.history(search(trials=4))))
-    )
+    thread = threading.Thread(target=lambda: made.append(_png(history(search(trials=4), ACCURACY))))
     thread.start()
     thread.join()
     assert made[0][:4] == b"\x89PNG"

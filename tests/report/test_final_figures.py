@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pipeline.analysis.comparison import mean_interval
+from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
+from pipeline.report.figures.final import budget, final_scores, pair_differences
 from tests.study import study_evidence
 
 
@@ -11,44 +14,55 @@ def test_interval_of_a_mean_over_folds():
     scores = np.random.default_rng(1).normal(0.7, 0.02, 20)
     half = stats.t.ppf(0.975, 19) * np.sqrt(scores.var(ddof=1) * (1 / 20 + 1 / 4))
     expected = (scores.mean() - half, scores.mean() + half)
-    assert plots.score_interval(scores, 5) == pytest.approx(expected, rel=1e-12)
-    assert plots.score_interval(scores, 5, highest=0.71) == (pytest.approx(expected[0]), 0.71)
+    assert mean_interval(scores, 5) == pytest.approx(expected, rel=1e-12)
+    assert mean_interval(scores, 5, highest=0.71) == (pytest.approx(expected[0]), 0.71)
 
 
-@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_ranking_shows_means_intervals_and_what_is_far_away(objective):
-    evidence = study_evidence({"SGD": 0.9, "Adam": 0.89, "Rprop": None}, objective=objective)
-    plot = plots.final_scores(evidence)
+@pytest.mark.parametrize(("metric", "scale"), [(ACCURACY, 100), (LOSS, 1)])
+def test_ranking_shows_means_intervals_and_what_is_far_away(metric, scale):
+    evidence = study_evidence({"SGD": 0.9, "Adam": 0.89, "Rprop": None}, metric=metric)
+    plot = final_scores(evidence)
     (axes,) = plot.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    done = [one for one in evidence.finalists if one.completed]
-    assert names == [one.optimizer for one in done] + [one.name for one in evidence.baselines]
-    scale, key = (100, "accuracy") if objective == "val_accuracy" else (1, "loss")
-    for place, one in enumerate(done):
-        values = scale * getattr(one, key)
+    done = [finalist for finalist in evidence.finalists if finalist.completed]
+    assert names == [each.optimizer for each in done] + [each.name for each in evidence.baselines]
+    for place, finalist in enumerate(done):
+        values = scale * finalist.scores[metric.name]
         ends = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2.4
                 and line.get_ydata()[0] == place]  # fmt: skip
-        assert ends[0] == pytest.approx(plots.score_interval(values, evidence.folds, scale))
+        assert ends[0] == pytest.approx(mean_interval(values, evidence.folds, scale))
     assert len(plot.tips) == len(names)
-    if objective == "val_accuracy":
-        assert "‹ 59.0 %" in [text.get_text() for text in axes.texts]
+    far = "‹ 59.0 %" if metric is ACCURACY else "0.68 ›"
+    assert far in [text.get_text() for text in axes.texts]
 
 
-@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_differences_of_pairs(objective):
-    evidence = study_evidence({"SGD": 0.75, "Adam": 0.7, "AdamW": 0.701}, objective=objective)
-    plot = plots.pair_differences(evidence)
+@pytest.mark.parametrize(("metric", "scale"), [(ACCURACY, 100), (LOSS, 1)])
+def test_differences_of_pairs(metric, scale):
+    evidence = study_evidence({"SGD": 0.75, "Adam": 0.7, "AdamW": 0.701}, metric=metric)
+    plot = pair_differences(evidence)
     assert plot.title == "2 of 3 differences are more than luck"
-    scale = 100 if objective == "val_accuracy" else 1
     drawn = [line.get_xdata() for line in plot.axes[0].lines if line.get_linewidth() == 1]
     assert drawn == [
         pytest.approx([scale * pair.low_all, scale * pair.high_all]) for pair in evidence.pairs
     ]
+    unit = "points" if metric is ACCURACY else "nats"
+    assert plot.axes[0].get_xlabel() == f"Better by ({unit})"
+
+
+def test_long_labels_of_one_class_are_whole():
+    """None of a row's name is left of the figure."""
+    labels = ["SGD momentum=0.9 nesterov=true", "RMSprop momentum=0.9 centered", "SGD"]
+    evidence = study_evidence({label: 0.7 + 0.01 * i for i, label in enumerate(labels)})
+    for plot in (final_scores(evidence), pair_differences(evidence)):
+        (axes,) = plot.axes
+        plot.draw_without_rendering()
+        for label in axes.get_yticklabels():
+            assert label.get_window_extent().x0 > 0
 
 
 def test_many_pairs_show_those_of_the_winner():
     means = {f"Optimizer{i}": 0.7 - 0.01 * i for i in range(9)}
-    plot = plots.pair_differences(study_evidence(means))
+    plot = pair_differences(study_evidence(means))
     assert len(plot.axes[0].get_yticklabels()) == 15
     assert "15 of 36 are shown" in plot.subtitle
     assert all(tip.text.startswith("Optimizer0 –") for tip in plot.tips[:8])
@@ -56,16 +70,16 @@ def test_many_pairs_show_those_of_the_winner():
 
 def test_budget_draws_the_expected_best():
     evidence = study_evidence({"SGD": 0.7, "Adam": 0.69})
-    plot = plots.budget(evidence.forgiveness, evidence)
+    plot = budget(evidence)
     lines = [line for line in plot.axes[0].lines if len(line.get_xdata()) > 1]
-    for line, one in zip(lines, evidence.forgiveness, strict=True):
-        assert line.get_ydata() == pytest.approx(100 * one.expected_best)
+    for line, tolerance in zip(lines, evidence.tolerances, strict=True):
+        assert line.get_ydata() == pytest.approx(100 * tolerance.expected_best)
 
 
 def test_a_final_round_in_which_nothing_completed():
     evidence = study_evidence({"SGD": None})
     figures = plots.evidence_figures(evidence)
     assert list(figures) == ["final_scores", "pairs", "budget"]
-    assert figures["final_scores"].get_label().startswith("The final round")
+    assert figures["final_scores"].title == "The final round"
     for name, figure in figures.items():
         assert plots.svg(figure, name.replace("_", "-")).startswith("<svg role=")

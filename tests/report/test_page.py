@@ -1,28 +1,30 @@
 import base64
 import hashlib
 import re
+import tomllib
 from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.analysis.comparison import mean_interval
 from pipeline.analysis.evaluation import evaluate
+from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
-from pipeline.report.changes import what_would_change
-from pipeline.report.comparison_words import comparison_sentence
-from pipeline.report.figures.final import score_interval
-from pipeline.report.markup import Safe, element
 from pipeline.report.page import page, write
-from pipeline.report.words import Report, verdict
+from pipeline.report.report import Report
+from pipeline.report.words import comparison_sentence, verdict, what_would_change
 from tests.study import (
     NASTY,
-    StandInTrial,
     failed,
     nasty_facts,
     predictions,
     search,
     study_evidence,
     study_facts,
+    trial,
 )
 
 VOID = {"meta", "br"}
@@ -108,8 +110,8 @@ def test_page_says_what_the_final_round_found():
     for part in (registered, comparison_sentence(evidence), *what_would_change(report)):
         assert part in shown.text
     winner = evidence.winner
-    low, high = np.array(score_interval(winner.accuracy, 5)) * 100
-    row = f"{winner.optimizer} {100 * winner.accuracy_mean:.1f} % {low:.1f} to {high:.1f}"
+    low, high = np.array(mean_interval(winner.scores["accuracy"], 5)) * 100
+    row = f"{winner.optimizer} {100 * winner.mean(ACCURACY):.1f} % {low:.1f} to {high:.1f}"
     assert row.replace(" ", "") in shown.text.replace(" ", "")
     assert "gradient boosting" in shown.text
     for pair in evidence.pairs:
@@ -140,8 +142,8 @@ def test_page_has_both_colour_schemes(usual):
 
 
 def test_nothing_from_data_or_configuration_is_markup():
-    plain = page(Report(study_facts(), [StandInTrial(0), failed(1)], evaluate(*predictions(2, 40))))
-    trials = [StandInTrial(0, NASTY), StandInTrial(1, NASTY, state="FAIL", reason=NASTY)]
+    plain = page(Report(study_facts(), [trial(0), failed(1)], evaluate(*predictions(2, 40))))
+    trials = [trial(0, NASTY), trial(1, NASTY, state="FAIL", reason=NASTY, scores={})]
     shown = _Page(page(Report(nasty_facts(), trials, evaluate(*predictions(2, 40)))))
     assert set(shown.tags) <= set(_Page(plain).tags)
     assert shown.tags.count("script") == 1
@@ -156,13 +158,38 @@ def test_page_of_little(trials):
     assert "On test rows" not in shown.text
 
 
-def test_element_escapes_all_but_safe():
-    made = element("p", "<b>", Safe("<i></i>"), title='"<', class_="x", aria_label="&")
-    assert made == '<p title="&quot;&lt;" class="x" aria-label="&amp;">&lt;b&gt;<i></i></p>'
+def test_data_cannot_break_a_line_or_turn_the_text_round():
+    facts = study_facts(command="first\n\x1b[31msecond", target="a\u202eb")
+    shown = _Page(page(Report(facts, [trial(0)])))
+    assert "first\n\\x1b[31msecond" in "".join(shown.texts)
+    assert "a\\u202eb" in shown.text
+    assert not any(control in "".join(shown.texts) for control in ("\x1b", "\u202e"))
+
+
+def test_a_percent_sign_stays_with_its_number():
+    text = re.sub("<svg.*?</svg>", "", page(Report(study_facts(), [trial(0)])), flags=re.DOTALL)
+    assert "70.0\xa0%" in text
+    assert "70.0 %" not in text
+
+
+def test_a_page_of_losses_speaks_of_losses():
+    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69}, metric=LOSS)
+    facts = study_facts(objective="val_loss")
+    shown = _Page(page(Report(facts, search(("SGD", "Adam")), None, evidence)))
+    for text in ("Target: validation loss 0.6", "Chosen byvalidation loss", "Final loss", "nats"):
+        assert text in shown.text
+    assert "Early-stopping bias" in shown.text
+
+
+def test_the_page_is_part_of_the_package():
+    """What `page` reads lies beside it and is named as package data."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["pipeline"]
+    for name in ("page.html", "page.css", "page.js"):
+        assert (files("pipeline.report") / name).is_file()
+        assert any(Path(f"report/{name}").match(pattern) for pattern in patterns)
 
 
 def test_write(tmp_path):
-    path = write(
-        Report(study_facts(experiment="Wässer"), [StandInTrial(0)]), tmp_path / "report.html"
-    )
+    path = write(Report(study_facts(experiment="Wässer"), [trial(0)]), tmp_path / "report.html")
     assert "Wässer" in path.read_text(encoding="utf-8")

@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 
 from pipeline.analysis.evaluation import evaluate
-from pipeline.report.facts import Facts
-from pipeline.report.tables import optimizer_rows
-from pipeline.report.words import Report, loading_code, ui_command, verdict
-from tests.study import StandInFit, StandInTrial, failed, predictions, search, study_facts
+from pipeline.report.report import Facts, Report
+from pipeline.report.words import loading_code, ui_command, verdict
+from tests.study import failed, folds, predictions, search, study_facts, trial
 
 
-def _trial(number, optimizer, folds):
-    return StandInTrial(
+def _trial(number, optimizer, accuracies):
+    return trial(
         number,
         optimizer,
-        accuracy=float(np.mean(folds)),
-        accuracy_std=float(np.std(folds, ddof=1)),
-        fits=tuple(StandInFit(value, 0.6) for value in folds),
+        accuracy=float(np.mean(accuracies)),
+        accuracy_std=float(np.std(accuracies, ddof=1)),
+        fold_scores=folds(accuracies, [0.6] * len(accuracies)),
     )
 
 
@@ -27,13 +26,20 @@ FAR = _trial(2, "Adagrad", [0.60, 0.62, 0.60, 0.59, 0.64])
 
 def test_verdict_says_best_noise_and_test():
     evaluation = evaluate(*predictions(2, 503))
-    first, second, third = verdict(Report(study_facts(), [CLOSE, NEAR, FAR], evaluation))
+    report = Report(study_facts(), [CLOSE, NEAR, FAR], evaluation)
+    first, second, third = verdict(report)
     assert first == (
-        "Adam with learning rate 0.01 did best: 71.0 % cross-validated accuracy "
+        "Adam with learning rate 0.01 did best: cross-validated accuracy 71.0 % "
         "(± 1.6, standard deviation over 5 folds), the best of 3 completed trials."
     )
-    assert second.startswith("The best trial of SGD is within the noise of it; it is ahead of ")
-    assert "Adagrad by 10.0 points (95 %:" in second
+    (pair,) = [p for p in report.pairs if (p.better, p.worse) == ("Adam", "Adagrad")]
+    (other,) = [p for p in report.pairs if (p.better, p.worse) == ("SGD", "Adagrad")]
+    low, high = min(pair.low_all, other.low_all), max(pair.high_all, other.high_all)
+    assert second == (
+        "Adam and SGD cannot be told apart on this table; both beat Adagrad by "
+        f"{100 * low:.1f} to {100 * high:.1f} points (95 % intervals for all 3 comparisons "
+        "together; nothing corrects for choosing each optimizer's best trial)."
+    )
     scores = evaluation.scores
     assert f"right for {100 * scores.accuracy:.1f} %" in third
     interval = f"{100 * scores.accuracy_low:.1f} % to {100 * scores.accuracy_high:.1f} %"
@@ -43,20 +49,27 @@ def test_verdict_says_best_noise_and_test():
 def test_verdict_when_all_are_alike():
     _, second = verdict(Report(study_facts(), [CLOSE, NEAR]))
     assert second == (
-        "The best trial of SGD is within the noise of it: "
-        "this search does not tell which of them is better."
+        "Adam and SGD cannot be told apart on this table "
+        "(95 % interval; nothing corrects for choosing each optimizer's best trial)."
     )
 
 
 def test_verdict_of_one_optimizer_one_split_and_loss():
-    assert "only optimizer that was tried" in verdict(Report(study_facts(), [CLOSE]))[1]
-    assert "No trial of another" in verdict(Report(study_facts(), [CLOSE, failed(5)]))[1]
+    alone = "No other optimizer is there to compare Adam with"
+    assert verdict(Report(study_facts(), [CLOSE]))[1] == f"{alone}."
+    assert verdict(Report(study_facts(), [CLOSE, failed(5)]))[1] == (
+        f"{alone}; no trial of SGD completed."
+    )
     single = study_facts(folds=1, objective="val_loss")
-    trials = [StandInTrial(0, "A", loss=0.5), StandInTrial(1, "B", loss=0.6)]
+    trials = [trial(0, "A", loss=0.5), trial(1, "B", loss=0.6)]
     first, second = verdict(Report(single, trials))
-    assert "A with learning rate 0.01 did best: validation loss 0.5, 70.0 % validation" in first
-    assert "±" not in first
-    assert second == "How it differs from B cannot be told from noise with a single split."
+    assert first == (
+        "A with learning rate 0.01 did best: validation loss 0.5, the best of 2 completed trials."
+    )
+    assert second == (
+        "Without the scores of several splits, differences between optimizers "
+        "cannot be told from noise."
+    )
 
 
 def test_verdict_without_a_completed_trial():
@@ -64,17 +77,6 @@ def test_verdict_without_a_completed_trial():
     assert verdict(Report(study_facts(), [failed(0), failed(1)])) == [
         "No trial completed: 2 of 2 trials failed: loss not finite in epoch 3."
     ]
-
-
-def test_rows_per_optimizer():
-    head, rows = optimizer_rows(Report(study_facts(), [CLOSE, NEAR, FAR, failed(3, "Rprop")]))
-    table = [dict(zip(head, row, strict=True)) for row in rows]
-    assert [row["Optimizer"] for row in table] == ["Adam", "SGD", "Adagrad", "Rprop"]
-    assert [row["Against the best"] for row in table] == [
-        "best", "−0.4 points, within noise", "−10.0 points, beyond noise", "–",
-    ]  # fmt: skip
-    assert table[0]["Best accuracy"] == "71.0 % ± 1.6"
-    assert (table[3]["Failed"], table[3]["Best accuracy"]) == ("1", "–")
 
 
 def test_code_and_commands_hold_names_as_text():
@@ -88,14 +90,14 @@ def test_code_and_commands_hold_names_as_text():
 
 
 def test_facts_of_a_configuration_and_parts(tmp_path):
-    # The attributes that are read of config.Config and data.Parts.
+    # The attributes that are read of config.Config and data.PreparedData.
     config = SimpleNamespace(
         experiment="e",
         data=SimpleNamespace(source="https://me:secret@host/t.csv", target="y"),
         validation=SimpleNamespace(folds=5, repeats=2, fraction=0.2),
         training=SimpleNamespace(epochs=30),
         search=SimpleNamespace(trials=8, objective="val_loss"),
-        optimizers=[SimpleNamespace(name="SGD"), SimpleNamespace(name="SGD")],
+        labels=("SGD", "SGD momentum=0.9"),
         flat=lambda: {"data.source": "https://me:secret@host/t.csv", "training.epochs": "30"},
     )
     parts = SimpleNamespace(
@@ -113,7 +115,7 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
     assert facts.source == "https://me:***@host/t.csv"
     assert "secret" not in str(facts)
     assert facts.fingerprint == "abc123"
-    assert facts.optimizers == ("SGD",)
+    assert facts.optimizers == ("SGD", "SGD momentum=0.9")
     assert facts.columns == {"a": "number"}
     assert set(facts.versions) >= {"torch", "mlflow", "optuna"}
     assert verdict(Report(facts, search(trials=8)))

@@ -6,13 +6,23 @@ import pytest
 
 from pipeline.search.search import Search
 from pipeline.search.space import Space
-from tests.toy_search import FOUR, LR, RICH, SAMPLERS, make, run
+from pipeline.training.trial import Trial
+from tests.toy_search import FOUR, LR, RICH, SAMPLERS, ended, entries, make, same
+
+
+def run(search: Search) -> list[Trial]:
+    """All trials complete, the earlier ones worse."""
+    while batch := search.ask():
+        for proposal in batch:
+            search.tell(ended(proposal, "COMPLETE", 0.5 + proposal.number / 1000))
+    return search.told
 
 
 def test_four_optimizers_at_one_learning_rate_are_four_trials() -> None:
-    search = Search(make([entry | {"lr": 0.01} for entry in FOUR], trials=40))
+    config = make([entry | {"lr": 0.01} for entry in FOUR], trials=40)
+    search = Search(config)
     assert search.remaining == 4
-    assert [proposal.entry for proposal in search.ask()] == [0, 1, 2, 3]
+    assert entries(config, search.ask()) == [0, 1, 2, 3]
     assert not search.exhausted
     run(search)
     assert search.exhausted
@@ -29,9 +39,9 @@ def test_a_space_that_fits_in_the_budget_is_enumerated_with_optimizers_in_turn(
     model = {"hidden": {"choice": [[64], [64, 32]]}}
     config = make(optimizers, model, sampler=sampler, trials=20)
     whole = run(Search(config))
-    assert [told.entry for told in whole] == [0, 1, 0, 1, 0, 0, 0, 0]
+    assert entries(config, whole) == [0, 1, 0, 1, 0, 0, 0, 0]
     assert len({repr(told.params) for told in whole}) == 8
-    assert run(Search(config, whole[:3] + whole[5:6])) == whole
+    assert same(run(Search(config, whole[:3] + whole[5:6])), whole)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -48,28 +58,30 @@ def test_a_finite_space_never_repeats_a_point(sampler: str) -> None:
     # With one more trial the space would be enumerated.
     config = make(optimizers, model, sampler=sampler, trials=size - 1)
     whole = run(Search(config))
-    assert len({(told.entry, repr(told.params)) for told in whole}) == size - 1
+    assert len({(told.optimizer, repr(told.params)) for told in whole}) == size - 1
     assert not Search(config, whole).exhausted
-    assert run(Search(config, whole[: size - 2])) == whole
+    assert same(run(Search(config, whole[: size - 2])), whole)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_entry_without_ranges_is_tried_once_beside_others(sampler: str) -> None:
-    entries = [{"name": "SGD", "lr": LR}, {"name": "Adadelta"}, {"name": "Adam", "lr": LR}]
-    whole = run(Search(make(entries, sampler=sampler, trials=20)))
+    three = [{"name": "SGD", "lr": LR}, {"name": "Adadelta"}, {"name": "Adam", "lr": LR}]
+    whole = run(Search(make(three, sampler=sampler, trials=20)))
     assert len(whole) == 20
-    assert sum(told.entry == 1 for told in whole) == 1
+    assert sum(told.optimizer == "Adadelta" for told in whole) == 1
 
 
 def test_points_have_the_values_that_the_configuration_holds() -> None:
-    told = run(Search(make(**RICH, trials=40)))
+    config = make(**RICH, trials=40)
+    told = run(Search(config))
     assert {repr(t.params["model.hidden"]) for t in told} == {"(64,)", "(64, 32)", "()"}
     assert {t.params["training.patience"] for t in told} == {5, None}
     for trial in told:
         assert trial.params["model.dropout"] in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
         assert trial.params["training.batch_size"] in range(16, 129, 16)
         own = [path for path in trial.params if path.startswith("optimizers.")]
-        assert all(path.startswith(f"optimizers.{trial.entry}.") for path in own)
+        (entry,) = entries(config, [trial])
+        assert all(path.startswith(f"optimizers.{entry}.") for path in own)
     assert {type(t.params.get("optimizers.2.amsgrad", True)) for t in told} == {bool}
 
 
@@ -78,8 +90,9 @@ def test_a_sampler_that_insists_on_one_point_is_led_on() -> None:
     search = Search(make([{"name": "Adadelta"}, {"name": "SGD", "lr": LR}], trials=48))
     while batch := search.ask():
         for proposal in batch:
-            search.tell(proposal.number, "COMPLETE", 0.9 if proposal.entry == 0 else 0.1)
-    assert [told.entry for told in search.told].count(0) == 1
+            score = 0.9 if proposal.optimizer == "Adadelta" else 0.1
+            search.tell(ended(proposal, "COMPLETE", score))
+    assert [told.optimizer for told in search.told].count("Adadelta") == 1
     assert len({told.params.get("optimizers.1.lr") for told in search.told}) == 48
 
 

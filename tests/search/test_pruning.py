@@ -1,5 +1,6 @@
 """The pruning rules, and the trials that they compare with."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,14 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Config
-from pipeline.search.pruning import Halving, Median, halving_rungs, median_rungs
+from pipeline.models.metrics import ACCURACY, LOSS, Metric
+from pipeline.search.optuna_study import MedianRule
+from pipeline.search.pruning import Halving, Rule, StackPruning, halving_rungs, median_rungs
 from pipeline.search.search import Search
-from pipeline.search.watch import Watch
-from pipeline.training.proposals import Proposal, Told
-from tests.pruned_by_hand import cut
-from tests.toy_search import LR, Watching, lengths, make, run, train
+from pipeline.training.trial import Trial
+from tests.pruned_by_hand import Course, cut
+from tests.toy_search import LR, ended, entries, lengths, make, run, same, scores, train
 
 FIVE = [{"name": name, "lr": LR} for name in ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")]
+
+ORDER = [entry["name"] for entry in FIVE]
+
+
+def judged_by(rule: Rule, trial_of: list[int], metric: Metric, rung: int = 1) -> StackPruning:
+    """A stack whose trials are all judged by one rule, at one epoch."""
+    return StackPruning([rung], [(rule, {*trial_of})], trial_of, metric)
 
 
 def test_rungs_are_few_and_before_the_end() -> None:
@@ -38,28 +47,28 @@ def test_rungs_are_few_and_before_the_end() -> None:
 
 def test_halving_compares_with_earlier_trials_and_never_drops_all() -> None:
     values = torch.tensor([0.5, 0.6, 0.7])
-    poor = Watch(Halving((1,), {1: [0.8] * 9}), [0, 1, 2], maximise=True)
-    assert sorted(poor(1, values, values, torch.arange(3))) == [0, 1]
-    rich = Watch(Halving((1,), {1: [0.4] * 9}), [0, 1, 2], maximise=True)
-    assert sorted(rich(1, values, values, torch.arange(3))) == []
-    ties = Watch(Halving((1,), {}), [0, 1, 2], maximise=True)
-    assert not ties(1, torch.ones(3), torch.ones(3), torch.arange(3))
+    poor = judged_by(Halving([{1: 0.8}] * 9), [0, 1, 2], ACCURACY)
+    assert sorted(poor(1, scores(values), torch.arange(3))) == [0, 1]
+    rich = judged_by(Halving([{1: 0.4}] * 9), [0, 1, 2], ACCURACY)
+    assert sorted(rich(1, scores(values), torch.arange(3))) == []
+    ties = judged_by(Halving([]), [0, 1, 2], ACCURACY)
+    assert not ties(1, scores(torch.ones(3)), torch.arange(3))
 
 
 def test_halving_brings_a_stack_down_by_thirds() -> None:
-    halving = Halving((3, 10), {})
+    halving = Halving([])
     values = {trial: float(trial) for trial in range(9)}
-    assert halving.losers(3, values, list(range(9))) == {0, 1, 2, 3, 4, 5}
-    assert halving.losers(10, values, [6, 7, 8]) == {6, 7}  # the six do not count any more
+    assert halving.dropped(3, values, list(range(9))) == {0, 1, 2, 3, 4, 5}
+    assert halving.dropped(10, values, [6, 7, 8]) == {6, 7}  # the six do not count any more
 
 
 def test_halving_keeps_the_best_of_three_or_more_but_not_a_lone_trial() -> None:
-    earlier = {1: [0.8] * 9}
-    assert Halving((1,), earlier).losers(1, {0: 0.5, 1: 0.6, 2: 0.7}, [0, 1, 2]) == {0, 1}
-    assert Halving((1,), earlier).losers(1, {0: 0.6, 1: 0.7}, [0, 1]) == {0, 1}
-    assert Halving((1,), earlier).losers(1, {0: 0.7}, [0]) == {0}
-    assert Halving((1,), earlier).losers(1, {0: 0.8}, [0]) == set()
-    assert Halving((1,), {}).losers(1, {0: 0.1}, [0]) == set()
+    earlier = [{1: 0.8}] * 9
+    assert Halving(earlier).dropped(1, {0: 0.5, 1: 0.6, 2: 0.7}, [0, 1, 2]) == {0, 1}
+    assert Halving(earlier).dropped(1, {0: 0.6, 1: 0.7}, [0, 1]) == {0, 1}
+    assert Halving(earlier).dropped(1, {0: 0.7}, [0]) == {0}
+    assert Halving(earlier).dropped(1, {0: 0.8}, [0]) == set()
+    assert Halving([]).dropped(1, {0: 0.1}, [0]) == set()
 
 
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
@@ -74,7 +83,7 @@ def test_the_median_rule_is_optunas(objective: str) -> None:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
     for proposal in search.ask():
         course = {epoch: float(rng.uniform(0.4, 0.6)) for epoch in range(1, 31)}
-        search.tell(proposal.number, "COMPLETE", course[30], course)
+        search.tell(ended(proposal, "COMPLETE", course[30], [*course.values()]))
         study.add_trial(optuna.create_trial(value=course[30], intermediate_values=course))
     batch = search.ask()
     numbers = [proposal.number for proposal in batch]
@@ -85,7 +94,7 @@ def test_the_median_rule_is_optunas(objective: str) -> None:
     for epoch in range(1, 31):
         values = np.linspace(0.3, 0.7, 8) + 0.2 * rng.random(8)
         given = torch.tensor(values[running])
-        dropped = watch(epoch, given, given, torch.tensor(running))
+        dropped = watch(epoch, scores(given), torch.tensor(running))
         expected = []
         if epoch in rungs:
             for index in running:
@@ -98,7 +107,7 @@ def test_the_median_rule_is_optunas(objective: str) -> None:
 
 
 def test_the_median_rule_drops_nothing_without_anything_to_compare_with() -> None:
-    assert Median((1,), {}).losers(1, {0: 0.5}, [0]) == set()
+    assert MedianRule([]).dropped(1, {0: 0.5}, [0]) == set()
 
 
 def test_pruning_depends_on_trials_before_the_batch_alone() -> None:
@@ -109,23 +118,25 @@ def test_pruning_depends_on_trials_before_the_batch_alone() -> None:
     def drops(search: Search) -> list[int]:
         watch = search.watch(search.batch, [proposal.number for proposal in search.batch])
         assert watch is not None
-        return [int(member) for member in watch(3, values, values, torch.arange(8))]
+        return [int(member) for member in watch(3, scores(values), torch.arange(8))]
 
     cut = Search(config, whole[:12])
     assert drops(cut) == drops(Search(config, whole[:8]))
 
 
 def test_a_trial_that_stopped_early_counts_at_later_rungs() -> None:
-    assert Told(0, 0, {}, "COMPLETE", 0.6, {1: 0.5, 2: 0.6}).at(9) == 0.6
-    assert Told(0, 0, {}, "PRUNED", None, {1: 0.5, 2: 0.6}).at(9) is None
-    assert Told(0, 0, {}, "PRUNED", None, {1: 0.5, 2: 0.6}).at(2) == 0.6
-    assert Told(0, 0, {}, "COMPLETE", 0.6).at(2) is None
+    proposal = Trial(0, "SGD", {}, 0.1)
+    assert ended(proposal, "COMPLETE", 0.6, [0.5, 0.6]).value_at(ACCURACY, 9) == 0.6
+    assert ended(proposal, "PRUNED", None, [0.5, 0.6]).value_at(ACCURACY, 9) is None
+    assert ended(proposal, "PRUNED", None, [0.5, 0.6]).value_at(ACCURACY, 2) == 0.6
+    assert ended(proposal, "COMPLETE", 0.6, [np.nan, 0.6]).value_at(ACCURACY, 1) is None
+    assert ended(proposal, "COMPLETE", 0.6).value_at(ACCURACY, 2) is None
 
 
-def random_course(seed: int, coarse: bool, one: Proposal | Told) -> np.ndarray:
+def random_course(seed: int, coarse: bool, trial: Trial) -> np.ndarray:
     """Drawn by the number; entries are as far apart as the trials of one are."""
-    rng = np.random.default_rng((seed, one.number))
-    values = 0.1 * one.entry + rng.random() / 2 + rng.random(30) / 4
+    rng = np.random.default_rng((seed, trial.number))
+    values = 0.1 * ORDER.index(trial.optimizer) + rng.random() / 2 + rng.random(30) / 4
     return np.asarray(values.round(1 if coarse else 12))  # ties, too
 
 
@@ -144,56 +155,96 @@ def test_with_equal_budgets_each_entry_is_judged_by_itself(
 ) -> None:
     """As by hand, as a search of that optimizer alone, and the same after any interruption."""
     course = partial(random_course, seed, coarse)
-    same: dict[str, Any] = {"pruner": rule, "objective": objective, "sampler": "random"}
-    config = make(FIVE[:entries], trials=trials, budget="equal", **same)
+    options: dict[str, Any] = {"pruner": rule, "objective": objective, "sampler": "random"}
+    config = make(FIVE[:entries], trials=trials, budget="equal", **options)
     whole = train(Search(config), course)
-    pruned = {told.number: max(told.intermediate) for told in whole if told.state == "PRUNED"}
+    pruned = {told.number: ran(told) for told in whole if told.state == "PRUNED"}
 
     rungs = halving_rungs(30, 8) if rule == "halving" else median_rungs(30)
-    assert pruned == cut(rule, rungs, whole, objective == "val_accuracy")
+    assert pruned == cut(rule, rungs, [*map(Course.of, whole)], objective == "val_accuracy")
 
     for entry in range(entries):
-        own = [told for told in whole if told.entry == entry]
+        own = [told for told in whole if told.optimizer == config.labels[entry]]
         for start in range(0, trials, 8):
             stack = [told for told in own if start <= told.number < start + 8]
             if stack:
                 before = [told for told in own if told.number < start]
-                watch = alone(make([FIVE[entry]], **same), before, len(stack))
+                watch = alone(make([FIVE[entry]], **options), before, len(stack))
                 curves = np.stack([course(told) for told in stack])
-                assert lengths(watch, curves) == [max(told.intermediate) for told in stack]
+                assert lengths(watch, curves) == [ran(told) for told in stack]
 
     last = (trials - 1) // 8 * 8
-    assert (
-        train(Search(config, [t for t in whole if t.number < last or t.number in kept]), course)
-        == whole
-    )
+    history = [t for t in whole if t.number < last or t.number in kept]
+    assert same(train(Search(config, history), course), whole)
 
 
-def alone(config: Config, before: Sequence[Told], count: int) -> Watching | None:
+def ran(trial: Trial) -> int:
+    return len(trial.curves["val_accuracy"])
+
+
+def alone(config: Config, before: Sequence[Trial], count: int) -> StackPruning | None:
     """What watches `count` trials of a search of one optimizer that had those of `before`."""
     history = [
-        replace(told, number=number, entry=0, params={"optimizers.0.lr": 0.1})
+        replace(told, number=number, params={"optimizers.0.lr": 0.1})
         for number, told in enumerate(before)
     ]
-    stack = [Proposal(800 + place, 0, {}, config) for place in range(count)]
+    stack = [Trial(800 + place, config.labels[0], {}, 0.1) for place in range(count)]
     return Search(config, history).watch(stack, [proposal.number for proposal in stack])
 
 
 def test_the_median_rule_waits_for_five_complete_trials_of_an_entry() -> None:
     config = make(FIVE[:2], pruner="median", budget="equal")
-    told = [Told(number, number % 2, {}, "COMPLETE", 0.9, {30: 0.9}) for number in range(16)]
-    found = []
+    judged = []
     for failed in (3, 4):  # of the eight trials of entry 0
-        history = [
-            replace(one, params={f"optimizers.{one.entry}.lr": 0.1}, intermediate={3: 0.9, 30: 0.9})
-            if one.entry == 1 or one.number >= 2 * failed
-            else replace(one, params={"optimizers.0.lr": 0.1}, state="FAIL", value=None)
-            for one in told
-        ]
+        history = []
+        for number in range(16):
+            entry = number % 2
+            params = {f"optimizers.{entry}.lr": 0.1}
+            waiting = Trial(number, config.labels[entry], params, 0.1)
+            if entry == 1 or number >= 2 * failed:
+                history.append(ended(waiting, "COMPLETE", 0.9, [0.9] * 30))
+            else:
+                history.append(ended(waiting, "FAIL"))
         search = Search(config, history)
         batch = search.batch
         watch = search.watch(batch, [proposal.number for proposal in batch])
-        found.append(
-            [batch[i].entry for i, n in enumerate(lengths(watch, np.zeros((8, 30)))) if n < 30]
-        )
-    assert found == [[0, 1] * 4, [1] * 4]
+        cut_short = [i for i, n in enumerate(lengths(watch, np.zeros((8, 30)))) if n < 30]
+        judged.append(entries(config, [batch[i] for i in cut_short]))
+    assert judged == [[0, 1] * 4, [1] * 4]
+
+
+def test_no_tensor_is_read_between_rungs() -> None:
+    watch = judged_by(Halving([]), [0, 0, 1, 1, 2, 2], ACCURACY, rung=10)
+    nothing: Any = object()
+    for epoch in range(1, 10):
+        assert not watch(epoch, {"accuracy": nothing}, nothing)
+    with pytest.raises(AttributeError):
+        watch(10, {"accuracy": nothing}, nothing)
+
+
+def test_halving_keeps_a_third_by_the_mean_of_the_members() -> None:
+    watch = judged_by(Halving([]), [0, 1, 2, 0, 1, 2], ACCURACY)
+    values = torch.tensor([0.9, 0.6, 0.5, 0.3, 0.8, 0.5])  # means 0.6, 0.7, 0.5
+    assert sorted(watch(1, {"accuracy": values, "loss": -values}, torch.arange(6))) == [0, 2, 3, 5]
+    watch = judged_by(Halving([]), [0, 1, 2, 0, 1, 2], LOSS)
+    assert sorted(watch(1, {"accuracy": -values, "loss": values}, torch.arange(6))) == [0, 1, 3, 4]
+
+
+def test_members_that_stopped_count_with_their_last_score() -> None:
+    watch = judged_by(Halving([]), [0, 0, 1, 2], ACCURACY, rung=4)
+
+    def epoch(number: int, values: list[float], *who: int) -> list[int]:
+        return list(watch(number, {"accuracy": torch.tensor(values)}, torch.tensor(who)))
+
+    assert not epoch(1, [0.2, 0.1, 0.6, 0.1], 0, 1, 2, 3)
+    assert not epoch(2, [0.9, 0.1, 0.6, 0.1], 0, 1, 2, 3)
+    # Member 0 left after epoch 2: trial 0 has (0.9 + 0.4) / 2 now, more than trial 1.
+    assert not epoch(3, [0.2, 0.6, 0.1], 1, 2, 3)
+    assert epoch(4, [0.4, 0.6, 0.1], 1, 2, 3) == [2, 3]
+
+
+def test_a_member_that_is_not_finite_makes_its_trial_the_worst() -> None:
+    for metric in (ACCURACY, LOSS):
+        watch = judged_by(Halving([]), [0, 0, 1, 2], metric)
+        values = torch.tensor([math.nan, 0.9, 0.5, 0.5])
+        assert watch(1, scores(values), torch.arange(4)) == [0, 1]

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.config import loads
 from pipeline.search.settings import others_text, settings_of
-from tests.study import SETTINGS, StandInTrial
+from tests.study import SETTINGS, trial
 
 MORE = """
 data: {source: none.csv, target: none}
@@ -29,7 +29,7 @@ def test_ranges_of_several_optimizers_are_one_setting():
     ]  # fmt: skip
     lr = found["learning rate"]
     assert [axis.path for axis in lr.axes.values()] == ["optimizers.0.lr", "optimizers.1.lr"]
-    assert [one.shared for one in found.values()] == [True] * 5 + [False]
+    assert [len(one.axes) for one in found.values()] == [2] * 5 + [1]
     assert [one.name for one in found.values()][-2:] == ["training.batch_size", "momentum"]
 
 
@@ -42,15 +42,15 @@ def test_settings_that_some_have_name_their_owners():
         "epochs",
         "patience",
         "nesterov (SGD)",
-        "betas.0 (Adam)",
-        "weight_decay (Adam)",
+        "betas.0 (Adam lr=0.01 betas=[0.8..0.95, 0.999])",
+        "weight_decay (2 optimizers)",
         "weight_decay (AdamW)",
     ]
     # A choice and an interval are not the same setting, and one value is no choice.
-    assert list(found["weight_decay (Adam)"].axes) == [1, 2]
-    assert list(found["weight_decay (AdamW)"].axes) == [3]
+    assert len(found["weight_decay (2 optimizers)"].axes) == 2
+    assert list(found["weight_decay (AdamW)"].axes) == ["AdamW"]
     assert not any("dropout" in name for name in found)
-    assert found["optimizer"].value(StandInTrial(0, entry=2)) == "Adam [2]"
+    assert found["optimizer"].value(trial(0, "AdamW")) == "AdamW"
 
 
 def test_one_optimizer_is_no_setting():
@@ -62,14 +62,14 @@ def test_where_a_trial_is():
     found = _settings(SETTINGS)
     params = {"optimizers.0.lr": 0.01, "optimizers.0.momentum": 0.45, "model.hidden": (64, 32),
               "training.batch_size": 32, "model.dropout": 0.1}  # fmt: skip
-    trial = StandInTrial(0, "SGD", params=params, entry=0)
-    assert found["learning rate"].position(trial) == pytest.approx(
+    first = trial(0, "SGD", params=params)
+    assert found["learning rate"].position(first) == pytest.approx(
         (math.log10(0.01) - math.log10(0.001)) / 3
     )
-    assert found["momentum (SGD)"].position(trial) == pytest.approx(0.5)
-    assert found["dropout"].position(trial) == pytest.approx(0.2)
-    assert found["hidden"].category(trial) == 1
-    other = StandInTrial(1, "AdamW", params={"optimizers.1.lr": 0.01}, entry=1)
+    assert found["momentum (SGD)"].position(first) == pytest.approx(0.5)
+    assert found["dropout"].position(first) == pytest.approx(0.2)
+    assert found["hidden"].category(first) == 1
+    other = trial(1, "AdamW", params={"optimizers.1.lr": 0.01})
     assert not found["momentum (SGD)"].has(other)
     assert found["momentum (SGD)"].value(other) is None
     assert found["learning rate"].position(other) == pytest.approx(2 / 3)
@@ -77,9 +77,9 @@ def test_where_a_trial_is():
 
 def test_null_is_a_value():
     patience = _settings(MORE)["patience"]
-    trial = StandInTrial(0, "SGD", params={"training.patience": None})
-    assert patience.has(trial)
-    assert patience.category(trial) == 0
+    without = trial(0, "SGD", params={"training.patience": None})
+    assert patience.has(without)
+    assert patience.category(without) == 0
 
 
 def test_other_settings_in_words():

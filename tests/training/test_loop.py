@@ -1,8 +1,8 @@
 """The loop over a stack is held to a plain loop over single networks."""
 
 import random
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +14,18 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.config.sections import Model, Training
+from pipeline.models.metrics import Metric
 from pipeline.models.mlp import Architecture, StackedMLP, initial_parameters
-from pipeline.training import loop as training
-from pipeline.training.batches import Random, Rows
-from pipeline.training.executors import Layout, native_plan, plan
-from pipeline.training.loop import Arrays, Fit, Member, Settings, Stack, fit, train
+from pipeline.models.task import Classification
+from pipeline.optimizers.stacked import OptimizerSpec
+from pipeline.training import loop, stacks
+from pipeline.training.batches import Arrays, Batches, Random, Rows
+from pipeline.training.executors import Layout, Local, Shard, native_plan, plan
+from pipeline.training.loop import fit
+from pipeline.training.members import Member, Settings
+from pipeline.training.outcomes import Fit
+from pipeline.training.stacks import TorchStack
 from tests.models.test_mlp import Linear, network
 
 FLOAT64 = torch.float64
@@ -44,33 +51,68 @@ def arrays(labels: int = 2, rows: int = 61, splits: int = 3) -> Arrays:
     )
     parts = np.array_split(random_numbers.permutation(rows), splits)
     folds = [split_of(part, rows) for part in parts]
-    return Arrays.build(Linear(splits, 4, 3), raw, scores.argmax(1).astype(np.int64), folds, labels)
+    y = scores.argmax(1).astype(np.int64)
+    return Arrays.build(Linear(splits, 4, 3), raw, y, folds, Classification(labels))
 
 
-def stack_of(data: Arrays, members: list[Member], settings: Settings) -> Stack:
+KEYS = {"hidden": (5, 4), "batch_size": 16, "epochs": 100, "patience": None, "device": "cpu"}
+
+
+def member(split: int, optimizer: str, arguments: dict[str, Any] | None = None, **keys: Any) -> Any:
+    """`keys` are those of the sections `model` and `training`; without patience, as a rule."""
+    model, training = (
+        section(**{key: v for key, v in {**KEYS, **keys}.items() if key in section.model_fields})
+        for section in (Model, Training)
+    )
+    return Member(split, OptimizerSpec(optimizer, arguments or {}), model, training)
+
+
+def changed(members: Sequence[Member], **keys: Any) -> list[Member]:
+    """The members with other values of some keys of their sections."""
+
+    def section(before: Any) -> Any:
+        fields = type(before).model_fields
+        return before.model_copy(update={k: v for k, v in keys.items() if k in fields})
+
+    return [replace(m, model=section(m.model), training=section(m.training)) for m in members]
+
+
+def stack_of(data: Arrays, members: list[Member], settings: Settings) -> tuple[Rows, TorchStack]:
     """All members in one stack, in this order."""
-    rows = Rows(data, torch.device("cpu"), settings.dtype)
-    return Stack(data, rows, members, settings, np.arange(len(members)))
+    cpu, model = torch.device("cpu"), members[0].model
+    random_numbers = Random(settings.seed, cpu)
+    rows = Rows(data, members[0].training.batch_size, cpu, settings.dtype)
+    architecture = data.architecture(model)
+    initial = initial_parameters(architecture, len(data.splits), random_numbers.weights)
+    initial = initial.to(settings.dtype)
+    positions = np.arange(len(members))
+    return rows, TorchStack(members, positions, architecture, data.task, initial, random_numbers)
 
 
-SETTINGS = Settings(hidden=(5, 4), batch_size=16, seed=3, dtype=FLOAT64)
+def batches_of(rows: Rows, stack: TorchStack) -> Batches:
+    return Batches(rows, stack.split, stack.random, stack.units)
+
+
+SETTINGS = Settings(seed=3, dtype=FLOAT64)
 MEMBERS = [
-    Member(0, "Adam", {"lr": 0.02}, epochs=12),
-    Member(1, "SGD", {"lr": 0.3, "momentum": 0.9, "nesterov": True}, epochs=9),
-    Member(2, "Rprop", {"lr": 0.01}, epochs=5),
-    Member(0, "AdamW", {"lr": 0.05, "amsgrad": True}, epochs=12),
-    Member(1, "Adam", {"lr": 0.001}, epochs=7),
-    Member(2, "SGD", {"lr": 0.1}, epochs=12),
-    Member(1, "Adafactor", {}, epochs=9),
+    member(0, "Adam", {"lr": 0.02}, epochs=12),
+    member(1, "SGD", {"lr": 0.3, "momentum": 0.9, "nesterov": True}, epochs=9),
+    member(2, "Rprop", {"lr": 0.01}, epochs=5),
+    member(0, "AdamW", {"lr": 0.05, "amsgrad": True}, epochs=12),
+    member(1, "Adam", {"lr": 0.001}, epochs=7),
+    member(2, "SGD", {"lr": 0.1}, epochs=12),
+    member(1, "Adafactor", {}, epochs=9),
 ]
 
 
-def members_for(batch_norm: bool) -> list[Member]:
+def members_for(batch_norm: bool, **keys: Any) -> list[Member]:
     """A bias before batch norm has no gradient but rounding, which these two rules blow up.
 
     The others do so a little: with batch norm a test allows 1e-7.
     """
-    return [m for m in MEMBERS if not (batch_norm and m.optimizer in ("Rprop", "Adafactor"))]
+    left_out = ("Rprop", "Adafactor") if batch_norm else ()
+    some = [m for m in MEMBERS if m.optimizer.name not in left_out]
+    return changed(some, batch_norm=batch_norm, **keys)
 
 
 @dataclass(frozen=True)
@@ -90,17 +132,18 @@ class Plain:
 
 def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
     """The lecture's loop over one network."""
-    architecture = data.architecture(settings)
+    architecture = data.architecture(member.model)
     drawn = Random(settings.seed, torch.device("cpu"))
     initial = initial_parameters(architecture, len(data.splits), drawn.weights)
     model = network(architecture, initial[member.split])
-    optimizer = getattr(torch.optim, member.optimizer)(model.parameters(), **member.arguments)
+    spec = member.optimizer
+    optimizer = getattr(torch.optim, spec.name)(model.parameters(), **spec.arguments)
     x, split = data.x[member.split].double(), data.splits[member.split]
     x_val, y_val = x[split.validation], data.y[split.validation]
     smallest = min(len(one.training) for one in data.splits)
-    count = -(-smallest // settings.batch_size)
+    count = -(-smallest // member.training.batch_size)
     size = smallest // count
-    two = data.labels == 2
+    two = data.task.outputs == 1
 
     def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
         if two:
@@ -108,7 +151,7 @@ def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
         return nn.functional.cross_entropy(logits, y, reduction="none")
 
     found = Plain([], [], [])
-    for _ in range(member.epochs):
+    for _ in range(member.training.epochs):
         orders = [torch.randperm(len(s.training), generator=drawn.order) for s in data.splits]
         order = torch.from_numpy(split.training)[orders[member.split]]
         losses = []
@@ -132,7 +175,7 @@ def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
 
 
 def curves_of(one: Fit) -> npt.NDArray[np.float64]:
-    return np.stack((one.train_loss, one.val_loss, one.val_accuracy), axis=1)
+    return np.stack([one.curves[name] for name in ("train_loss", "val_loss", "val_accuracy")], 1)
 
 
 def assert_same(found: Fit, expected: Fit, tolerance: float = 1e-9) -> None:
@@ -148,22 +191,16 @@ def assert_same(found: Fit, expected: Fit, tolerance: float = 1e-9) -> None:
 @pytest.mark.parametrize(("labels", "batch_norm"), [(2, False), (4, False), (2, True)])
 def test_each_member_is_trained_as_a_plain_loop_trains_it(labels: int, batch_norm: bool) -> None:
     data = arrays(labels)
-    settings = Settings(
-        hidden=(5, 4),
-        activation="tanh",
-        batch_norm=batch_norm,
-        batch_size=16,
-        dtype=FLOAT64,
-        cross_fit=True,
-    )
-    members, atol = members_for(batch_norm), 1e-7 if batch_norm else 1e-9
+    settings = Settings(dtype=FLOAT64, cross_fit=True)
+    members = members_for(batch_norm, activation="tanh")
+    atol = 1e-7 if batch_norm else 1e-9
     differ = 0
     for member, found in zip(members, fit(data, members, settings), strict=True):
         plain = plain_loop(data, member, settings)
         np.testing.assert_allclose(curves_of(found), np.array(plain.curves), atol=atol, rtol=0)
         assert found.best_epoch == 1 + int(np.argmin([values[1] for values in plain.curves]))
-        assert found.loss == found.val_loss.min()
-        assert found.accuracy == found.val_accuracy[found.best_epoch - 1]
+        assert found.scores["loss"] == found.curves["val_loss"].min()
+        assert found.scores["accuracy"] == found.curves["val_accuracy"][found.best_epoch - 1]
         assert found.state == "complete"
 
         size = len(plain.weights[0])
@@ -181,27 +218,29 @@ def test_each_member_is_trained_as_a_plain_loop_trains_it(labels: int, batch_nor
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_members_added_removed_or_reordered_change_no_other(batch_norm: bool) -> None:
-    data, settings = arrays(), Settings((5, 4), "silu", batch_norm, 16, dtype=FLOAT64)
-    members = [*members_for(batch_norm), Member(0, "RAdam", {}, epochs=12, dropout=0.3)]
+    data, settings = arrays(), Settings(dtype=FLOAT64)
+    members = members_for(batch_norm, activation="silu")
+    keys = {"activation": "silu", "batch_norm": batch_norm}
+    members.append(member(0, "RAdam", {}, epochs=12, dropout=0.3, **keys))
     fits = fit(data, members, settings)
     order = [4, 0, len(members) - 1, 3]
     some = fit(data, [members[k] for k in order], settings)
     for position, found in zip(order, some, strict=True):
         assert_same(found, fits[position], 1e-7 if batch_norm else 1e-9)
-    for member, expected in zip(members, fits, strict=True):
-        alone = fit(data, [member], settings)[0]
+    for one, expected in zip(members, fits, strict=True):
+        alone = fit(data, [one], settings)[0]
         assert_same(alone, expected, 1e-7 if batch_norm else 1e-9)
 
 
 def test_the_same_call_gives_the_same_bits_and_another_seed_others() -> None:
     data = arrays()
-    members = [*MEMBERS, Member(0, "Adam", {}, epochs=5, dropout=0.5)]
-    settings = Settings((5, 4), seed=0, batch_size=16)
+    members = [*MEMBERS, member(0, "Adam", {}, epochs=5, dropout=0.5)]
+    settings = Settings(seed=0)
     first, second = fit(data, members, settings), fit(data, members, settings)
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(curves_of(a), curves_of(b))
         assert torch.equal(a.weights, b.weights)
-    others = fit(data, members, Settings((5, 4), seed=1, batch_size=16))
+    others = fit(data, members, Settings(seed=1))
     for a, b in zip(first, others, strict=True):
         assert not torch.equal(a.weights, b.weights)
 
@@ -209,7 +248,7 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_others() -> None:
 def test_the_global_generators_are_left_alone() -> None:
     numpy_state = np.random.get_state
     before = torch.get_rng_state(), numpy_state()[1].copy(), random.getstate()
-    members = [Member(0, "Adam", epochs=2, dropout=0.5), Member(1, "ASGD", epochs=2)]
+    members = [member(0, "Adam", epochs=2, dropout=0.5), member(1, "ASGD", epochs=2)]
     fit(arrays(), members, SETTINGS)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(numpy_state()[1], before[1])
@@ -217,17 +256,17 @@ def test_the_global_generators_are_left_alone() -> None:
 
 
 def test_members_of_one_split_share_their_start_and_their_batches() -> None:
-    members = [Member(1, "SGD", {"lr": 0.1}, epochs=3, dropout=0.2)] * 2
+    members = [member(1, "SGD", {"lr": 0.1}, epochs=3, dropout=0.2)] * 2
     one, other = fit(arrays(), members, SETTINGS)
     assert_same(one, other, tolerance=0)
-    frozen = [Member(1, "SGD", {"lr": 0.0}, 1), Member(1, "Adam", {"lr": 0.0}, 1)]
+    frozen = [member(1, name, {"lr": 0.0}, epochs=1) for name in ("SGD", "Adam")]
     sgd, adam = fit(arrays(), frozen, SETTINGS)
     assert torch.equal(sgd.weights, adam.weights)
 
 
 def test_dropout_of_a_neighbour_changes_nothing() -> None:
     data = arrays()
-    plain, dropped = MEMBERS[0], Member(0, "Adam", {"lr": 0.02}, epochs=12, dropout=0.4)
+    plain, dropped = MEMBERS[0], member(0, "Adam", {"lr": 0.02}, epochs=12, dropout=0.4)
     together = fit(data, [plain, dropped], SETTINGS)
     assert_same(together[0], fit(data, [plain], SETTINGS)[0])
     assert not torch.allclose(together[0].weights, together[1].weights)
@@ -235,21 +274,21 @@ def test_dropout_of_a_neighbour_changes_nothing() -> None:
 
 def test_patience_ends_a_member_at_its_own_epoch() -> None:
     data = arrays()
-    whole = [Member(k % 3, "Adam", {"lr": 0.05 * (k + 1)}, epochs=40) for k in range(6)]
-    impatient = [Member(m.split, m.optimizer, m.arguments, 40, patience=4) for m in whole]
+    whole = [member(k % 3, "Adam", {"lr": 0.05 * (k + 1)}, epochs=40) for k in range(6)]
+    impatient = changed(whole, patience=4)
     ends = set()
     for full, stopped in zip(
         fit(data, whole, SETTINGS), fit(data, impatient, SETTINGS), strict=True
     ):
-        best, end = 1, 40
+        best, end, losses = 1, 40, full.curves["val_loss"]
         for epoch in range(1, 41):
-            if full.val_loss[epoch - 1] < full.val_loss[best - 1]:
+            if losses[epoch - 1] < losses[best - 1]:
                 best = epoch
             if epoch - best >= 4:
                 end = epoch
                 break
         ends.add(end)
-        assert (len(stopped.val_loss), stopped.best_epoch) == (end, best)
+        assert (len(stopped.curves["val_loss"]), stopped.best_epoch) == (end, best)
         np.testing.assert_allclose(curves_of(stopped), curves_of(full)[:end], atol=1e-9)
         assert stopped.state == "complete"
     assert len(ends) > 1
@@ -258,40 +297,39 @@ def test_patience_ends_a_member_at_its_own_epoch() -> None:
 @pytest.mark.parametrize("labels", [2, 4])
 def test_the_kept_weights_have_the_scores_that_are_told(labels: int) -> None:
     data = arrays(labels)
-    settings = Settings((6,), batch_norm=True, batch_size=16, dtype=FLOAT64)
-    architecture = data.architecture(settings)
-    members = [Member(k, "Adam", {"lr": 0.1}, epochs=15) for k in range(3)]
-    for member, found in zip(members, fit(data, members, settings), strict=True):
+    settings, keys = Settings(dtype=FLOAT64), {"hidden": (6,), "batch_norm": True, "epochs": 15}
+    members = [member(k, "Adam", {"lr": 0.1}, **keys) for k in range(3)]
+    architecture = data.architecture(members[0].model)
+    for split, found in enumerate(fit(data, members, settings)):
         row = found.weights.unsqueeze(0)
-        kept = StackedMLP(
-            architecture,
-            row[:, : architecture.size].contiguous(),
-            torch.zeros(1),
-            row[:, architecture.size :].contiguous(),
-        )
-        rows = data.splits[member.split].validation
-        logits = kept(data.x[member.split][rows].double().T.unsqueeze(0))[0].detach().T
+        parameters = row[:, : architecture.size].contiguous()
+        kept = StackedMLP(architecture, parameters, torch.zeros(1))
+        kept.statistics.copy_(row[:, architecture.size :])
+        rows = data.splits[split].validation
+        logits = kept(data.x[split][rows].double().T.unsqueeze(0))[0].detach().T
         logits = torch.cat((0 * logits, logits), dim=1) if labels == 2 else logits
         probabilities, y = logits.softmax(dim=1).numpy(), data.y[rows].numpy()
-        assert log_loss(y, probabilities, labels=range(labels)) == pytest.approx(found.loss)
-        assert accuracy_score(y, probabilities.argmax(1)) == pytest.approx(found.accuracy)
+        assert log_loss(y, probabilities, labels=range(labels)) == pytest.approx(
+            found.scores["loss"]
+        )
+        assert accuracy_score(y, probabilities.argmax(1)) == pytest.approx(found.scores["accuracy"])
 
 
 def test_a_member_that_breaks_fails_alone_and_says_why() -> None:
     data = arrays()
     broken = [
-        Member(0, "SGD", {"lr": 1e200}, epochs=12),
-        Member(1, "Adam", {"lr": 1e300}, epochs=12),
-        Member(2, "Rprop", {"lr": 1e300, "step_sizes": (1e-6, 1e300)}, epochs=12),
+        member(0, "SGD", {"lr": 1e200}, epochs=12),
+        member(1, "Adam", {"lr": 1e300}, epochs=12),
+        member(2, "Rprop", {"lr": 1e300, "step_sizes": (1e-6, 1e300)}, epochs=12),
     ]
     fits = fit(data, [*broken, *MEMBERS], SETTINGS)
     for found in fits[:3]:
         assert found.state == "failed"
         assert found.reason is not None
-        assert found.reason.endswith(f" was not finite in epoch {len(found.val_loss) + 1}")
+        assert found.reason.endswith(f" was not finite in epoch {len(curves_of(found)) + 1}")
         assert np.isfinite(curves_of(found)).all()
         assert found.weights.isfinite().all()
-        assert np.isfinite(found.loss) == (found.best_epoch > 0)
+        assert np.isfinite(list(found.scores.values())).all() == (found.best_epoch > 0)
     for found, expected in zip(fits[3:], fit(data, MEMBERS, SETTINGS), strict=True):
         assert_same(found, expected)
 
@@ -301,12 +339,12 @@ def test_a_broken_training_row_fails_the_members_that_see_it() -> None:
     row = int(data.splits[0].validation[0])
     x = data.x.double().clone()
     x[1:, row, 0] = torch.inf
-    spoilt = Arrays(x, data.y, data.splits, data.labels)
-    members = [Member(k, "Adam", epochs=3) for k in range(3)]
+    spoilt = Arrays(x, data.y, data.splits, data.task)
     # The sigmoid of infinity is finite, its gradient is not; one batch holds nearly all rows.
     for hidden, what in (((), "the training loss"), ((4,), "a gradient")):
-        settings = Settings(hidden, "sigmoid", batch_size=1000, dtype=FLOAT64)
-        fits = fit(spoilt, members, settings)
+        keys = {"hidden": hidden, "activation": "sigmoid", "batch_size": 1000}
+        members = [member(k, "Adam", epochs=3, **keys) for k in range(3)]
+        fits = fit(spoilt, members, Settings(dtype=FLOAT64))
         assert [one.state for one in fits] == ["complete", "failed", "failed"]
         assert what in {(one.reason or "").partition(" was not finite in epoch")[0] for one in fits}
 
@@ -314,8 +352,8 @@ def test_a_broken_training_row_fails_the_members_that_see_it() -> None:
 def test_watch_sees_the_members_that_ran_and_drops_some() -> None:
     data, seen = arrays(), []
 
-    def watch(epoch: int, losses: Tensor, accuracies: Tensor, who: Tensor) -> Collection[int]:
-        seen.append((epoch, losses, accuracies, who.tolist()))
+    def watch(epoch: int, scores: Mapping[str, Tensor], who: Tensor) -> Collection[int]:
+        seen.append((epoch, scores, who.tolist()))
         return [0, 3, 5] if epoch == 6 else [2] if epoch == 5 else []
 
     fits = fit(data, MEMBERS, SETTINGS, watch)
@@ -323,28 +361,28 @@ def test_watch_sees_the_members_that_ran_and_drops_some() -> None:
     states = ["dropped", "complete", "complete", "dropped", "complete", "dropped", "complete"]
     assert [one.state for one in fits] == states
     for k, (found, full) in enumerate(zip(fits, expected, strict=True)):
-        epochs = 6 if k in (0, 3, 5) else MEMBERS[k].epochs
+        epochs = 6 if k in (0, 3, 5) else MEMBERS[k].training.epochs
         np.testing.assert_allclose(curves_of(found), curves_of(full)[:epochs], atol=1e-9)
-        assert found.best_epoch == 1 + found.val_loss.argmin()
+        assert found.best_epoch == 1 + found.curves["val_loss"].argmin()
     assert [who for *_, who in seen] == [
-        [k for k in range(7) if epoch <= (6 if k in (0, 3, 5) else MEMBERS[k].epochs)]
+        [k for k in range(7) if epoch <= (6 if k in (0, 3, 5) else MEMBERS[k].training.epochs)]
         for epoch in range(1, 10)
     ]
-    for epoch, losses, accuracies, who in seen:
+    for epoch, scores, who in seen:
+        assert scores.keys() == {"accuracy", "loss"}
         for position, k in enumerate(who):
-            assert losses[position] == fits[k].val_loss[epoch - 1]
-            assert accuracies[position] == fits[k].val_accuracy[epoch - 1]
+            for name, values in scores.items():
+                assert values[position] == fits[k].curves[f"val_{name}"][epoch - 1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 40, 1000])
 def test_an_epoch_is_batches_of_one_size_and_no_row_twice(batch_size: int) -> None:
     data = arrays()
-    stack = stack_of(
-        data, [Member(k, "SGD") for k in range(3)], Settings((), batch_size=batch_size)
-    )
+    members = [member(k, "SGD", hidden=(), batch_size=batch_size) for k in range(3)]
+    rows_of_data, stack = stack_of(data, members, Settings())
     epochs = []
     for _ in range(2):
-        batches = stack.batches()
+        batches = batches_of(rows_of_data, stack)
         assert len(batches) == -(-40 // batch_size)
         rows: list[Tensor] = []
         for x, y, _ in batches:
@@ -364,7 +402,7 @@ def test_an_epoch_is_batches_of_one_size_and_no_row_twice(batch_size: int) -> No
 def test_validation_in_chunks_is_the_same(labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = arrays(labels)
     whole = fit(data, MEMBERS, SETTINGS)
-    monkeypatch.setattr(training, "VALIDATION_ELEMENTS", 100)
+    monkeypatch.setattr(loop, "VALIDATION_ELEMENTS", 100)
     for found, expected in zip(fit(data, MEMBERS, SETTINGS), whole, strict=True):
         assert_same(found, expected)
 
@@ -383,18 +421,15 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_step_is_as_many_operations_for_many_members_and_waits_for_none() -> None:
     rules = ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adadelta"]
     counts = []
     for copies in (1, 2, 7):
-        members = [Member(k % 3, rule, dropout=0.1) for rule in rules for k in range(copies)]
-        stack = stack_of(arrays(), members, SETTINGS)
-        batches = stack.batches()
-        monkeypatch.setattr(stack, "batches", lambda made=batches: made)
+        members = [member(k % 3, rule, dropout=0.1) for rule in rules for k in range(copies)]
+        rows, stack = stack_of(arrays(), members, SETTINGS)
+        batches = batches_of(rows, stack)
         with Operations() as operations:
-            train(stack)
+            stack.train(batches, loop.step)
         assert operations.waits == []
         counts.append(operations.count)
     assert all(a == b for a, b in pairwise(counts))
@@ -404,10 +439,38 @@ def test_no_members_no_fits() -> None:
     assert fit(arrays(), [], SETTINGS) == []
 
 
+SECTIONS = {"model": Model, "training": Training}
+
+
+@pytest.mark.parametrize("key", [f"{s}.{k}" for s, of in SECTIONS.items() for k in of.model_fields])
+def test_members_of_a_stack_differ_in_some_keys_only(key: str) -> None:
+    """A key that is new parts stacks until somebody makes it a member's own."""
+    of_members = {"model.dropout": 0.5, "training.epochs": 3, "training.patience": 1}
+    other = changed(MEMBERS[:1], **{key.partition(".")[2]: of_members.get(key, "another value")})
+    if key in of_members:
+        assert len(fit(arrays(), [MEMBERS[0], *other], SETTINGS)) == 2
+    else:
+        with pytest.raises(ValueError, match=r"in model\.dropout, training\.epochs"):
+            fit(arrays(), [MEMBERS[0], *other], SETTINGS)
+
+
+def test_shards_are_trained_one_after_the_other_and_when_they_are_asked_for() -> None:
+    shards, trained = [Shard(MEMBERS[k:], SETTINGS) for k in range(3)], []
+
+    def count(shard: Shard) -> list[Any]:
+        trained.append(len(shard.members))
+        return [shard]
+
+    for position, results in Local().run(shards, count):
+        assert results == [shards[position]]
+        assert trained == [7, 6, 5][: position + 1]
+    assert len(trained) == 3
+
+
 def test_threads_are_given_back_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     alone = fit(arrays(), MEMBERS, SETTINGS)
-    monkeypatch.setattr(training, "plan", lambda *_: Layout(stacks=3, workers=2, threads=1))
+    monkeypatch.setattr(stacks, "plan", lambda *_: Layout(stacks=3, workers=2, threads=1))
     for found, expected in zip(fit(arrays(), MEMBERS, SETTINGS), alone, strict=True):
         assert_same(found, expected)
     assert torch.get_num_threads() == before
@@ -427,3 +490,19 @@ def test_the_plan_follows_the_work() -> None:
         assert native_plan(1, wide, 100_000) == Layout(1, 1, 1)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_further_metric_is_measured_beside_the_others() -> None:
+    def error(logits: Tensor, y: Tensor) -> Tensor:
+        return (logits.argmax(dim=-1) != y).double().mean(dim=-1)
+
+    further = Metric("error", greater_is_better=False, is_share=True, score=error)
+    for labels in (2, 3):
+        data = arrays(labels)
+        task = Classification(labels, (*Classification(labels).metrics, further))
+        members = [member(k, "Adam", {"lr": 0.02}, epochs=5) for k in range(3)]
+        for trained in fit(replace(data, task=task), members, Settings()):
+            np.testing.assert_allclose(
+                trained.curves["val_error"], 1 - trained.curves["val_accuracy"], atol=1e-12
+            )
+            assert trained.scores["error"] == pytest.approx(1 - trained.scores["accuracy"])

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from pipeline.models.mlp import ACTIVATIONS, Architecture
+from pipeline.models.activations import ACTIVATIONS
+from pipeline.models.mlp import Architecture
+from pipeline.models.task import Classification
+from pipeline.optimizers.rules import RULES, Rule
 from pipeline.optimizers.stacked import OptimizerSpec, StackedGroup, arguments_of
 from pipeline.training.loop import fit
-from pipeline.training.members import Fit, Member, Settings
-from pipeline.training.native import Kernel, build, calls
-from pipeline.training.native import codegen as rules
-from tests.training.test_loop import arrays
+from pipeline.training.members import Member, Settings
+from pipeline.training.native import codegen, kernel
+from pipeline.training.native.kernel import can_train
+from pipeline.training.outcomes import Fit
+from pipeline.training.stacks import NativeStack, TorchStack, build
+from tests.training.test_loop import arrays, changed, member
 
-pytestmark = pytest.mark.skipif(build.library() is None, reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(kernel.library() is None, reason="needs a C++ compiler")
 
 # One of each variant of each rule.
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -48,13 +55,14 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Adamax", {"lr": 0.01, "weight_decay": 0.01}),
     ("Adadelta", {"lr": 0.5, "weight_decay": 0.01}),
 ]
-SETTINGS = Settings(hidden=(5, 4), batch_size=16, seed=3)
+SETTINGS = Settings(seed=3)
+DOUBLE = replace(SETTINGS, dtype=torch.float64)
 
 
 def members(**changes: Any) -> list[Member]:
     """Each optimizer on each split."""
     return [
-        Member(split, name, arguments, **{"epochs": 5 + split, **changes})
+        member(split, name, arguments, **{"epochs": 5 + split, **changes})
         for name, arguments in OPTIMIZERS
         for split in range(3)
     ]
@@ -63,28 +71,28 @@ def members(**changes: Any) -> list[Member]:
 def assert_near(found: list[Fit], expected: list[Fit], tolerance: float = 2e-6) -> None:
     for one, other in zip(found, expected, strict=True):
         assert (one.state, one.best_epoch) == (other.state, other.best_epoch)
-        np.testing.assert_array_equal(one.val_accuracy, other.val_accuracy)
+        np.testing.assert_array_equal(one.curves["val_accuracy"], other.curves["val_accuracy"])
         for name in ("train_loss", "val_loss"):
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=tolerance)
+            np.testing.assert_allclose(one.curves[name], other.curves[name], atol=tolerance)
         np.testing.assert_allclose(one.weights, other.weights, atol=10 * tolerance)
 
 
 def test_every_variant_of_every_rule_trains_as_in_float64() -> None:
-    expected = fit(arrays(), members(), replace(SETTINGS, dtype=torch.float64))
+    expected = fit(arrays(), members(), DOUBLE)
     assert_near(fit(arrays(), members(), SETTINGS), expected)
 
 
 def test_the_variants_are_all_there_and_tried() -> None:
-    def variant(name: str, arguments: dict[str, Any]) -> rules.Variant:
+    def variant(name: str, arguments: dict[str, Any]) -> codegen.Variant:
         one = torch.zeros(1, 2)
         group = StackedGroup([OptimizerSpec(name, arguments)], one, one)
-        return rules.Variant(group.name, group.flags, group.has_momentum)
+        return codegen.Variant(group.name, group.flags, group.has_momentum)
 
     tried = {variant(*optimizer) for optimizer in OPTIMIZERS}
-    assert tried <= set(rules.variants())
+    assert tried <= set(codegen.functions())
     # Those left out: combinations of two booleans that are each tried, nesterov without momentum.
-    assert {v.name for v in tried} == {v.name for v in rules.variants()}
-    flags = {(v.name, flag) for v in rules.variants() for flag in v.flags}
+    assert {v.name for v in tried} == {v.name for v in codegen.functions()} == set(RULES)
+    flags = {(v.name, flag) for v in codegen.functions() for flag in v.flags}
     assert {(v.name, flag) for v in tried for flag in v.flags} == flags - {
         ("AdamW", ("decoupled_weight_decay", False))
     }
@@ -93,10 +101,10 @@ def test_the_variants_are_all_there_and_tried() -> None:
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("labels", [2, 3])
 def test_every_activation_trains_as_in_float64(activation: str, labels: int) -> None:
-    some = [m for m in members() if m.optimizer in ("SGD", "Adam")]
-    settings = replace(SETTINGS, activation=activation, hidden=(17, 6))
-    expected = fit(arrays(labels), some, replace(settings, dtype=torch.float64))
-    assert_near(fit(arrays(labels), some, settings), expected, 4e-6)
+    some = [m for m in members() if m.optimizer.name in ("SGD", "Adam")]
+    some = changed(some, activation=activation, hidden=(17, 6))
+    expected = fit(arrays(labels), some, DOUBLE)
+    assert_near(fit(arrays(labels), some, SETTINGS), expected, 4e-6)
 
 
 @given(
@@ -110,15 +118,13 @@ def test_any_shape_trains_as_with_torch(
     hidden: list[int], labels: int, rows: int, batch_size: int, dropout: float
 ) -> None:
     data = arrays(labels, rows)
-    settings = Settings(tuple(hidden), batch_size=max(batch_size, rows // 20), seed=1)
-    some = [
-        Member(k, "SGD", {"lr": 0.05, "momentum": 0.5}, epochs=2, dropout=dropout * k / 2)
-        for k in range(3)
-    ]
-    plain = fit(data, some, replace(settings, native=False))
-    for one, other in zip(fit(data, some, settings), plain, strict=True):
-        np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-5)
-        np.testing.assert_allclose(one.val_loss, other.val_loss, rtol=1e-5)
+    keys = {"hidden": tuple(hidden), "batch_size": max(batch_size, rows // 20), "epochs": 2}
+    arguments = {"lr": 0.05, "momentum": 0.5}
+    some = [member(k, "SGD", arguments, dropout=dropout * k / 2, **keys) for k in range(3)]
+    plain = fit(data, some, Settings(seed=1, native=False))
+    for one, other in zip(fit(data, some, Settings(seed=1)), plain, strict=True):
+        for name in ("train_loss", "val_loss"):
+            np.testing.assert_allclose(one.curves[name], other.curves[name], rtol=1e-5)
 
 
 def test_a_member_is_the_same_to_the_bit_in_any_company() -> None:
@@ -126,49 +132,90 @@ def test_a_member_is_the_same_to_the_bit_in_any_company() -> None:
     together = fit(arrays(), some, SETTINGS)
     for k in (0, 7, 31, len(some) - 1):
         (alone,) = fit(arrays(), [some[k]], SETTINGS)
-        np.testing.assert_array_equal(alone.val_loss, together[k].val_loss)
+        np.testing.assert_array_equal(alone.curves["val_loss"], together[k].curves["val_loss"])
         assert torch.equal(alone.weights, together[k].weights)
 
 
 def test_members_of_other_classes_train_beside_it() -> None:
-    some = [*members()[:4], Member(1, "Rprop", {"lr": 0.01}, epochs=4)]
-    expected = fit(arrays(), some, replace(SETTINGS, dtype=torch.float64))
+    some = [*members()[:4], member(1, "Rprop", {"lr": 0.01}, epochs=4)]
+    expected = fit(arrays(), some, DOUBLE)
     assert_near(fit(arrays(), some, SETTINGS), expected)
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Adamax"])
 def test_divergence_is_contained_and_named(optimizer: str) -> None:
     some = [
-        Member(0, optimizer, {"lr": 1e38}, epochs=4),
-        Member(0, optimizer, {"lr": 1e-3}, epochs=4),
+        member(0, optimizer, {"lr": 1e38}, epochs=4),
+        member(0, optimizer, {"lr": 1e-3}, epochs=4),
     ]
     lost, sound = fit(arrays(), some, SETTINGS)
     assert (lost.state, sound.state) == ("failed", "complete")
     assert lost.reason is not None
     assert "not finite in epoch" in lost.reason
-    assert_near([sound], fit(arrays(), some[1:], replace(SETTINGS, dtype=torch.float64)))
+    assert_near([sound], fit(arrays(), some[1:], DOUBLE))
 
 
-def test_batch_norm_and_doubles_have_no_program() -> None:
-    assert not calls.can_train(Architecture(3, (4,), 1, batch_norm=True))
-    assert not calls.can_train(Architecture(3, (4,) * 70, 1))
-    assert Kernel.get(Architecture(3, (4,), 1)) is not None
+def test_what_it_lacks_it_does_not_train() -> None:
+    task = Classification(2)
+    assert not can_train(Architecture(3, (4,), 1, batch_norm=True), task)
+    assert not can_train(Architecture(3, (4,) * 70, 1), task)
+    assert not can_train(Architecture(3, (4,), 1, "softplus"), task)
+    assert not can_train(Architecture(3, (4,), 1), object())  # type: ignore[arg-type]
+    assert can_train(Architecture(3, (4,), 1), task)
+
+
+def test_it_has_every_activation() -> None:
+    assert set(kernel.activations()) == set(ACTIVATIONS)
 
 
 def test_a_rule_that_it_cannot_write_is_an_error() -> None:
-    value = rules.Program().symbol("h[0]", "double")
-    each = rules.Program().symbol("p[i]", "each")
+    value = codegen.Value(codegen.Program(), "h[0]", "double")
+    each = codegen.Value(codegen.Program(), "p[i]", "each")
     with pytest.raises(TypeError, match="rounded to float first"):
         each * value
     with pytest.raises(KeyError):
         torch.minimum(each, each)
 
 
+def asgd(p: Tensor, g: Tensor, t: float, s: SimpleNamespace, h: SimpleNamespace) -> None:
+    """torch's ASGD, but for the average that its weights are not."""
+    f = p.dtype
+    eta = h.lr / (1 + h.lambd * h.lr * (t - 1)) ** h.alpha
+    p.mul_((1 - h.lambd * eta).to(f))
+    p.sub_(g * eta.to(f))
+
+
+def signed(p: Tensor, g: Tensor, t: float, s: SimpleNamespace, h: SimpleNamespace) -> None:
+    p.sub_(g.sign() * h.lr.to(p.dtype))
+
+
+def test_a_rule_more_is_an_entry_of_the_table(
+    no_library: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    some = [
+        member(k, "ASGD", {"lr": 0.1, "lambd": 0.02 * k, "weight_decay": 0.01 * k}, epochs=6)
+        for k in range(3)
+    ]
+    by_torch = fit(arrays(), some, DOUBLE)
+    no_library.setenv("XDG_CACHE_HOME", str(tmp_path))
+    no_library.setitem(RULES, "ASGD", Rule(asgd, {}))
+    no_library.setitem(RULES, "Rprop", Rule(signed, {}))
+    # What the program cannot write it leaves to torch.
+    assert {variant.name for variant in codegen.functions()} == set(RULES) - {"Rprop"}
+    assert_near(fit(arrays(), some, SETTINGS), by_torch)
+    assert_near(fit(arrays(), some, replace(SETTINGS, native=False)), by_torch)
+    _, stacks, _ = build(arrays(), [*some, member(0, "Rprop")], SETTINGS)
+    assert [type(stack) for stack in stacks] == [NativeStack, TorchStack]
+
+
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    build.library.cache_clear()
+    for cached in (kernel.library, codegen.functions):
+        cached.cache_clear()
     yield monkeypatch
-    build.library.cache_clear()
+    monkeypatch.undo()
+    for cached in (kernel.library, codegen.functions):
+        cached.cache_clear()
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
@@ -183,12 +230,12 @@ def test_without_a_compiler_it_says_so_once_and_trains(
         fit(arrays(), members()[:3], SETTINGS)
     texts = [str(w.message) for w in said if "training runs without it" in str(w.message)]
     assert len(texts) == 1
-    assert_near(found, fit(arrays(), members()[:3], replace(SETTINGS, dtype=torch.float64)))
+    assert_near(found, fit(arrays(), members()[:3], DOUBLE))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_it_is_kept_in_the_cache_and_several_may_build_it(tmp_path: Path) -> None:
-    code = "from pipeline.training.native import build; assert build.library() is not None"
+    code = "from pipeline.training.native.kernel import library; assert library() is not None"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     started = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait(timeout=120) for process in started] == [0, 0]
@@ -202,9 +249,9 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert build._folder().parent == tmp_path
-    build._folder().chmod(0o777)
-    assert tmp_path not in build._folder().parents
+    assert kernel._folder().parent == tmp_path
+    kernel._folder().chmod(0o777)
+    assert tmp_path not in kernel._folder().parents
 
 
 def test_hyper_parameters_reach_the_program() -> None:

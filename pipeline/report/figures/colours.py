@@ -2,33 +2,29 @@
 
 import zlib
 
-INK, MUTED, FAINT, GRID, BAND, PAPER = (
-    "#1f2328",
-    "#5b636b",
-    "#a9b0b7",
-    "#e6e8eb",
-    "#dfe3e8",
-    "#fefefe",
-)
-WHITE = "#ffffff"
-# Okabe and Ito's palette first, then Paul Tol's muted one: both told apart by colour-blind readers;
-# each optimizer has a marker of its own besides.
-STYLES = {
-    "SGD": ("#0072b2", "o"),
-    "Adagrad": ("#e69f00", "s"),
-    "RMSprop": ("#009e73", "^"),
-    "Adam": ("#d55e00", "D"),
-    "AdamW": ("#cc79a7", "v"),
-    "NAdam": ("#56b4e9", "P"),
-    "RAdam": ("#332288", "p"),
-    "Adamax": ("#882255", "h"),
-    "Adadelta": ("#6b7280", "<"),
-    "ASGD": ("#999933", ">"),
-    "Rprop": ("#44aa99", "8"),
-    "Adafactor": ("#117733", "d"),
+INK, MUTED, FAINT = "#1f2328", "#5b636b", "#a9b0b7"
+GRID, BAND, PAPER, WHITE = "#e6e8eb", "#dfe3e8", "#fefefe", "#ffffff"
+ACCENT, WRONG = "#0072b2", "#d55e00"
+# Light, dark, marker: Okabe and Ito's palette first, then Paul Tol's muted one, since colour-blind
+# readers tell both apart.
+_CLASSES = {
+    "SGD": ("#0072b2", "#4ba3e3", "o"),
+    "Adagrad": ("#e69f00", "#f0b429", "s"),
+    "RMSprop": ("#009e73", "#2bc59a", "^"),
+    "Adam": ("#d55e00", "#f47b3a", "D"),
+    "AdamW": ("#cc79a7", "#e29bc3", "v"),
+    "NAdam": ("#56b4e9", "#8fd0f7", "P"),
+    "RAdam": ("#332288", "#9a8cf0", "p"),
+    "Adamax": ("#882255", "#d9668f", "h"),
+    "Adadelta": ("#6b7280", "#9aa3af", "<"),
+    "ASGD": ("#999933", "#c2c25a", ">"),
+    "Rprop": ("#44aa99", "#6fd0c0", "8"),
+    "Adafactor": ("#117733", "#5cc07c", "d"),
 }
-ACCENT = "#0072b2"
-# What each colour becomes on a dark page.
+STYLES = {name: (light, marker) for name, (light, _, marker) in _CLASSES.items()}
+"""Colour and marker of each class of torch.optim."""
+ANGULAR = "s^v<>DdP"
+"""Markers of other optimizers than these: none of the four round ones, which look alike."""
 DARK = {
     INK: "#e8eaed",
     MUTED: "#a4abb3",
@@ -36,26 +32,39 @@ DARK = {
     GRID: "#2b3036",
     BAND: "#333a42",
     PAPER: "#15181c",
-    "#0072b2": "#4ba3e3",
-    "#e69f00": "#f0b429",
-    "#009e73": "#2bc59a",
-    "#d55e00": "#f47b3a",
-    "#cc79a7": "#e29bc3",
-    "#56b4e9": "#8fd0f7",
-    "#332288": "#9a8cf0",
-    "#882255": "#d9668f",
-    "#6b7280": "#9aa3af",
-    "#999933": "#c2c25a",
-    "#44aa99": "#6fd0c0",
-    "#117733": "#5cc07c",
 }
+"""What each colour becomes on a dark page."""
+SHADES: dict[str, tuple[str, str]] = {}
+"""A stronger and a fainter shade of each class's colour, for further optimizers of the class."""
 
 
-def optimizer_style(name: str) -> tuple[str, str]:
-    """Colour (hex) and marker of an optimizer: fixed per name, in every figure of every search."""
-    if name in STYLES:
-        return STYLES[name]
-    return list(STYLES.values())[zlib.crc32(name.encode()) % len(STYLES)]
+def _mixed(color: str, other: str, share: float) -> str:
+    parts = zip(bytes.fromhex(color[1:]), bytes.fromhex(other[1:]), strict=True)
+    return "#" + "".join(f"{round((1 - share) * a + share * b):02x}" for a, b in parts)
+
+
+for _light, _dark, _ in _CLASSES.values():
+    SHADES[_light] = strong, faint = _mixed(_light, "#000000", 0.45), _mixed(_light, WHITE, 0.35)
+    DARK[_light] = _dark
+    DARK[strong], DARK[faint] = _mixed(_dark, WHITE, 0.55), _mixed(_dark, DARK[PAPER], 0.35)
+
+
+def optimizer_style(label: str) -> tuple[str, str]:
+    """Colour (hex) and marker of an optimizer: fixed by its label, in every figure of every search.
+
+    A label that begins with a class of torch.optim has the class's colour. One that says more than
+    the class (`SGD momentum=0.9`) has a shade of it and another marker; one of another class has
+    the colour of any.
+    """
+    if label in STYLES:
+        return STYLES[label]
+    first, *words = label.split(" ")
+    of_any = [*STYLES.values()][zlib.crc32(first.encode()) % len(STYLES)]
+    color, marker = STYLES.get(first, of_any)
+    others = [other for other in ANGULAR if other != marker]
+    # By their number: `momentum=0.9` and `momentum=0.9 nesterov=true` have not the same shade.
+    shade = SHADES[color][(len(words) - 1) % 2] if words else color
+    return shade, others[zlib.crc32(label.encode()) // len(STYLES) % len(others)]
 
 
 def css_name(color: str) -> str:

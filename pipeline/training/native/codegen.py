@@ -4,17 +4,17 @@ So a rule stays written once, in `optimizers.rules`. What depends on a member al
 in double precision before the loop over its parameters, as the rules do it for a stack.
 """
 
-import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, Self
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
 
-from pipeline.optimizers.rules import RULES, TERMS, Rule
-from pipeline.optimizers.stacked import default_arguments
+from pipeline.optimizers.rules import RULES, TERMS
+from pipeline.optimizers.stacked import OptimizerSpec, StackedGroup, default_arguments
 
 Kind = Literal["truth", "double", "float", "each"]
 """double, float: one for each member; each: a float for each parameter."""
@@ -33,86 +33,92 @@ class Variant:
     momentum: bool = True
 
 
-@cache
-def variants() -> tuple[Variant, ...]:
-    """Every variant that there is, in the order in which the program has them."""
-    found = []
-    for name in RULES:
-        defaults = default_arguments(name)
-        flags = [key for key, value in defaults.items() if isinstance(value, bool)]
-        for values in itertools.product((False, True), repeat=len(flags)):
-            for momentum in (False, True) if "momentum" in defaults else (True,):
-                setting = frozenset(zip(flags, values, strict=True))
-                found.append(Variant(name, setting, momentum))
-    return tuple(found)
-
-
 @dataclass(frozen=True)
 class Inputs:
-    """What a variant takes: hyper-parameters, then states, by name and in order.
-
-    wide: of the states those with a float for each parameter; the others are one double.
-    """
+    """What a variant takes: the names of its hyper-parameters and of its states, in order; a state
+    is a double, or a float for each parameter."""
 
     hyper: tuple[str, ...]
-    states: tuple[str, ...]
-    wide: frozenset[str]
+    states: Mapping[str, Kind]
 
 
 @cache
 def inputs(variant: Variant) -> Inputs:
     """A variant's inputs. All terms but momentum are there, and 0 where they are not used."""
-    rule = RULES[variant.name]
-    arguments = inspect.signature(rule.update).parameters
-    sample = _sample(variant)
-    states = {name: start(torch.zeros(1, 2), sample) for name, start in rule.states.items()}
-    given = {name: state for name, state in states.items() if state is not None}
+    group = _sample(variant)
     return Inputs(
-        hyper=tuple(n for n, v in sample.items() if n in arguments and torch.is_tensor(v)),
-        states=tuple(given),
-        wide=frozenset(name for name, state in given.items() if state.dtype == torch.float32),
+        hyper=tuple(name for name, value in vars(group.hyper).items() if torch.is_tensor(value)),
+        states={
+            name: "each" if state.dtype == torch.float32 else "double"
+            for name, state in vars(group.states).items()
+            if state is not None
+        },
     )
+
+
+@cache
+def functions() -> Mapping[Variant, str]:
+    """Every variant of every rule that can be written, in the program's order, with its C++.
+
+    A rule that cannot be written, since `Value` lacks an operation, is left out whole: torch's own
+    operations train it, several times slower.
+    """
+    written: dict[Variant, str] = {}
+    for name in RULES:
+        try:
+            written |= {
+                variant: _function(f"rule_{i}", variant)
+                for i, variant in enumerate(_variants(name), start=len(written))
+            }
+        except (AttributeError, KeyError, TypeError):
+            continue
+    return written
 
 
 def source() -> str:
     """C++ of all variants and their table `RULES`."""
-    found = variants()
-    parts = [_function(f"rule_{i}", variant) for i, variant in enumerate(found)]
-    table = ", ".join(f"rule_{i}" for i in range(len(found)))
-    return f"namespace {{\n{''.join(parts)}const Rule RULES[] = {{{table}}};\n}}\n"
+    table = ", ".join(f"rule_{i}" for i in range(len(functions())))
+    return f"namespace {{\n{''.join(functions().values())}const Rule RULES[] = {{{table}}};\n}}\n"
 
 
-def _sample(variant: Variant) -> dict[str, Any]:
-    """A group's arguments (`update_rules.Hyper`) of this variant."""
-    sample: dict[str, Any] = dict(variant.flags)
-    for name in default_arguments(variant.name):
-        for part in ("beta1", "beta2") if name == "betas" else (name,):
-            if part == "momentum" and not variant.momentum:
-                sample[part] = None
-            elif part not in sample:
-                sample[part] = torch.zeros(1, 1, dtype=torch.float64)
-    return sample
+def _variants(name: str) -> Iterator[Variant]:
+    defaults = default_arguments(name)
+    flags = [key for key, value in defaults.items() if isinstance(value, bool)]
+    for values in itertools.product((False, True), repeat=len(flags)):
+        for momentum in (False, True) if "momentum" in defaults else (True,):
+            yield Variant(name, frozenset(zip(flags, values, strict=True)), momentum)
+
+
+def _sample(variant: Variant) -> StackedGroup:
+    """A group of one member of this variant, which uses all terms but perhaps momentum."""
+    arguments = dict.fromkeys(TERMS & default_arguments(variant.name).keys(), 1.0)
+    if not variant.momentum:
+        arguments["momentum"] = 0.0
+    spec, weights = OptimizerSpec(variant.name, arguments | dict(variant.flags)), torch.zeros(1, 2)
+    return StackedGroup([spec], weights, weights)
 
 
 def _function(name: str, variant: Variant) -> str:
-    rule, wanted = RULES[variant.name], inputs(variant)
+    taken, group = inputs(variant), _sample(variant)
     program = Program()
-    p = program.symbol("p[i]", "each")
-    states = {
-        key: program.symbol(f"s{i}[i]" if key in wanted.wide else f"*s{i}", _kind(key, wanted))
-        for i, key in enumerate(wanted.states)
-    }
-    values: dict[str, Any] = dict(states)
-    values |= {key: program.symbol(f"h[{i}]", "double") for i, key in enumerate(wanted.hyper)}
-    _run(rule, variant, p, program.symbol("g[i]", "each"), program.symbol("t", "double"), values)
+    p, g = Value(program, "p[i]", "each"), Value(program, "g[i]", "each")
+    states: dict[str, Value] = {}
+    pointers = []
+    for i, (key, kind) in enumerate(taken.states.items()):
+        states[key] = Value(program, f"s{i}[i]" if kind == "each" else f"*s{i}", kind)
+        pointer = f"{_TYPES[kind]} *"
+        pointers.append(f"    {pointer}__restrict s{i} = static_cast<{pointer}>(states[{i}]);")
+    hyper = {key: Value(program, f"h[{i}]", "double") for i, key in enumerate(taken.hyper)}
+    s = SimpleNamespace(**vars(group.states) | states)
+    h = SimpleNamespace(**vars(group.hyper) | hyper)
+    step: Callable[..., None] = RULES[variant.name].step
+    step(p, g, Value(program, "t", "double"), s, h)
 
-    pointers: list[str] = []
     ends: list[str] = []
-    for i, (key, state) in enumerate(states.items()):
-        kind = "float" if key in wanted.wide else "double"
-        pointers.append(f"    {kind} *__restrict s{i} = static_cast<{kind} *>(states[{i}]);")
+    for state in states.values():
         if state.code != state.origin:
-            (program.body if key in wanted.wide else ends).append(f"{state.origin} = {state.code};")
+            statements = program.body if state.kind == "each" else ends
+            statements.append(f"{state.origin} = {state.code};")
     program.body.append(f"p[i] = {p.code};")
     lines = [
         f"void {name}(long n, float *__restrict p, const float *__restrict g, double t,",
@@ -128,30 +134,12 @@ def _function(name: str, variant: Variant) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind(state: str, wanted: Inputs) -> Kind:
-    return "each" if state in wanted.wide else "double"
-
-
-def _run(
-    rule: Rule, variant: Variant, p: "Value", g: "Value", t: "Value", values: Mapping[str, Any]
-) -> None:
-    """Apply the rule to the symbols."""
-    taken = inspect.signature(rule.update).parameters
-    given: dict[str, Any] = {name: None for name in (*TERMS, *rule.states) if name in taken}
-    given |= {name: value for name, value in variant.flags if name in taken}
-    given |= {name: value for name, value in values.items() if name in taken}
-    rule.update(p, g, t, **given)
-
-
 @dataclass
 class Program:
-    """Statements: `head` once for each member, `body` for each of its parameters."""
+    """Statements: those of `head` run once for each member, of `body` for each parameter."""
 
     head: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
-
-    def symbol(self, code: str, kind: Kind) -> "Value":
-        return Value(self, code, kind)
 
     def let(self, code: str, kind: Kind) -> "Value":
         lines = self.body if kind == "each" else self.head
@@ -160,12 +148,12 @@ class Program:
         return Value(self, name, kind)
 
 
-_TYPES: Mapping[Kind, str] = {
-    "truth": "bool",
-    "double": "double",
-    "float": "float",
-    "each": "float",
-}
+_TYPES: Mapping[Kind, str]
+_TYPES = {"truth": "bool", "double": "double", "float": "float", "each": "float"}
+
+
+def _operation(form: str, kind: Kind | None = None) -> "Callable[..., Value]":
+    return lambda value, *others: value._with(form, *others, kind=kind)
 
 
 class Value:
@@ -180,97 +168,54 @@ class Value:
         self.origin = code
         self.dtype = torch.float32 if kind in ("each", "float") else torch.float64
 
-    def _with(self, form: str, *others: Any, kind: Kind | None = None) -> "Value":
-        """A new value; `form` has {0} for this one and {1}, {2} for the others."""
-        kinds = {self.kind, *(other.kind for other in others if isinstance(other, Value))}
-        if "each" in kinds and "double" in kinds:
-            raise TypeError(f"a coefficient must be rounded to float first: {form}")
-        found: Kind = next(k for k in ("each", "double", "float", "truth") if k in kinds)
-        single = found != "double"
-        codes = [_code(value, single) for value in (self, *others)]
-        return self.program.let(form.format(*codes), kind or found)
+    add = __add__ = __radd__ = _operation("{0} + {1}")
+    sub = __sub__ = _operation("{0} - {1}")
+    mul = __mul__ = __rmul__ = _operation("{0} * {1}")
+    div = __truediv__ = _operation("{0} / {1}")
+    __rsub__ = _operation("{1} - {0}")
+    __rtruediv__ = _operation("{1} / {0}")
+    __pow__ = _operation("std::pow({0}, {1})")
+    __rpow__ = _operation("std::pow({1}, {0})")
+    __neg__ = _operation("-{0}")
+    __gt__ = _operation("{0} > {1}", "truth")
+    __and__ = _operation("{0} && {1}")
+    sqrt = _operation("std::sqrt({0})")
+    abs = _operation("std::fabs({0})")
+    # As torch does it: from the nearer end.
+    lerp = _operation("{2} < 0.5f ? {0} + {2} * ({1} - {0}) : {1} - ({1} - {0}) * (1 - {2})")
 
-    def _become(self, value: "Value") -> Self:
-        if value.kind != self.kind:
-            raise TypeError(f"{self.kind} cannot hold {value.kind}")
-        self.code = value.code
-        return self
+    def addcmul(self, a: "Value", b: "Value", value: int = 1) -> "Value":
+        return self + a * b if value == 1 else self + a * b * value
+
+    def addcdiv(self, a: "Value", b: "Value") -> "Value":
+        return self + a / b
 
     def to(self, dtype: torch.dtype) -> "Value":
         if self.kind == "double" and dtype == torch.float32:
             return self.program.let(f"static_cast<float>({self.code})", "float")
         return self
 
-    def __add__(self, other: Any) -> "Value":
-        return self._with("{0} + {1}", other)
+    def __getattr__(self, name: str) -> "Callable[..., Value]":
+        """In place: of `mul_` it is `mul`, whose value this one takes on."""
+        if not name.endswith("_") or name.endswith("__"):
+            raise AttributeError(f"{name} cannot be written in C++")
+        operation = getattr(self, name[:-1])
+        return lambda *arguments: self._become(operation(*arguments))
 
-    def __sub__(self, other: Any) -> "Value":
-        return self._with("{0} - {1}", other)
+    def _become(self, value: "Value") -> "Value":
+        if value.kind != self.kind:
+            raise TypeError(f"{self.kind} cannot hold {value.kind}")
+        self.code = value.code
+        return self
 
-    def __rsub__(self, other: Any) -> "Value":
-        return self._with("{1} - {0}", other)
-
-    def __mul__(self, other: Any) -> "Value":
-        return self._with("{0} * {1}", other)
-
-    def __truediv__(self, other: Any) -> "Value":
-        return self._with("{0} / {1}", other)
-
-    def __rtruediv__(self, other: Any) -> "Value":
-        return self._with("{1} / {0}", other)
-
-    def __pow__(self, other: Any) -> "Value":
-        return self._with("std::pow({0}, {1})", other)
-
-    def __rpow__(self, other: Any) -> "Value":
-        return self._with("std::pow({1}, {0})", other)
-
-    def __neg__(self) -> "Value":
-        return self._with("-{0}")
-
-    def __gt__(self, other: Any) -> "Value":
-        return self._with("{0} > {1}", other, kind="truth")
-
-    def __and__(self, other: Any) -> "Value":
-        return self._with("{0} && {1}", other)
-
-    __radd__, __rmul__ = __add__, __mul__
-    add, div = __add__, __truediv__
-
-    def sqrt(self) -> "Value":
-        return self._with("std::sqrt({0})")
-
-    def abs(self) -> "Value":
-        return self._with("std::fabs({0})")
-
-    def addcmul(self, a: "Value", b: "Value", value: int = 1) -> "Value":
-        return self + a * b if value == 1 else self + a * b * value
-
-    def add_(self, other: Any) -> Self:
-        return self._become(self + other)
-
-    def sub_(self, other: Any) -> Self:
-        return self._become(self - other)
-
-    def mul_(self, other: Any) -> Self:
-        return self._become(self * other)
-
-    def div_(self, other: Any) -> Self:
-        return self._become(self / other)
-
-    def sqrt_(self) -> Self:
-        return self._become(self.sqrt())
-
-    def addcmul_(self, a: "Value", b: "Value") -> Self:
-        return self._become(self + a * b)
-
-    def addcdiv_(self, a: "Value", b: "Value") -> Self:
-        return self._become(self + a / b)
-
-    def lerp_(self, end: Any, weight: Any) -> Self:
-        # As torch does it: from the nearer end.
-        near = "{2} < 0.5f ? {0} + {2} * ({1} - {0}) : {1} - ({1} - {0}) * (1 - {2})"
-        return self._become(self._with(near, end, weight))
+    def _with(self, form: str, *others: Any, kind: Kind | None = None) -> "Value":
+        """A new value; `form` has {0} for this one and {1}, {2} for the others."""
+        kinds = {self.kind, *(other.kind for other in others if isinstance(other, Value))}
+        if "each" in kinds and "double" in kinds:
+            raise TypeError(f"a coefficient must be rounded to float first: {form}")
+        common: Kind = next(k for k in ("each", "double", "float", "truth") if k in kinds)
+        codes = [_code(value, common != "double") for value in (self, *others)]
+        return self.program.let(form.format(*codes), kind or common)
 
     @classmethod
     def __torch_function__(
@@ -281,19 +226,14 @@ class Value:
 
 def _maximum(a: Value, b: Value, out: Value | None = None) -> Value:
     # A NaN in either comes through.
-    found = a._with("{0} > {1} || {0} != {0} ? {0} : {1}", b)
-    return found if out is None else out._become(found)
+    greater = a._with("{0} > {1} || {0} != {0} ? {0} : {1}", b)
+    return greater if out is None else out._become(greater)
 
 
 def _where(condition: Value, yes: Any, no: Any) -> Value:
-    value = yes if isinstance(yes, Value) else no
-    if value.kind == "each":
-        return condition.program.let(
-            f"{condition.code} ? {_code(yes, True)} : {_code(no, True)}", "each"
-        )
-    return condition.program.let(
-        f"{condition.code} ? {_code(yes, False)} : {_code(no, False)}", value.kind
-    )
+    kind = (yes if isinstance(yes, Value) else no).kind
+    branches = [_code(value, kind == "each") for value in (yes, no)]
+    return condition.program.let(f"{condition.code} ? {branches[0]} : {branches[1]}", kind)
 
 
 _FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Value]] = {

@@ -6,7 +6,7 @@
 // blocks that are held in registers. Rows of matrices are padded to whole vectors, and the padding
 // holds anything: lanes never mix.
 //
-// The update rules are appended to this file: see rules.py. Layouts and meanings are in calls.py.
+// The update rules are appended to this file: see codegen.py. Layouts and meanings are in kernel.py.
 
 #include <cmath>
 #include <cstdint>
@@ -23,7 +23,7 @@ constexpr long LANES = 8, COLUMNS = 2;
 constexpr long LANES = 4, COLUMNS = 2;
 #endif
 constexpr long TILE = 64;       // rows that pass the network at once
-constexpr long MAX_LAYERS = 64;  // as calls.py checks
+constexpr long MAX_LAYERS = 64;  // as kernel.py checks
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));

@@ -1,0 +1,163 @@
+"""What a run has to say: the facts that were asked for, the trials, the evidence, the test scores.
+
+`words` and `tables` say it, `page` and `descriptions` show it, `numbers` hold it for programs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pipeline.analysis.comparison import Pair, pairs_of_best
+from pipeline.analysis.evaluation import Evaluation
+from pipeline.analysis.evidence import Evidence, Finalist
+from pipeline.analysis.importance import Searched
+from pipeline.analysis.ranking import OptimizerSummary, best_trial, summarize
+from pipeline.common.text import without_password
+from pipeline.models.metrics import Metric, metric_of
+from pipeline.training.trial import Trial
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.data.prepared import PreparedData
+    from pipeline.report import figures
+
+_PACKAGES = (
+    "torch",
+    "mlflow",
+    "optuna",
+    "scikit-learn",
+    "torchmetrics",
+    "pyarrow",
+)  # that decide results
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was asked, of which table, and how to do it again. All texts as they came."""
+
+    experiment: str
+    source: str
+    target: str
+    labels: Sequence[Any]  # by class id; two labels: the second is the positive one
+    rows: Mapping[str, int]  # "train" and "test"
+    columns: Mapping[str, str]  # columns used -> kind
+    left_out: Mapping[str, str]  # columns left out -> why
+    folds: int
+    repeats: int
+    fraction: float  # of the rows that a single hold-out (folds = 1) validates on
+    trials: int  # the budget
+    epochs: str
+    objective: str
+    optimizers: Sequence[str]
+    settings: Mapping[str, str] = field(default_factory=dict)  # every leaf by its dotted path
+    command: str = ""
+    fingerprint: str = ""  # of the prepared rows
+    digest: str = ""  # SHA-256 of the source
+    tracking_uri: str = ""
+    model_uri: str = ""  # empty: nothing is registered
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        config: "Config",
+        parts: "PreparedData",
+        *,
+        command: str = "",
+        tracking_uri: str = "",
+        model_uri: str = "",
+    ) -> "Facts":
+        """The facts of a run of `config` on the prepared `parts`; passwords in URLs are hidden."""
+        hidden, settings = without_password, config.flat()
+        return cls(
+            experiment=config.experiment,
+            source=hidden(config.data.source),
+            target=config.data.target,
+            labels=tuple(parts.schema.labels),
+            rows=dict(parts.rows),
+            columns={column.name: column.kind for column in parts.schema.columns},
+            left_out=dict(parts.left_out),
+            folds=config.validation.folds,
+            repeats=config.validation.repeats,
+            fraction=config.validation.fraction,
+            trials=config.search.trials,
+            epochs=settings.get("training.epochs", str(config.training.epochs)),
+            objective=config.search.objective,
+            optimizers=config.labels,
+            settings={name: hidden(value) for name, value in settings.items()},
+            command=hidden(command),
+            fingerprint=parts.directory.name,
+            digest=parts.digests.get("source", ""),
+            tracking_uri=hidden(tracking_uri),
+            model_uri=model_uri,
+            versions={name: metadata.version(name) for name in _PACKAGES},
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page and the descriptions are made of.
+
+    `evaluation` is None until the test rows have been scored, `evidence` where there is no final
+    round, `searched` where the settings that were searched do not matter; `registered` says what
+    became of the model, empty where none was registered.
+    """
+
+    facts: Facts
+    trials: Sequence[Trial]
+    evaluation: Evaluation | None = None
+    evidence: Evidence | None = None
+    registered: str = ""
+    searched: Searched | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """What the best trial is best in."""
+        return metric_of(self.facts.objective)
+
+    @cached_property
+    def best(self) -> Trial | None:
+        return best_trial(self.trials, self.metric)
+
+    @property
+    def winner(self) -> Finalist | None:
+        """Of the final round; None where there is no round, or where all diverged in it."""
+        return self.evidence.winner if self.evidence is not None else None
+
+    @cached_property
+    def summaries(self) -> list[OptimizerSummary]:
+        """One for each optimizer, in the order of the final round, else of the search."""
+        finalists = self.evidence.finalists if self.evidence is not None else ()
+        place = {finalist.optimizer: number for number, finalist in enumerate(finalists)}
+        return sorted(
+            summarize(self.trials, self.metric),
+            key=lambda summary: place.get(summary.optimizer, len(place)),
+        )
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every optimizer against every other one: in the final round, else in the search."""
+        if self.evidence is not None and self.winner is not None:
+            return self.evidence.pairs
+        facts = self.facts
+        return pairs_of_best(
+            self.trials,
+            self.metric,
+            folds=facts.folds,
+            repeats=facts.repeats,
+            fraction=facts.fraction,
+        )
+
+    @cached_property
+    def figures(self) -> "dict[str, figures.Plot]":
+        """Of the search, the final round and the evaluation, as far as there are, by file name."""
+        from pipeline.report import figures  # slow to import, and words need none
+
+        drawn = figures.search_figures(self.trials, self.metric, self.evidence, self.searched)
+        if self.evidence is not None:
+            drawn |= figures.evidence_figures(self.evidence)
+        if self.evaluation is not None:
+            drawn |= figures.evaluation_figures(self.evaluation, self.facts.labels)
+        return drawn

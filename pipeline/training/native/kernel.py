@@ -1,0 +1,234 @@
+"""The program that trains stacks on the CPU: compiled for this machine, kept on disk, called."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.models.mlp import Architecture
+from pipeline.models.task import Classification, Task
+from pipeline.optimizers.stacked import StackedGroup
+from pipeline.training.native import codegen
+
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
+IS_ARM_MAC = sys.platform == "darwin" and platform.machine() == "arm64"
+TARGET = "-mcpu=native" if IS_ARM_MAC else "-march=native"
+TIMEOUT = 300.0
+"""Seconds that the compiler may take."""
+
+MAX_LAYERS = 64
+
+
+class Kernel:
+    """The compiled program for one architecture; float32, contiguous tensors on the CPU.
+
+    The interpreter is free while it runs.
+
+    Attributes:
+        width: columns of the rows that it is given: the inputs, padded with zeros.
+        rules: the classes of `torch.optim` whose update rule it has.
+    """
+
+    def __init__(self, program: ctypes.CDLL, architecture: Architecture) -> None:
+        widths = architecture.widths
+        lanes = program.lanes()
+        self.width = -(-widths[0] // lanes) * lanes
+        self._program = program
+        self._outputs = widths[-1]
+        self._shape = (
+            ctypes.c_int64(len(widths) - 1),
+            (ctypes.c_int64 * len(widths))(*widths),
+            ctypes.c_int64(activations().index(architecture.activation)),
+        )
+        self._variants = {variant: i for i, variant in enumerate(codegen.functions())}
+        self.rules = frozenset(variant.name for variant in self._variants)
+
+    @classmethod
+    def get(cls, architecture: Architecture) -> "Kernel | None":
+        """None where there is no compiler. For an architecture that `can_train`."""
+        program = library()
+        return None if program is None else cls(program, architecture)
+
+    def train(
+        self,
+        group: StackedGroup,
+        split: Tensor,
+        dropout: Tensor,
+        batches: tuple[Tensor, Tensor, Sequence[Tensor]],
+        losses: Tensor,
+        gradient_sums: Tensor,
+    ) -> None:
+        """A step on each of n batches, for the k members of a group.
+
+        Args:
+            group: of one of `rules`.
+            split: [k] int64, each member's split.
+            dropout: [k] float32, rates.
+            batches: x [n, S, B, width], y [n, S, B] int64 and dropout's draws, none or for each
+                hidden layer [n, S, B, units].
+            losses: [k] float64; each member's losses in the batches are added.
+            gradient_sums: [k] float64; NaN is added if a gradient was not finite, else 0.
+        """
+        x, y, draws = batches
+        variant = codegen.Variant(group.name, group.flags, group.has_momentum)
+        taken = codegen.inputs(variant)
+        states = [getattr(group.states, name) for name in taken.states]
+        hyper = group.columns(taken.hyper)
+        count, splits, rows, _ = x.shape
+        failed = self._program.train(
+            *self._shape,
+            ctypes.c_int64(len(split)),
+            ctypes.c_int64(count),
+            ctypes.c_int64(rows),
+            ctypes.c_int64(splits),
+            _pointer(x),
+            _pointer(y),
+            _pointers(draws) if draws else None,
+            _pointer(split),
+            _pointer(dropout),
+            ctypes.c_int64(self._variants[variant]),
+            ctypes.c_double(group.steps),
+            _pointer(group.parameters),
+            _pointers(states),
+            (ctypes.c_int64 * len(states))(*(s.stride(0) * s.element_size() for s in states)),
+            ctypes.c_int64(len(states)),
+            _pointer(hyper),
+            ctypes.c_int64(hyper.shape[1]),
+            _pointer(losses),
+            _pointer(gradient_sums),
+        )
+        if failed:
+            raise MemoryError("no memory for a stack's training")
+        group.steps += count
+
+    def outputs(self, parameters: Tensor, split: Tensor, x: Tensor) -> Tensor:
+        """[K, outputs, V] for the rows x [S, V, width], each member those of its split."""
+        members, rows = len(split), x.shape[1]
+        out = torch.empty((members, rows, self._outputs), dtype=torch.float32)
+        failed = self._program.score(
+            *self._shape,
+            ctypes.c_int64(members),
+            ctypes.c_int64(rows),
+            ctypes.c_int64(x.stride(0) // self.width),
+            _pointer(x),
+            _pointer(split),
+            _pointer(parameters),
+            _pointer(out),
+        )
+        if failed:
+            raise MemoryError("no memory for a stack's validation")
+        return out.view(members, 1, rows) if self._outputs == 1 else out.mT
+
+
+def can_train(architecture: Architecture, task: Task) -> bool:
+    """Whether the program has all that they need: not yet batch norm."""
+    return (
+        isinstance(task, Classification)
+        and architecture.activation in activations()
+        and not architecture.batch_norm
+        and len(architecture.widths) <= MAX_LAYERS
+    )
+
+
+@functools.cache
+def activations() -> tuple[str, ...]:
+    """The activations that the program has, by its numbers for them."""
+    names = re.search(r"enum Activation \{(.*?)\}", _source())
+    assert names is not None
+    return tuple(name.strip().lower() for name in names[1].split(","))
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _pointers(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled program; None, with a warning, where it can't be had.
+
+    Compiling takes seconds, the first time on a machine: the program is kept in the user's cache
+    (`XDG_CACHE_HOME`), by a digest of its source, the compiler and the processor. `CXX` names the
+    compiler.
+    """
+    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    compiler = next((path for name in names if (path := shutil.which(name))), None)
+    if compiler is None:
+        _warn("there is no C++ compiler")
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler, _source() + codegen.source())))
+    except subprocess.CalledProcessError as error:
+        _warn(f"{compiler} failed: {error.stderr.strip()[-500:]}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _warn(f"the compiled program can't be had: {error}")
+    return None
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"{reason}; training runs without it, several times slower", stacklevel=3)
+
+
+def _source() -> str:
+    return Path(__file__).with_suffix(".cpp").read_text(encoding="utf-8")
+
+
+def _built(compiler: str, source: str) -> Path:
+    """The compiled file, whole or not at all: two processes may compile it at once."""
+    stat = os.stat(os.path.realpath(compiler))
+    identity = (source, FLAGS, TARGET, compiler, stat.st_size, stat.st_mtime_ns, _processor())
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+    path = _folder() / f"stack-{digest}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            code, library_file = Path(folder) / "stack.cpp", Path(folder) / path.name
+            code.write_text(source, encoding="utf-8")
+            command = [compiler, *FLAGS, TARGET, "-o", str(library_file), str(code)]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
+            library_file.replace(path)
+    return path
+
+
+def _processor() -> tuple[str, ...]:
+    """What `native` means here: a home folder may be shared by machines that differ."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return (platform.machine(), platform.processor(), *sorted(models))
+
+
+def _folder() -> Path:
+    """A folder that only this user can write to: what lies there is run."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "optimizer-search"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_private = folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022
+        if is_private and os.access(folder, os.W_OK):
+            return folder
+    except (OSError, AttributeError):
+        pass
+    return Path(_process_folder().name)
+
+
+@functools.cache
+def _process_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process, which compiles anew where nothing can be kept."""
+    return tempfile.TemporaryDirectory(prefix="optimizer-search-")

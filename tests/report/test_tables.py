@@ -1,0 +1,159 @@
+"""The tables' cells, against what the study was made of."""
+
+import numpy as np
+import pytest
+
+from pipeline.models.metrics import ACCURACY, LOSS
+from pipeline.report.report import Report
+from pipeline.report.tables import (
+    Table,
+    baseline_table,
+    best_settings_table,
+    optimizer_table,
+    pair_table,
+    ranking_table,
+    tolerance_table,
+)
+from tests.study import failed, folds, settings_search, study_evidence, study_facts, trial
+
+
+def _trial(number, optimizer, accuracies):
+    return trial(
+        number,
+        optimizer,
+        accuracy=float(np.mean(accuracies)),
+        accuracy_std=float(np.std(accuracies, ddof=1)),
+        fold_scores=folds(accuracies, [0.6] * len(accuracies)),
+    )
+
+
+CLOSE = _trial(0, "Adam", [0.70, 0.72, 0.71, 0.69, 0.73])
+NEAR = _trial(1, "SGD", [0.70, 0.71, 0.72, 0.68, 0.72])
+FAR = _trial(2, "Adagrad", [0.60, 0.62, 0.60, 0.59, 0.64])
+
+
+def test_a_table_of_items():
+    table = Table.of([1, 2], {"n": str, "twice": lambda n: str(2 * n), "a": lambda _: "a"})
+    assert [column.kind for column in table.columns] == ["text", "number", "number"]
+    assert table.records() == [
+        {"n": "1", "twice": "2", "a": "a"}, {"n": "2", "twice": "4", "a": "a"},
+    ]  # fmt: skip
+    assert table.without(["twice", "none"]).records() == [
+        {"n": "1", "a": "a"}, {"n": "2", "a": "a"},
+    ]  # fmt: skip
+
+
+def test_optimizers_of_a_search():
+    rows = optimizer_table(
+        Report(study_facts(), [CLOSE, NEAR, FAR, failed(3, "Rprop")])
+    ).records()  # fmt: skip
+    assert [row["Optimizer"] for row in rows] == ["Adam", "SGD", "Adagrad", "Rprop"]
+    assert [row["Against the best"] for row in rows] == [
+        "best", "−0.4 points, within noise", "−10.0 points, beyond noise", "–",
+    ]  # fmt: skip
+    assert rows[0]["Best accuracy"] == "71.0 % ± 1.6"
+    assert (rows[3]["Failed"], rows[3]["Best accuracy"]) == ("1", "–")
+    assert "Final accuracy" not in rows[0]
+
+
+def test_optimizers_of_a_single_split_have_no_noise():
+    trials = [trial(0, "A", accuracy_std=0.0), trial(1, "B", accuracy=0.68, accuracy_std=0.0)]
+    facts = study_facts(folds=1, objective="val_loss")
+    rows = optimizer_table(Report(facts, [trials[0], trial(1, "B", loss=0.65)])).records()
+    assert [row["Against the best"] for row in rows] == ["best", "−0.050 nats"]
+    rows = optimizer_table(Report(study_facts(), trials)).records()
+    assert rows[0]["Best accuracy"] == "70.0 %"
+
+
+@pytest.mark.parametrize(
+    ("metric", "final", "behind"),
+    [(ACCURACY, "70.0 %", "−4.0 points"), (LOSS, "0.5", "−0.040 nats")],
+)
+def test_optimizers_of_a_final_round(metric, final, behind):
+    evidence = study_evidence({"Adagrad": 0.66, "Adam": 0.7, "Rprop": None}, metric=metric)
+    trials = [CLOSE, NEAR, FAR, trial(3, "Rprop")]
+    facts = study_facts(objective=metric.curve)
+    rows = optimizer_table(Report(facts, trials, evidence=evidence)).records()
+    assert [row["Optimizer"] for row in rows] == ["Adam", "Adagrad", "Rprop", "SGD"]
+    assert rows[0][f"Final {metric.name}"].startswith(f"{final} ± ")
+    assert [row["Against the best"] for row in rows] == [
+        "best", f"{behind}, beyond noise", "diverged in the final round", "–",
+    ]  # fmt: skip
+
+
+def test_finalists():
+    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69, "Rprop": None})
+    first, _, last = ranking_table(evidence).records()
+    assert list(first)[:4] == ["Optimizer", "Accuracy", "95 % interval", "Together"]
+    for name, text in {"Accuracy": "70.0 %", "Together": "71.0 %", "In the search": "70.5 %",
+                       "Optimism": "+0.5", "Early-stopping bias": "+0.3"}.items():  # fmt: skip
+        assert first[name] == text
+    assert (last["Accuracy"], last["95 % interval"], last["In the search"]) == (
+        "diverged", "–", "60.5 %",
+    )  # fmt: skip
+    once = study_evidence({"SGD": 0.7}, repeats=1, metric=LOSS)
+    (row,) = ranking_table(once).records()
+    assert "Together" not in row
+    assert (row["Loss"], row["Optimism"]) == ("0.5", "+0.010")
+
+
+def test_an_interval_ends_where_scores_do():
+    (row,) = ranking_table(study_evidence({"SGD": 0.995})).records()
+    assert row["95 % interval"].endswith(" to 100.0")
+
+
+def test_pairs_are_the_evidences():
+    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69, "Adagrad": 0.6})
+    rows = pair_table(evidence).records()
+    assert [(row["Better"], row["Worse"]) for row in rows] == [
+        ("SGD", "Adam"), ("SGD", "Adagrad"), ("Adam", "Adagrad"),
+    ]  # fmt: skip
+    for row, pair in zip(rows, evidence.pairs, strict=True):
+        assert float(row["By"]) == pytest.approx(100 * pair.difference, abs=0.051)
+        low, high = (float(end) for end in row["All together"].split(" to "))
+        assert (low, high) == pytest.approx((100 * pair.low_all, 100 * pair.high_all), abs=0.051)
+        assert float(row["Holm"]) == pytest.approx(pair.p_adjusted, rel=0.05)
+    assert "Chance of more than 1.0 points" in rows[0]
+    assert pair_table(study_evidence({"SGD": 0.7})).rows == ()
+
+
+def test_tolerances():
+    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69})
+    first, second = tolerance_table(evidence, rates=True).records()
+    assert first["Learning-rate tolerance"] == "0.001 to 0.1"
+    assert (first["Epochs to target"], second["Epochs to target"]) == ("7", "8")
+    assert "Decades" not in tolerance_table(evidence, rates=False).records()[0]
+
+
+def test_baselines_stand_below_the_winner():
+    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69})
+    rows = baseline_table(Report(study_facts(), [CLOSE], evidence=evidence), evidence).records()
+    assert [row["Model"] for row in rows] == [
+        "4 networks together, SGD", "one network", "majority label", "logistic regression",
+        "gradient boosting",
+    ]  # fmt: skip
+    assert [row["Accuracy"] for row in rows[:3]] == ["71.0 %", "70.0 %", "59.0 %"]
+    assert list(rows[-1].values()) == ["gradient boosting", "67.0 %", "0.59", "67.0 %", "0.6"]
+    once = study_evidence({"SGD": 0.7}, repeats=1)
+    names = [row[0] for row in baseline_table(Report(study_facts(), []), once).rows]
+    assert names[:2] == ["network, SGD", "majority label"]
+
+
+def test_settings_of_one_name_share_a_column():
+    config = """
+data: {source: none.csv, target: none}
+training: {batch_size: {choice: [32, 64]}}
+optimizers:
+  - {name: SGD, lr: 0.1, momentum: {choice: [0.0, 0.9]}}
+  - {name: RMSprop, lr: 0.1, momentum: {choice: [0.0, 0.9]}}
+  - {name: Adam, lr: 0.1}
+"""
+    searched = settings_search(lambda *_: 0.0, 40, config=config)
+    table = best_settings_table(searched)
+    assert [column.heading for column in table.columns] == [
+        "Optimizer", "batch_size", "momentum (2 optimizers)", "Trial",
+    ]  # fmt: skip
+    trials = {str(each.number): each for each in searched.trials}
+    for row in table.records():
+        momenta = [v for path, v in trials[row["Trial"]].params.items() if "momentum" in path]
+        assert row["momentum (2 optimizers)"] == (f"{momenta[0]:.3g}" if momenta else "–")
