@@ -26,7 +26,8 @@ class Metric:
     Attributes:
         name: in MLflow `accuracy` of a trial, `val_accuracy` by epoch, `test_accuracy` at last.
         greater_is_better: whether 1 beats 0.
-        is_share: whether values lie in [0, 1] and are written in per cent; else nats.
+        is_share: whether values lie in [0, 1] and are written in per cent.
+        measured_in: the unit of other values, such as nats.
         score: logits or log-probabilities [..., N, C] and label ids [..., N] -> [...], the score of
             the N rows.
     """
@@ -35,6 +36,7 @@ class Metric:
     greater_is_better: bool
     is_share: bool
     score: Callable[[Tensor, Tensor], Tensor]
+    measured_in: str = ""
 
     @property
     def curve(self) -> str:
@@ -59,7 +61,8 @@ class Metric:
     @property
     def axis(self) -> str:
         """The label of such an axis: `Validation accuracy (%)`, `Validation loss (nats)`."""
-        return f"Validation {self.name} ({'%' if self.is_share else self.unit})"
+        unit = "%" if self.is_share else self.unit
+        return f"Validation {self.name} ({unit})".removesuffix(" ()")
 
     def best(self, values: Iterable[float]) -> float | None:
         """The best of some values; None without any."""
@@ -80,11 +83,11 @@ class Metric:
     @property
     def unit(self) -> str:
         """What differences are counted in."""
-        return "points" if self.is_share else "nats"
+        return "points" if self.is_share else self.measured_in
 
     def difference(self, value: float) -> str:
         """A difference of values: `1.5 points`, `0.012 nats`."""
-        return f"{self.amount(value)} {self.unit}"
+        return f"{self.amount(value)} {self.unit}".rstrip()
 
 
 def _accuracy(logits: Tensor, y: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ def _loss(logits: Tensor, y: Tensor) -> Tensor:
 
 
 ACCURACY = Metric("accuracy", greater_is_better=True, is_share=True, score=_accuracy)
-LOSS = Metric("loss", greater_is_better=False, is_share=False, score=_loss)
+LOSS = Metric("loss", greater_is_better=False, is_share=False, score=_loss, measured_in="nats")
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (ACCURACY, LOSS)}
 """By name, in the order in which they break ties."""

@@ -143,10 +143,8 @@ class Store:
 
     def find_stage(self, stage: Stage, fingerprint: str) -> str | None:
         """The latest FINISHED run of a stage with this fingerprint, or None."""
-        for run in self._newest_first(stage, fingerprint):
-            if run.info.status == "FINISHED":
-                return str(run.info.run_id)
-        return None
+        runs = self._newest_first(stage, fingerprint)
+        return next((run.info.run_id for run in runs if run.info.status == "FINISHED"), None)
 
     def latest(self, stage: Stage, fingerprint: str) -> Any | None:
         """The latest run (mlflow.entities.Run) of a stage with this fingerprint, in any state."""

@@ -61,7 +61,7 @@ def run_epoch(rows: Rows, stack: Stack) -> Epoch:
 
 
 def step(network: StackedMLP, optimizer: StackedOptimizer, task: Task, batch: Batch) -> Tensor:
-    """One step of all members on a batch each; their losses [K]."""
+    """One step of all members, a batch each; losses [K]. `native/kernel.cpp` has its own steps."""
     network.zero_gradients()
     outputs = network(batch.x, training=True, draws=batch.draws)
     losses = task.losses(outputs, batch.y).mean(dim=1)

@@ -1,4 +1,4 @@
-"""What happened to each member: curves, the best epoch and its weights, and how it ended."""
+"""What came of each member: its curves, the weights of its best epoch, and how it ended."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

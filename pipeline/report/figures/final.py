@@ -114,7 +114,7 @@ def pair_differences(evidence: Evidence) -> Plot:
                       solid_capstyle="butt", zorder=2 + width / 10)  # fmt: skip
         axes.mark([metric.scale * pair.difference], [place], (color, "o"), 6.5)
         axes.say_of_row(place, _about_pair(pair, metric))
-    axes.set_xlabel(f"Better by ({metric.unit})")
+    axes.set_xlabel(f"Better by ({metric.unit})".removesuffix(" ()"))
     return plot
 
 
