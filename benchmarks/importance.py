@@ -38,8 +38,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.analysis.importance import Searched
 from pipeline.config import Config, loads
 from pipeline.models.metrics import ACCURACY
+from pipeline.search.optuna_study import Study
 from pipeline.search.search import Search
 from pipeline.search.settings import argument, settings_of
+from pipeline.search.space import Space
 from pipeline.training.trial import Trial
 
 CONFIG = """
@@ -112,12 +114,16 @@ def ours(search: Search, config: Config) -> dict[str, bool]:
     return {each.setting.name: each.stands_out for each in importances}
 
 
-def optunas(search: Search, evaluator: Any = None) -> str:
+def optunas(search: Search, config: Config, evaluator: Any = None) -> str:
     """The setting that Optuna gives the greatest importance."""
+    space = Space(config)
+    study = Study(space, "random", 0)
+    for trial in search.told:
+        study.add(space.point(trial), "COMPLETE", trial.scores["accuracy"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = get_param_importances(search.study, evaluator=evaluator)
-    return argument(next(iter(found)))
+        importances = get_param_importances(study._study, evaluator=evaluator)
+    return argument(next(iter(importances)))
 
 
 def measured(truth: Truth, trials: int, seeds: int) -> list[str]:
@@ -131,8 +137,8 @@ def measured(truth: Truth, trials: int, seeds: int) -> list[str]:
         found = ours(search, config)
         seconds.append(time.perf_counter() - started)
         tops["ours"].append(next(iter(found)))
-        tops["fANOVA"].append(optunas(search, FanovaImportanceEvaluator(seed=seed)))
-        tops["default"].append(optunas(search))
+        tops["fANOVA"].append(optunas(search, config, FanovaImportanceEvaluator(seed=seed)))
+        tops["default"].append(optunas(search, config))
         for name, out in found.items():
             (with_effect if name in truth.settings else without).append(out)
     shares = [_share([name in truth.settings for name in names]) for names in tops.values()]
