@@ -1,6 +1,6 @@
 """Models that are no networks, on the same rows: whether a network is worth having at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 
 from pipeline.analysis.comparison import Floats
 from pipeline.data.splits import Split
-from pipeline.models.metrics import METRICS
+from pipeline.models.metrics import METRICS, Metric
 
 Name = Literal["majority label", "logistic regression", "gradient boosting"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -91,10 +91,14 @@ def scores(
     return {metric: np.array([each[metric] for each in by_split]) for metric in METRICS}
 
 
-def score(probabilities: Floats, y: npt.NDArray[np.int64]) -> dict[str, float]:
+def score(
+    probabilities: Floats,
+    y: npt.NDArray[np.int64],
+    metrics: Iterable[Metric] = tuple(METRICS.values()),
+) -> dict[str, float]:
     """By the metric's name, of probabilities [M, C]; one of 0 counts as the smallest step of its
     dtype, so that the loss is finite."""
     smallest = np.finfo(probabilities.dtype).eps
     logits = torch.from_numpy(np.log(probabilities.clip(smallest, 1.0)))
     truth = torch.from_numpy(y)
-    return {name: float(metric.score(logits, truth)) for name, metric in METRICS.items()}
+    return {metric.name: float(metric.score(logits, truth)) for metric in metrics}

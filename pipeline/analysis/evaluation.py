@@ -14,7 +14,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 
 from pipeline.analysis import baselines
-from pipeline.models.metrics import METRICS
+from pipeline.models.metrics import ACCURACY, LOSS, METRICS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ class Scores:
     @property
     def by_metric(self) -> dict[str, float]:
         """Every metric's score by its name."""
-        return {"accuracy": self.accuracy, "loss": self.loss, **self.further}
+        return {ACCURACY.name: self.accuracy, LOSS.name: self.loss, **self.further}
 
     @property
     def baseline(self) -> float:
@@ -78,7 +78,7 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float
     if len(np.unique(y)) == classes:
         values = probabilities[:, 1] if classes == 2 else probabilities
         roc_auc = float(metrics.roc_auc_score(y, values, multi_class="ovr", labels=labels))
-    further = baselines.score(probabilities, y)
+    further = [metric for metric in METRICS.values() if metric not in (ACCURACY, LOSS)]
     return Scores(
         n=n,
         accuracy=float(accuracy.compute()),
@@ -87,7 +87,7 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float
         loss=float(metrics.log_loss(y, probabilities, labels=labels)),
         roc_auc=roc_auc,
         confusion=metrics.confusion_matrix(y, predicted, labels=labels).astype(np.int64),
-        further={name: further[name] for name in METRICS if name not in ("accuracy", "loss")},
+        further=baselines.score(probabilities, y, further),
     )
 
 

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.common import signals
 from pipeline.common.errors import UserError, first_line
+from pipeline.common.text import shorten
 
 Context = Literal["training", "validation", "testing"]
 
@@ -125,7 +126,9 @@ class Run:
         if reserved := _LAUNCHER_PARAMS & values.keys():
             raise ValueError(f"mlflow run logs these itself: {sorted(reserved)}")
         logged = self.client.get_run(self.run_id).data.params
-        params = [Param(k, cut(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in logged]
+        params = [
+            Param(k, shorten(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in logged
+        ]
         self.client.log_batch(self.run_id, params=params, synchronous=True)
 
     def metrics(
@@ -150,7 +153,7 @@ class Run:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags, cut to MLflow's 8,000 characters."""
-        tags = [RunTag(key, cut(value, TAG_LENGTH)) for key, value in values.items()]
+        tags = [RunTag(key, shorten(value, TAG_LENGTH)) for key, value in values.items()]
         self.client.log_batch(self.run_id, tags=tags, synchronous=True)
 
     def describe(self, markdown: str) -> None:
@@ -177,7 +180,7 @@ class Run:
     def close(self, status: Status, reason: str | None = None, end: int | None = None) -> None:
         """End the run at `end` (milliseconds since the epoch; now), with a reason as a tag."""
         if reason:
-            self.tags({"pipeline.reason": cut(reason, _REASON_LENGTH)})
+            self.tags({"pipeline.reason": shorten(reason, _REASON_LENGTH)})
         self.client.set_terminated(self.run_id, status, end)
 
 
@@ -189,11 +192,6 @@ def outcome(error: BaseException) -> tuple[Status, str | None]:
         return "KILLED", "interrupted"
     text = first_line(error)
     return "FAILED", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-
-
-def cut(text: str, length: int) -> str:
-    """`text`, or its beginning with an ellipsis, in at most `length` characters."""
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def now_ms() -> int:

@@ -14,6 +14,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.common import signals
 from pipeline.common.errors import UserError, first_line
+from pipeline.common.text import shorten
 from pipeline.tracking import processes
 from pipeline.tracking.connection import connect, hurry, paged, quiet
 from pipeline.tracking.processes import Lease
@@ -24,7 +25,6 @@ from pipeline.tracking.runs import (
     Run,
     Stage,
     Status,
-    cut,
     has_code,
     outcome,
     take_run_id,
@@ -137,7 +137,7 @@ class Store:
     ) -> Run:
         """A new run that the caller closes; `start` is in milliseconds since the epoch (now)."""
         all_tags = {**self.context_tags, **tags, "pipeline.stage": stage}
-        all_tags = {key: cut(value, TAG_LENGTH) for key, value in all_tags.items()}
+        all_tags = {key: shorten(value, TAG_LENGTH) for key, value in all_tags.items()}
         created = self.client.create_run(self.experiment_id, start, all_tags, name)
         return Run(self.client, created.info.run_id, self.experiment_id, stage, name)
 

@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from pipeline.common import signals
-from pipeline.common.text import count, number, percent
+from pipeline.common.text import count, number, percent, shorten
 from pipeline.models.metrics import ACCURACY, LOSS, METRICS
 from pipeline.tracking.connection import is_outage
 from pipeline.tracking.registry import log_model
@@ -26,7 +26,6 @@ from pipeline.tracking.runs import (
     Run,
     Stage,
     Status,
-    cut,
     now_ms,
     outcome,
 )
@@ -338,7 +337,7 @@ def _description(trial: Trial) -> str:
 def _params(trial: Trial) -> dict[str, str]:
     values = {"optimizer": trial.optimizer, "lr": trial.lr}
     values |= {path: value for path, value in trial.params.items() if not _is_lr(path)}
-    return {key: cut(encode_param(value), PARAM_LENGTH) for key, value in values.items()}
+    return {key: shorten(encode_param(value), PARAM_LENGTH) for key, value in values.items()}
 
 
 def _curves(trial: Trial, start: int, end: int, judged: Collection[int]) -> Iterator[Metric]:

@@ -37,14 +37,8 @@ after each epoch which members to drop; None: none will be."""
 
 def search_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[Split, ...]:
     """The splits on which every trial of the search is estimated."""
-    return make_splits(
-        rows.y,
-        config.validation.folds,
-        config.validation.repeats,
-        config.validation.fraction,
-        config.seed,
-        parts.schema.labels,
-    )
+    how, labels = config.validation, parts.schema.labels
+    return make_splits(rows.y, how.folds, how.repeats, how.fraction, config.seed, labels)
 
 
 class Trainer:

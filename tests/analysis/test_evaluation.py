@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -15,12 +13,7 @@ from pipeline.analysis.evaluation import (
 )
 from tests.study import predictions
 
-
-@pytest.fixture(autouse=True)
-def _warnings_are_errors():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def wilson_by_its_definition(right: int, n: int) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 import io
 import itertools
 import threading
-import warnings
 from xml.etree import ElementTree
 
 import matplotlib
@@ -17,12 +16,7 @@ from pipeline.report.figures.learning import history, learning_rate
 from pipeline.report.figures.predictions import confusion, most_mistaken
 from tests.study import NASTY, failed, predictions, search, trial
 
-
-@pytest.fixture(autouse=True)
-def _warnings_are_errors():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def _texts(figure):

@@ -2,7 +2,6 @@
 
 import io
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -11,28 +10,12 @@ from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
 from pipeline.report.figures.setting_effects import importances, parallel, slices
-from tests.study import search, settings_search
+from tests.study import batch_size_effect, search, settings_search
 
 CONFIG = "data: {source: none.csv, target: none}\n"
 RATES = "optimizers: [{name: SGD, lr: {low: 1e-3, high: 1.0, log: true}}]\n"
 
-
-@pytest.fixture(autouse=True)
-def _warnings_are_errors():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-def _effect(_, params):
-    """Nothing but the batch size has an effect, and a dropout above 0.45 fails."""
-    fails = params["model.dropout"] > 0.45
-    return np.nan if fails else {32: 0.0, 64: 0.1, 128: 0.05}[params["training.batch_size"]]
-
-
-@pytest.fixture(scope="module")
-def searched():
-    return settings_search(_effect)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_bars_are_the_shares(searched):
@@ -103,7 +86,7 @@ def test_a_line_for_each_completed_trial(searched):
 
 
 def test_which_figures_there_are():
-    few, many = (settings_search(_effect, count) for count in (4, 30))
+    few, many = (settings_search(batch_size_effect, count) for count in (4, 30))
     names = [
         set(plots.search_figures(searched.trials, ACCURACY, None, searched))
         & {"importances", "slices", "parallel"}

@@ -5,10 +5,8 @@ import html
 import io
 import json
 import re
-import warnings
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from pipeline.analysis.importance import LEAST_TRIALS
@@ -18,29 +16,13 @@ from pipeline.report.numbers import as_csv, content, tables
 from pipeline.report.page import page
 from pipeline.report.report import Report
 from pipeline.report.words import verdict
-from tests.study import NASTY, settings_search, study_evidence, study_facts
+from tests.study import NASTY, batch_size_effect, settings_search, study_evidence, study_facts
 
 CONFIG = "data: {source: none.csv, target: none}\n"
 RATES = "optimizers: [{name: SGD, lr: {low: 1e-3, high: 1.0, log: true}}]\n"
 SHOWN = ["importances", "slices", "parallel"]
 
-
-@pytest.fixture(autouse=True)
-def _warnings_are_errors():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-def _effect(_, params):
-    """Nothing but the batch size has an effect, and a dropout above 0.45 fails."""
-    fails = params["model.dropout"] > 0.45
-    return np.nan if fails else {32: 0.0, 64: 0.1, 128: 0.05}[params["training.batch_size"]]
-
-
-@pytest.fixture(scope="module")
-def searched():
-    return settings_search(_effect)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def _report(searched, **changed):
@@ -114,7 +96,9 @@ def test_the_numbers_are_the_searchs(searched):
 
 def test_only_where_there_is_something_to_say(searched):
     trials = searched.trials
-    names = [list(_report(settings_search(_effect, n)).figures) for n in (4, LEAST_TRIALS + 10)]
+    names = [
+        list(_report(settings_search(batch_size_effect, n)).figures) for n in (4, LEAST_TRIALS + 10)
+    ]
     assert [name in names[0] for name in SHOWN] == [False, True, False]
     assert [name in names[1] for name in SHOWN] == [True, True, True]
     alone = replace(searched, settings=searched.settings[:2])
@@ -127,7 +111,7 @@ def test_only_where_there_is_something_to_say(searched):
 
 
 def test_a_page_without_importances_says_why():
-    (head, *rows), text = _section(_report(settings_search(_effect, 12)))
+    (head, *rows), text = _section(_report(settings_search(batch_size_effect, 12)))
     assert head == ["Setting", "Best trial", "Best 5 trials", "Searched"]
     assert [row[0] for row in rows][:2] == ["optimizer", "learning rate"]
     assert f"from {LEAST_TRIALS} completed trials on" in text

@@ -1,6 +1,5 @@
 """The tables' cells, against what the study was made of."""
 
-import numpy as np
 import pytest
 
 from pipeline.models.metrics import ACCURACY, LOSS
@@ -14,22 +13,16 @@ from pipeline.report.tables import (
     ranking_table,
     tolerance_table,
 )
-from tests.study import failed, folds, settings_search, study_evidence, study_facts, trial
-
-
-def _trial(number, optimizer, accuracies):
-    return trial(
-        number,
-        optimizer,
-        accuracy=float(np.mean(accuracies)),
-        accuracy_std=float(np.std(accuracies, ddof=1)),
-        fold_scores=folds(accuracies, [0.6] * len(accuracies)),
-    )
-
-
-CLOSE = _trial(0, "Adam", [0.70, 0.72, 0.71, 0.69, 0.73])
-NEAR = _trial(1, "SGD", [0.70, 0.71, 0.72, 0.68, 0.72])
-FAR = _trial(2, "Adagrad", [0.60, 0.62, 0.60, 0.59, 0.64])
+from tests.study import (
+    CLOSE,
+    FAR,
+    NEAR,
+    failed,
+    settings_search,
+    study_evidence,
+    study_facts,
+    trial,
+)
 
 
 def test_a_table_of_items():

@@ -1,27 +1,11 @@
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from pipeline.analysis.evaluation import evaluate
 from pipeline.report.report import Facts, Report
 from pipeline.report.words import loading_code, ui_command, verdict
-from tests.study import failed, folds, predictions, search, study_facts, trial
-
-
-def _trial(number, optimizer, accuracies):
-    return trial(
-        number,
-        optimizer,
-        accuracy=float(np.mean(accuracies)),
-        accuracy_std=float(np.std(accuracies, ddof=1)),
-        fold_scores=folds(accuracies, [0.6] * len(accuracies)),
-    )
-
-
-CLOSE = _trial(0, "Adam", [0.70, 0.72, 0.71, 0.69, 0.73])
-NEAR = _trial(1, "SGD", [0.70, 0.71, 0.72, 0.68, 0.72])
-FAR = _trial(2, "Adagrad", [0.60, 0.62, 0.60, 0.59, 0.64])
+from tests.study import CLOSE, FAR, NEAR, failed, predictions, search, study_facts, trial
 
 
 def test_verdict_says_best_noise_and_test():

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.common.files import whole
 from pipeline.models.mlp import Architecture
 from pipeline.models.task import Classification, Task
 from pipeline.optimizers.stacked import StackedGroup
@@ -197,12 +198,11 @@ def _built(compiler: str, source: str) -> Path:
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
     path = _folder() / f"stack-{digest}.so"
     if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            code, library_file = Path(folder) / "stack.cpp", Path(folder) / path.name
-            code.write_text(source, encoding="utf-8")
-            command = [compiler, *FLAGS, TARGET, "-o", str(library_file), str(code)]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
-            library_file.replace(path)
+        with whole(path) as temporary:
+            command = [compiler, *FLAGS, TARGET, "-o", str(temporary), "-x", "c++", "-"]
+            subprocess.run(
+                command, input=source, check=True, capture_output=True, text=True, timeout=TIMEOUT
+            )
     return path
 
 
