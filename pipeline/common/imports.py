@@ -1,0 +1,113 @@
+"""Objects that people bring: a class or a function by its path, from a file or from a package."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.common.errors import UserError, did_you_mean, first_line
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is `FILE.py:NAME` or `package.module.NAME`, and not one that is known here."""
+    return "." in name or ":" in name
+
+
+def load(path: str, key: str) -> Any:
+    """The object that `FILE.py:NAME` or `package.module.NAME` names.
+
+    A file is found from the working directory; what lies beside it can be imported by it. Read
+    again only when it has changed.
+
+    Raises UserError, which begins with `key`: no such file, package or name, with the nearest; code
+    that fails when it is imported, with the line.
+    """
+    file, colon, name = path.rpartition(":")
+    if not colon:
+        file, _, name = path.rpartition(".")
+    module = _file(Path(file), key) if colon else _module(file, path, key)
+    found = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            names = [name for name in dir(found) if not name.startswith("_")]
+            raise UserError(f"{key}: {file} has no {part!r}{did_you_mean(part, names)}")
+        found = getattr(found, part)
+    return found
+
+
+def source_file(path: str) -> Path | None:
+    """The file whose change makes another object of it; None: there is none to be read."""
+    file, colon, _ = path.rpartition(":")
+    if colon:
+        return Path(file)
+    try:
+        source = inspect.getsourcefile(load(path, path))
+    except TypeError:
+        return None
+    return Path(source) if source else None
+
+
+def _file(file: Path, key: str) -> ModuleType:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        folder = file.parent
+        near = [path.name for path in folder.glob("*.py")] if folder.is_dir() else []
+        where = f" (looked in {Path.cwd()})" if not file.is_absolute() else ""
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        hint = did_you_mean(file.name, near)
+        raise UserError(f"{key}: {file}: {reason}{where}{hint}") from None
+    digest = hashlib.sha256(str(file.resolve()).encode() + content).hexdigest()[:12]
+    name = f"{file.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{key}: {file}: must be a file of Python whose name ends in .py")
+    if str(file.resolve().parent) not in sys.path:
+        sys.path.append(str(file.resolve().parent))
+    # Classes of data and pickles look their module up by its name.
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{key}: {file}{_line(error, file)}: {reason_of(error)}") from error
+    return module
+
+
+def _module(module: str, path: str, key: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if module == missing or module.startswith(f"{missing}."):
+            package = missing.partition(".")[0]
+            hint = "" if package != missing else f"; is it installed? (pip install {package})"
+            raise UserError(f"{key}: {path}: there is no module {missing!r}{hint}") from None
+        raise UserError(f"{key}: {path}: cannot be imported: {reason_of(error)}") from error
+    except Exception as error:
+        raise UserError(f"{key}: {path}: cannot be imported: {reason_of(error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """An error of foreign code in a line: `TypeError: unsupported operand`."""
+    text = first_line(error)
+    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
+
+
+def _line(error: Exception, file: Path) -> str:
+    """`:12`, the last line of the file that was at work; nothing where it was another file's."""
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == file.resolve()
+    ]
+    return f":{lines[-1]}" if lines else ""
