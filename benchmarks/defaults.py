@@ -34,14 +34,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from scaling import SCALINGS
 
 from pipeline.analysis.cross_fitting import cross_fitted
+from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
-from pipeline.data.encoding import Encoder, label_ids, to_raw
+from pipeline.data.encoding import Encoder, encoded, label_ids, to_raw
 from pipeline.data.schema import Schema, infer_columns, infer_labels
 from pipeline.data.splits import Split, make_splits
-from pipeline.models.export import Ensemble
-from pipeline.models.mlp import Architecture
+from pipeline.models.export import MLPEnsemble
+from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification
-from pipeline.optimizers.stacked import OptimizerSpec
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings
@@ -162,7 +162,7 @@ def train(
     one: Candidate,
     trials: Sequence[Trial],
     cross_fit: bool = False,
-) -> tuple[list[list[Fit]], Arrays, Architecture]:
+) -> tuple[list[list[Fit]], Arrays, MLP]:
     """The fits of each trial on each split."""
     task = Classification(table.schema.classes)
     arrays = Arrays(x, torch.from_numpy(table.y), tuple(splits), task)
@@ -171,14 +171,14 @@ def train(
         for section in (Model, Training)
     ]
     members = [
-        Member(split, OptimizerSpec(*optimizer), *sections)
+        Member(split, Component(*optimizer, ""), *sections)
         for optimizer in trials
         for split in range(len(splits))
     ]
     fits = fit(arrays, members, Settings(cross_fit=cross_fit))
     count = len(splits)
     by_trial = [fits[at : at + count] for at in range(0, len(fits), count)]
-    return by_trial, arrays, arrays.architecture(members[0].model)
+    return by_trial, arrays, arrays.architecture(members[0].model, members[0].training)
 
 
 def mean_score(fits: Sequence[Fit], name: str) -> float:
@@ -205,7 +205,7 @@ def network(table: Table, one: Candidate, x: torch.Tensor, seed: int) -> Scores:
         own = slice(place * FOLDS, (place + 1) * FOLDS)
         chosen = [trial[own] for trial in trials]
         states = torch.stack([one.weights for one in chosen[best(chosen)]])
-        ensemble = Ensemble(torch.nn.Identity(), architecture, states)
+        ensemble = MLPEnsemble(torch.nn.Identity(), architecture, states)
         probabilities[split.validation] = ensemble(x[own][:, split.validation]).numpy()
     return Scores(probabilities, table.y)
 
@@ -228,8 +228,8 @@ def baselines(table: Table, seed: int) -> dict[str, Scores]:
     """Logistic regression on the network's inputs; gradient boosting on the raw columns."""
     outer, _ = nested_splits(table.y, seed)
     training = [torch.from_numpy(split.training) for split in outer]
-    encoded = Encoder.fit(torch.from_numpy(table.raw), table.schema, training)
-    x = encoded.encode(torch.from_numpy(table.raw)).numpy()
+    raw = torch.from_numpy(table.raw)
+    x = encoded(Encoder.fit(raw, table.schema, training), raw).numpy()
     is_category = [column.kind == "category" for column in table.schema.columns]
     found = {name: np.zeros((len(table.y), table.schema.classes)) for name in BASELINES}
     for fold, split in enumerate(outer):

@@ -33,22 +33,22 @@ from pipeline import inference
 from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Column, Schema
 from pipeline.models import flavor
-from pipeline.models.export import Ensemble, export
-from pipeline.models.mlp import Architecture, initial_parameters
+from pipeline.models.export import MLPEnsemble, export
+from pipeline.models.mlp import MLP, initial_parameters
 
 HIDDEN = (32, 16)
 MEMBERS = 5
 
 
-def ensemble(rows: pd.DataFrame) -> tuple[Ensemble, Schema]:
+def ensemble(rows: pd.DataFrame) -> tuple[MLPEnsemble, Schema]:
     """An untrained network: what it predicts does not matter for the time."""
     names = [name for name in rows.columns if name != "label"]
     schema = Schema(tuple(Column(name, "number") for name in names), "label", (0, 1))
     raw = torch.tensor(rows[names].to_numpy(), dtype=torch.float64)
     encoder = Encoder.fit(raw, schema, [torch.arange(len(raw))] * MEMBERS)
-    architecture = Architecture(schema.width, HIDDEN, 1)
+    architecture = MLP(schema.width, HIDDEN, 1)
     states = initial_parameters(architecture, MEMBERS, torch.Generator().manual_seed(0))
-    return Ensemble(encoder, architecture, states.float()), schema
+    return MLPEnsemble(encoder, architecture, states.float()), schema
 
 
 def saved(folder: Path, rows: pd.DataFrame) -> Path:
@@ -56,7 +56,7 @@ def saved(folder: Path, rows: pd.DataFrame) -> Path:
     model, schema = ensemble(rows)
     flavor.save_model(
         folder / "model",
-        program=export(model, len(schema.columns)),
+        program=export(model, (len(schema.columns),)),
         schema=schema.to_dict(),
         input_example=rows.head(3),
         requirements=flavor.default_requirements(),

@@ -7,7 +7,7 @@ import torch
 from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor
 
-from pipeline.data.encoding import Encoder
+from pipeline.data.encoding import Encoder, encoded
 from pipeline.data.schema import Schema
 from pipeline.data.splits import Split
 
@@ -17,7 +17,7 @@ Scaling = Callable[[np.ndarray, Schema, Sequence[Split]], Tensor]
 
 def standard(raw: np.ndarray, schema: Schema, splits: Sequence[Split]) -> Tensor:
     """As the pipeline does: by mean and standard deviation."""
-    return _fitted(raw, schema, splits).encode(torch.from_numpy(raw))
+    return encoded(_fitted(raw, schema, splits), torch.from_numpy(raw))
 
 
 def smooth(raw: np.ndarray, schema: Schema, splits: Sequence[Split]) -> Tensor:
@@ -35,7 +35,7 @@ def smooth(raw: np.ndarray, schema: Schema, splits: Sequence[Split]) -> Tensor:
         scale = np.where(high > low, high - low, (most - least) / 2)
         fitted.mean[place] = torch.from_numpy(middle)
         fitted.scale[place] = torch.from_numpy(np.where(scale > 0, scale, 1.0))
-    x = fitted.encode(torch.from_numpy(raw))
+    x = encoded(fitted, torch.from_numpy(raw))
     own = x[..., : len(schema.numeric)]
     own /= torch.sqrt(1 + (own / 3) ** 2)
     return x

@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence import gentle
 
 from pipeline.analysis.cross_fitting import Predictions, cross_fitted
+from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.data.splits import make_splits
 from pipeline.models.export import Ensemble
 from pipeline.models.task import Classification
-from pipeline.optimizers.stacked import OptimizerSpec
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings
@@ -51,12 +51,12 @@ def errors(seed: int, rows: int) -> np.ndarray:
     inputs = torch.from_numpy(x).float().expand(len(splits), -1, -1).contiguous()
     arrays = Arrays(inputs, torch.from_numpy(y), splits, Classification(2))
     members = [
-        Member(split, OptimizerSpec(optimizer, {"lr": lr}), MODEL, TRAINING)
+        Member(split, Component(optimizer, {"lr": lr}, ""), MODEL, TRAINING)
         for optimizer, lr in TRIALS
         for split in range(len(splits))
     ]
     fits = fit(arrays, members, Settings(cross_fit=True))
-    architecture = arrays.architecture(MODEL)
+    architecture = arrays.architecture(MODEL, Training())
     networks = Ensemble(
         torch.nn.Identity(), architecture, torch.stack([one.weights for one in fits])
     )

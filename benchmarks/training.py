@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.models.task import Classification
-from pipeline.optimizers.stacked import OptimizerSpec
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings
@@ -96,7 +96,7 @@ def ours(work: Work, members: int, native: bool, epochs: int) -> tuple[float, fl
     # One more than is timed, and a patience that holds out: all members run in every epoch.
     more = epochs + 1
     training = Training(epochs=more, patience=more, batch_size=work.batch, device="cpu")
-    optimizer = OptimizerSpec("Adam", {"lr": LEARNING_RATE})
+    optimizer = Component("Adam", {"lr": LEARNING_RATE}, "")
     member = Member(0, optimizer, Model(hidden=work.widths[1:-1]), training)
     stamps = [time.perf_counter()]
 

@@ -6,9 +6,6 @@
 # asks which columns the model relies on.
 
 # %%
-import subprocess
-import sys
-
 import mlflow
 import numpy as np
 import pandas as pd
@@ -17,25 +14,27 @@ from mlflow import MlflowClient
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import log_loss
 
+import pipeline
+
 # %% [markdown]
 # ## Train
 #
-# One command: a search over optimizers and learning rates, tracked in MLflow, and the best model
+# One call: a search over optimizers and learning rates, tracked in MLflow, and the best model
 # registered. Asked again, a finished search trains nothing.
 
 # %%
-command = [sys.executable, "-m", "pipeline", "run", "--config", "configs/default.yaml"]
-overrides = ["search.trials=8", "training.epochs=40", "experiment=use-the-model"]
-subprocess.run([*command, "--set", *overrides], check=True)
+overrides = {"search.trials": 8, "training.epochs": 40, "experiment": "use-the-model"}
+result = pipeline.run("configs/default.yaml", overrides)
+print(result)
 
 # %% [markdown]
 # ## Load and predict
 #
-# The model takes raw rows: columns by name, in any order, gaps allowed.
+# The model takes raw rows: columns by name, in any order, gaps allowed. Elsewhere
+# `mlflow.pyfunc.load_model("models:/use-the-model@champion")` gives it.
 
 # %%
-uri = "models:/use-the-model@champion"
-model = mlflow.pyfunc.load_model(uri)
+model = result.model
 
 table = load_breast_cancer(as_frame=True)
 rows, malignant = table.data, table.target_names[table.target] == "malignant"
@@ -53,9 +52,10 @@ print(model.predict(few, params={"threshold": 0.9}))
 # ## Where did it come from?
 
 # %%
-version = MlflowClient().get_model_version_by_alias("use-the-model", "champion")
+name, number = result.model_uri.split("/")[1:]
+version = MlflowClient().get_model_version(name, number)
 print(version.description)
-print("from run", version.run_id)
+print("from run", version.run_id, "of the search", result.run_id)
 
 # %% [markdown]
 # ## Which columns does it rely on?
@@ -89,7 +89,7 @@ print(pd.Series(importance).sort_values(ascending=False).head(8).round(4))
 # preprocessing inside.
 
 # %%
-module = mlflow.pytorch.load_model(uri)
+module = mlflow.pytorch.load_model(result.model_uri)
 raw = torch.tensor(rows.to_numpy(), dtype=torch.float64)
 y = torch.tensor(malignant).long()  # 1 is the positive label
 optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)

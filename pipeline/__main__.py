@@ -6,8 +6,9 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common import signals as interrupts
 from pipeline.common.errors import RunError, UserError, first_line
@@ -15,6 +16,8 @@ from pipeline.common.text import count, printable, shorten, without_password
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+
+Action = Callable[[argparse.Namespace], int | None]
 
 DEFAULT_CONFIG = "configs/default.yaml"
 
@@ -37,10 +40,8 @@ def _read(arguments: argparse.Namespace) -> "Config":
     from pipeline import config as configuration
     from pipeline.commands import NAMES
 
-    overrides = [
-        override for text in arguments.overrides for override in configuration.split_overrides(text)
-    ]
-    return configuration.load(arguments.config, overrides, NAMES)
+    split = map(configuration.split_overrides, arguments.overrides)
+    return configuration.load(arguments.config, list(chain.from_iterable(split)), NAMES)
 
 
 def _stage(arguments: argparse.Namespace) -> None:
@@ -48,13 +49,13 @@ def _stage(arguments: argparse.Namespace) -> None:
     from pipeline.commands import run
 
     if arguments.name == "run":
-        run.run_all(config, arguments.command, arguments.fresh)
+        run.run_all(config, arguments.command, arguments.fresh).show()
     elif arguments.name == "prepare":
         run.prepare_alone(config, arguments.command)
     elif arguments.name == "train":
-        run.train_alone(config, arguments.command, arguments.fresh)
+        run.train_alone(config, arguments.command, arguments.fresh).show()
     else:
-        run.evaluate_alone(config, arguments.command)
+        run.evaluate_alone(config, arguments.command).show()
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -72,25 +73,16 @@ def _predict(arguments: argparse.Namespace) -> int:
     print(f"{count(scored.rows, 'row')} scored by {model}: {arguments.output}")
     if not scored.rejected:
         return 0
-    print(
-        f"warning: {count(scored.rejected, 'row')} could not be read, so without a "
-        f"prediction: {scored.rejected_path}",
-        file=sys.stderr,
-    )
+    left_out = f"{count(scored.rejected, 'row')} could not be read, so without a prediction"
+    print(f"warning: {left_out}: {scored.rejected_path}", file=sys.stderr)
     return SOME_REJECTED
 
 
-def _status(_: argparse.Namespace) -> None:
-    from pipeline.commands.searches import status
+def _stored(arguments: argparse.Namespace) -> None:
+    config = _read(arguments) if arguments.name == "gc" else None
+    from pipeline.commands import searches
 
-    status()
-
-
-def _gc(arguments: argparse.Namespace) -> None:
-    config = _read(arguments)
-    from pipeline.commands.searches import gc
-
-    gc(config)
+    searches.status() if config is None else searches.gc(config)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -108,25 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str,
-        action: Callable[[argparse.Namespace], int | None],
-        summary: str,
-        configured: bool,
+        name: str, action: Action, summary: str, configured: bool
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(action=action, name=name)
         if configured:
             text = "YAML file (default: %(default)s)"
             added.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=text)
-            added.add_argument(
-                "--set",
-                dest="overrides",
-                action="extend",
-                nargs="*",
-                default=[],
-                metavar="KEY=VALUE",
-                help="override a key of the file, e.g. search.trials=8",
-            )
+            text = "override a key of the file, e.g. search.trials=8"
+            several: Any = {"action": "extend", "nargs": "*", "default": [], "dest": "overrides"}
+            added.add_argument("--set", metavar="KEY=VALUE", help=text, **several)
         return added
 
     run = command("run", _stage, "all stages: prepare, train, evaluate", True)
@@ -139,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
     for option, metavar, text in (
         ("--model", "URI", "default: the configuration's @champion"),
-        ("--input", "FILE", "csv, tsv or parquet, of any length"),
+        ("--input", "FILE", "csv, tsv or parquet; where the model takes arrays .npz or a folder"),
         ("--output", "FILE", "csv, tsv or parquet"),
         ("--rejected", "FILE", "rows that cannot be read, and why (default: OUTPUT.rejected.csv)"),
     ):
@@ -149,16 +132,10 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--keep", action="append", default=[], metavar="COLUMN", help=text)
     text = "two labels: the positive one from this probability on (default: the model's own)"
     scoring.add_argument("--threshold", type=float, metavar="P", help=text)
-    command("status", _status, "list the searches of the tracking store", False)
-    command("gc", _gc, "delete models of trials that tracking.keep_models does not keep", True)
+    command("status", _stored, "list the searches of the tracking store", False)
+    command("gc", _stored, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
-
-
-def _is_from_outside(error: Exception) -> bool:
-    """Whether the disk, the network or the tracking store failed, and not this program."""
-    library = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or library in ("mlflow", "sqlalchemy", "requests")
 
 
 def _say(problem: str) -> None:
@@ -181,16 +158,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             _say(problem)
         return 2
-    except RunError as error:
-        _say(str(error))
-        return 1
     except MemoryError:
         _say("there is not enough memory for this table with this configuration")
         return 1
     except Exception as error:
-        if not _is_from_outside(error):
+        # The disk, the network or the tracking store failed, and not this program.
+        library = type(error).__module__.partition(".")[0]
+        known = isinstance(error, OSError) or library in ("mlflow", "sqlalchemy", "requests")
+        if not known and not isinstance(error, RunError):
             raise
-        _say(first_line(error))
+        _say(first_line(error) if known else str(error))
         return 1
     except (KeyboardInterrupt, SystemExit) as error:
         if not interrupts.ended_by_signal(error):

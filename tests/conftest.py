@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test inherits a run or an experiment: `mlflow.set_experiment` leaves one behind."""
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+    _forget_store()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_store() -> None:
+    """Nor do the searches that the tests of a file share."""
+    _forget_store()
+
+
+def _forget_store() -> None:
+    """What `mlflow.set_tracking_uri` was told weighs more than the environment."""
+    if service := sys.modules.get("mlflow.tracking._tracking_service.utils"):
+        service._tracking_uri = None  # type: ignore[attr-defined]
 
 
 _HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -4,8 +4,11 @@ import datetime
 import functools
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+
+from pipeline.inference.rows import Reader
 
 COLUMNS: list[dict[str, Any]] = [
     {"name": "age", "kind": "number", "categories": [], "missing": True},
@@ -78,3 +81,8 @@ RAW = [  # of make_rows, by hand
     [18.0, float("nan"), 0.0, float("nan"), float("nan")],
     [65.0, -3.25, 1.0, 19782.0 + 86399 / 86400, 1.0],
 ]
+
+
+def to_raw(frame: pd.DataFrame, schema: Any) -> np.ndarray:
+    """The raw values [rows, columns] of a frame."""
+    return Reader(schema)(frame)

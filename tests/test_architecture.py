@@ -120,10 +120,6 @@ def test_what_ships_with_a_model_needs_nothing_of_this_project() -> None:
 def test_what_is_slow_to_import_is_loaded_when_it_is_needed(module: str, heavy: set[str]) -> None:
     code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""

@@ -15,17 +15,20 @@ Name = Literal["majority label", "logistic regression", "gradient boosting"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 MOST_WORK = 3e9
-"""Of gradient boosting, for one fit: about ten seconds of a processor. Larger tables go without."""
+"""For one fit: about ten seconds of a processor. Larger tables and images go without."""
 
 _TREES, _LEAVES, _BINS, _DEPTH = 100, 31, 256, 5  # scikit-learn's defaults; the depth as a rule
+_STEPS = 30  # 250 iterations of logistic regression, each of which costs an eighth
 
 
 def affordable(name: Name, rows: int, columns: int, labels: int) -> bool:
-    """Whether the model costs seconds and not minutes on a table of this size."""
-    if name != "gradient boosting":
+    """Whether the model costs seconds and not minutes with so many numbers in so many rows."""
+    if name == "majority label":
         return True
-    trees = _TREES * (1 if labels == 2 else labels)
-    return trees * columns * (_LEAVES * _BINS + _DEPTH * rows) <= MOST_WORK
+    outputs = 1 if labels == 2 else labels
+    if name == "logistic regression":
+        return _STEPS * outputs * columns * rows <= MOST_WORK
+    return _TREES * outputs * columns * (_LEAVES * _BINS + _DEPTH * rows) <= MOST_WORK
 
 
 def key(name: Name) -> str:
@@ -34,45 +37,35 @@ def key(name: Name) -> str:
 
 
 def probabilities(
-    name: Name,
-    x: npt.NDArray[Any],
-    y: npt.NDArray[np.int64],
-    x_new: npt.NDArray[Any],
-    labels: int,
+    name: Name, x: npt.NDArray[Any], y: npt.NDArray[np.int64], x_new: npt.NDArray[Any], labels: int
 ) -> Floats:
     """Probabilities [M, labels] of new rows [M, D], by the model trained on rows [N, D], ids [N].
 
     The majority label's are the frequencies of the labels in `y`. The others are scikit-learn's
-    with their defaults; a label that `y` lacks has probability 0.
-    """
+    with their defaults; a label that `y` lacks has probability 0."""
     present, counts = np.unique(y, return_counts=True)
     predicted = np.zeros((len(x_new), labels))
     if name == "majority label" or len(present) == 1:
         predicted[:, present] = counts / len(y)
         return predicted
+    # Slow to import, and a search that is only read back needs neither.
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
+    is_linear = name == "logistic regression"
+    trees = HistGradientBoostingClassifier(random_state=0)
+    model = LogisticRegression(max_iter=1000) if is_linear else trees
     # On small tables OpenMP's threads wait for each other longer than they work, and where another
     # program holds a core fifty times as long.
     with threadpool_limits(limits=1):
-        predicted[:, present] = _model(name).fit(x, y).predict_proba(x_new)
+        predicted[:, present] = model.fit(x, y).predict_proba(x_new)
     return predicted
-
-
-def _model(name: Name) -> Any:
-    # Slow to import, and a search that is only read back needs neither.
-    if name == "logistic regression":
-        from sklearn.linear_model import LogisticRegression
-
-        return LogisticRegression(max_iter=1000)
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    return HistGradientBoostingClassifier(random_state=0)
 
 
 def scores(
     name: Name,
-    x: npt.NDArray[Any],
+    x: Iterable[npt.NDArray[Any]],
     y: npt.NDArray[np.int64],
     splits: Sequence[Split],
     labels: int,
@@ -80,14 +73,12 @@ def scores(
     """By the metric's name [S], on the validation rows of each split.
 
     Args:
-        x: [S, N, D], encoded by what was fitted on the training rows of each split.
-    """
+        x: of each split [N, D], encoded by what was fitted on its training rows."""
     by_split = []
     for rows, split in zip(x, splits, strict=True):
         train, held = split.training, split.validation
-        by_split.append(
-            score(probabilities(name, rows[train], y[train], rows[held], labels), y[held])
-        )
+        predicted = probabilities(name, rows[train], y[train], rows[held], labels)
+        by_split.append(score(predicted, y[held]))
     return {metric: np.array([each[metric] for each in by_split]) for metric in METRICS}
 
 

@@ -2,8 +2,7 @@
 
 The training parts of folds overlap, so scores of different folds are correlated, and the usual
 t-test takes noise for differences. Nadeau and Bengio's correction adds the overlap to the variance
-of the mean; Benavoli et al. show that the Bayesian answer is the same t distribution.
-"""
+of the mean; Benavoli et al. show that the Bayesian answer is the same t distribution."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,8 +24,7 @@ def overlap(folds: int, fraction: float = 0.0) -> float:
     """Validation rows by training rows: of `folds` folds, or of hold-outs of `fraction` (folds 1).
 
     Raises:
-        ValueError: unless folds > 1, or folds = 1 and 0 < fraction < 1.
-    """
+        ValueError: unless folds > 1, or folds = 1 and 0 < fraction < 1."""
     if folds > 1:
         return 1 / (folds - 1)
     if folds == 1 and 0 < fraction < 1:
@@ -38,24 +36,19 @@ def overlap(folds: int, fraction: float = 0.0) -> float:
 class MeanDifference:
     """A mean of k correlated differences, as a t distribution around it.
 
-    Attributes:
-        mean: of the differences.
-        error: its corrected standard error, >= 0: the standard deviation of the differences times
-            sqrt(1/k + overlap). Nadeau and Bengio (2003), Machine Learning 52, 239-281.
-        degrees: k - 1, of freedom.
-    """
+    `error` is its corrected standard error, >= 0: the standard deviation of the differences times
+    sqrt(1/k + overlap). Nadeau and Bengio (2003), Machine Learning 52, 239-281."""
 
     mean: float
     error: float
-    degrees: int
+    degrees: int  # of freedom, k - 1
 
     @classmethod
     def of(cls, differences: Sequence[float] | Floats, overlap: float) -> "MeanDifference":
         """Of the differences [k], k >= 2, one for each fold; `overlap` as the function gives it.
 
         Raises:
-            ValueError: fewer than two differences, or one that is not finite.
-        """
+            ValueError: fewer than two differences, or one that is not finite."""
         values = np.asarray(differences, dtype=np.float64)
         if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
             raise ValueError("two differences or more are needed, and all of them finite")
@@ -80,8 +73,7 @@ class MeanDifference:
 
         The Bayesian correlated t-test with its noninformative prior and the correlation 1 / folds:
         then its t distribution is the one of the corrected test. Corani and Benavoli (2015),
-        Machine Learning 100, 285-304; Benavoli et al. (2017), JMLR 18(77), section 4.
-        """
+        Machine Learning 100, 285-304; Benavoli et al. (2017), JMLR 18(77), section 4."""
         if self.error == 0:
             return float(self.mean > margin)
         return float(stats.t.sf((margin - self.mean) / self.error, self.degrees))
@@ -90,8 +82,7 @@ class MeanDifference:
 def mean_interval(scores: Floats, folds: int, highest: float = math.inf) -> tuple[float, float]:
     """The 95 % interval of the mean of scores of folds [k], k >= 2, whose training parts overlap.
 
-    It is cut at 0 and at `highest`, since it is symmetric and scores are not.
-    """
+    It is cut at 0 and at `highest`, since it is symmetric and scores are not."""
     low, high = MeanDifference.of(scores, overlap(folds)).interval()
     return max(0.0, low), min(highest, high)
 
@@ -99,23 +90,19 @@ def mean_interval(scores: Floats, folds: int, highest: float = math.inf) -> tupl
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted for their number, in their order: the chance of one false claim stays below each.
 
-    Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
-    """
-    count = len(p_values)
-    adjusted = [0.0] * count
-    largest = 0.0
-    for rank, place in enumerate(sorted(range(count), key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
+    Holm (1979), Scandinavian Journal of Statistics 6, 65-70."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.arange(len(p_values), 0, -1) * np.asarray(p_values, float)[order]
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(np.minimum(steps, 1.0))
+    return [float(p) for p in adjusted]
 
 
 def simultaneous(comparisons: int, confidence: float = 0.95) -> float:
     """The confidence of each interval with which all of them hold together (Bonferroni).
 
     With Holm's p-values: an interval of this width that leaves 0 out is always one of a difference
-    that Holm's test finds too, so the two never contradict each other.
-    """
+    that Holm's test finds too, so the two never contradict each other."""
     return 1 - (1 - confidence) / max(comparisons, 1)
 
 
@@ -128,8 +115,7 @@ class Pair:
     """One optimizer against another, on the same folds: `better` has the better mean.
 
     Differences are in the objective, > 0 where `better` is better: of accuracies, or of losses
-    turned round.
-    """
+    turned round."""
 
     better: str
     worse: str
@@ -158,47 +144,31 @@ def pairs(
     Args:
         scores: names with their objectives [k], higher is better, the best mean first; fold j of
             each is the same rows, k >= 2.
-        overlap: validation by training rows of a fold (`overlap`).
-    """
+        overlap: validation by training rows of a fold (`overlap`)."""
     couples = list(combinations(scores, 2))
     means = [MeanDifference.of(ours - theirs, overlap) for (_, ours), (_, theirs) in couples]
     adjusted = holm([mean.p_value for mean in means])
     confidence = simultaneous(len(couples))
-    return tuple(
-        Pair(
-            better,
-            worse,
-            mean.mean,
-            *mean.interval(),
-            *mean.interval(confidence),
-            mean.p_value,
-            p_adjusted,
-            mean.probability_above(margin),
-            1 - mean.probability_above(-margin),
-            margin,
-        )
-        for ((better, _), (worse, _)), mean, p_adjusted in zip(
-            couples, means, adjusted, strict=True
-        )
-    )
+    compared = []
+    for ((better, _), (worse, _)), mean, adjusted_p in zip(couples, means, adjusted, strict=True):
+        intervals = *mean.interval(), *mean.interval(confidence)
+        chances = mean.probability_above(margin), 1 - mean.probability_above(-margin)
+        p_values = mean.p_value, adjusted_p
+        compared.append(Pair(better, worse, mean.mean, *intervals, *p_values, *chances, margin))
+    return tuple(compared)
 
 
 def pairs_of_best(
-    trials: Iterable[Trial], metric: Metric, *, folds: int, repeats: int = 1, fraction: float = 0.0
+    trials: Iterable[Trial], metric: Metric, folds: int, repeats: int = 1, fraction: float = 0.0
 ) -> tuple[Pair, ...]:
     """The best trial of each optimizer against every other one, by the folds of the search.
 
     Nothing corrects for the choice of each as the best of many. There is no pair of a single split,
     which leaves nothing to estimate the noise from, nor of a trial without a score for each fold.
     """
-    members = folds * repeats
-    scores = [
-        (trial.optimizer, metric.sign * trial.fold_scores.get(metric.name, np.empty(0)))
-        for trial in best_per_optimizer(trials, metric)
-    ]
-    compared = [
-        (name, values)
-        for name, values in scores
-        if len(values) == members > 1 and np.isfinite(values).all()
-    ]
+    compared = []
+    for trial in best_per_optimizer(trials, metric):
+        scores = metric.sign * trial.fold_scores.get(metric.name, np.empty(0))
+        if len(scores) == folds * repeats > 1 and np.isfinite(scores).all():
+            compared.append((trial.optimizer, scores))
     return pairs(compared, overlap(folds, fraction))

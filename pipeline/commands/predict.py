@@ -1,6 +1,7 @@
 """Score the rows of a file with a registered model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 from pipeline import inference
 from pipeline.common import text as formats
 from pipeline.common.errors import UserError
+from pipeline.data.array_streams import ArrayBlock, array_blocks
 from pipeline.data.encoding import to_raw_or_reasons
 from pipeline.data.sources import ENDINGS, is_parquet
 from pipeline.data.streams import Block, reading, writing
@@ -39,20 +41,24 @@ def predict(
 ) -> Scored:
     """Write a row of predictions for each row of `source` that the model can read, in its order.
 
-    The table is read and written in blocks, so its length does not matter. Both files are written
+    A table is read and written in blocks, so its length does not matter. Both files are written
     under temporary names and renamed, so that no half file is ever found. No code from the model's
     folder runs.
 
     Args:
+        source: a table; where the model takes arrays, a .npz file with x, or a folder of images,
+            whose names are then the column `file` of both files.
         keep: columns to copy into the output, before the model's own.
         threshold: where the positive label begins, of a model with two labels.
         rejected: file for the rows that have no prediction: `row` (from 1), `reason` and the
             row's values. By default beside the output; there is none when all rows fit.
 
     Raises:
-        UserError: the model, the table, a column or the output cannot be used; no row fits.
-    """
-    rejected = rejected or output.with_name(f"{_stem(output)}.rejected.csv")
+        UserError: the model, the table, a column or the output cannot be used; no row fits."""
+    if rejected is None:
+        endings = [ending for ending in ENDINGS if output.name.endswith(ending)]
+        stem = output.name.removesuffix(max(endings, key=len, default="")) or output.name
+        rejected = output.with_name(f"{stem}.rejected.csv")
     _check_outputs(output, rejected)
     quiet()
     with downloaded(connect(), model_uri) as folder:
@@ -63,22 +69,33 @@ def predict(
             raise UserError(f"--model: {model_uri}: {problem}") from error
     scorer = _Scorer(model, keep, threshold, as_text=not is_parquet(output.name))
     with (
-        reading(source, scorer.columns) as blocks,
+        scorer.reading(source) as blocks,
         RowProgress(Console()) as progress,
         writing(rejected) as write_rejected,
         writing(output) as write,
     ):
         for block in blocks:
-            predictions, reasons = scorer.score(block)
+            predictions = scorer.predictions(block)
             write(predictions)
-            if len(reasons):
-                write_rejected(reasons)
-            progress.update(len(predictions), len(reasons), block.done)
+            if len(block.rejected):
+                write_rejected(block.rejected)
+            progress.update(len(predictions), len(block.rejected), block.done)
         if not progress.scored and progress.rejected:
             raise UserError(f"{source}: the model can read none of its rows; {scorer.first_reason}")
         if not progress.rejected:
             rejected.unlink(missing_ok=True)  # of an earlier call, for other rows
     return Scored(progress.scored, progress.rejected, rejected)
+
+
+@dataclass(frozen=True)
+class _Readable:
+    """`raw`: rows that the model can read; `kept`: columns that are copied; the other rows are in
+    the table `rejected`. `done` is the part of the source that has been read."""
+
+    raw: np.ndarray
+    kept: dict[str, Any]
+    rejected: pa.Table
+    done: float
 
 
 class _Scorer:
@@ -110,25 +127,46 @@ class _Scorer:
         if taken := set(self._keep) & {"prediction", *self._names}:
             raise UserError(f"--keep: the model's own output has a column {sorted(taken)[0]!r}")
 
-    def score(self, block: Block) -> tuple[pa.Table, pa.Table]:
-        """Predictions for the rows that fit, and a table of those that do not."""
+    @contextmanager
+    def reading(self, source: str) -> Iterator[Iterator[_Readable]]:
+        """The blocks of a table; or of arrays or images, where the model takes these."""
+        reader = self._model.reader
+        if not isinstance(reader, inference.ArrayReader):
+            with reading(source, self.columns) as of_table:
+                yield map(self._of_table, of_table)
+            return
+        if self._keep:
+            raise UserError("--keep: is for tables; the model takes arrays, which have no columns")
+        size = self._model.schema["inputs"].get("size")
+        blocks = array_blocks(source, reader, None if size is None else (size[0], size[1]))
+        yield map(self._of_arrays, blocks)
+
+    def predictions(self, block: _Readable) -> pa.Table:
+        """What was kept, the predicted label and the probabilities of each row."""
+        probabilities = self._model.scores(block.raw)
+        columns = dict(block.kept)
+        ids = inference.decide(probabilities, self._threshold)
+        columns["prediction"] = self._labels.take(pa.array(ids))
+        shown = probabilities[:, 1:] if len(self._names) == 1 else probabilities
+        for position, name in enumerate(self._names):
+            columns[name] = pa.array(np.ascontiguousarray(shown[:, position]))
+        return pa.table(columns)
+
+    def _of_arrays(self, block: ArrayBlock) -> _Readable:
+        kept = {} if block.files is None else {"file": pa.array(block.files, pa.string())}
+        numbers, reasons, files = zip(*block.rejected, strict=True) if block.rejected else ((),) * 3
+        columns = {"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())}
+        if block.files is not None:
+            columns["file"] = pa.array(files, pa.string())
+        return _Readable(block.raw, kept, self._rejected(columns), block.done)
+
+    def _of_table(self, block: Block) -> _Readable:
         raw, reasons = to_raw_or_reasons(block.table, self._schema_columns)
         kept = block.table.select(self._keep)
         if reasons:
             fits = np.ones(len(raw), dtype=bool)
             fits[list(reasons)] = False
             raw, kept = raw[fits], kept.filter(pa.array(fits))
-        probabilities = self._model.scores(raw)
-        columns: dict[str, Any] = {name: kept.column(name) for name in self._keep}
-        ids = inference.decide(probabilities, self._threshold)
-        columns["prediction"] = self._labels.take(pa.array(ids))
-        shown = probabilities[:, 1:] if len(self._names) == 1 else probabilities
-        for position, name in enumerate(self._names):
-            columns[name] = pa.array(np.ascontiguousarray(shown[:, position]))
-        return pa.table(columns), self._rejected(block, reasons)
-
-    def _rejected(self, block: Block, reasons: dict[int, str]) -> pa.Table:
-        """A table of the rows that do not fit and of the malformed ones, in their order."""
         rows = sorted(reasons)
         numbers = [*block.numbers[rows].tolist(), *(number for number, _ in block.malformed)]
         texts = [*(reasons[row] for row in rows), *(reason for _, reason in block.malformed)]
@@ -139,24 +177,23 @@ class _Scorer:
             if name not in columns:
                 values = [v if v is None else str(v) for v in misfits.column(name).to_pylist()]
                 columns[name] = pa.array([*values, *nothing], pa.string())
+        of_kept = {name: kept.column(name) for name in self._keep}
+        return _Readable(raw, of_kept, self._rejected(columns), block.done)
+
+    def _rejected(self, columns: dict[str, Any]) -> pa.Table:
+        """A table of the rows that do not fit, in their order."""
         rejected = pa.table(columns).sort_by("row")
-        if texts and not self.first_reason:
-            self.first_reason = f"row {rejected['row'][0]}: {rejected['reason'][0]}"
+        if len(rejected) and not self.first_reason:
+            file = f"{rejected['file'][0]}: " if "file" in columns and not self.columns else ""
+            self.first_reason = f"row {rejected['row'][0]}: {file}{rejected['reason'][0]}"
         return rejected
 
 
-def _stem(path: Path) -> str:
-    """The name without its ending."""
-    ending = next((end for end in sorted(ENDINGS, key=len)[::-1] if path.name.endswith(end)), "")
-    return path.name.removesuffix(ending) or path.name
-
-
 def _check_outputs(output: Path, rejected: Path) -> None:
+    endings = formats.listing(list(ENDINGS))
     for option, path in (("--output", output), ("--rejected", rejected)):
         if not path.name.endswith(ENDINGS):
-            raise UserError(
-                f"{option}: must end in one of {formats.listing(list(ENDINGS))}; got {path}"
-            )
+            raise UserError(f"{option}: must end in one of {endings}; got {path}")
         if path.is_dir():
             raise UserError(f"{option}: must be a file; got the folder {path}")
         if not path.parent.is_dir():

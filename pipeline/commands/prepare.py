@@ -8,34 +8,20 @@ from pipeline.tracking.runs import Run
 def record(job: Job, parent: Run) -> None:
     """Log the prepared parts as a child of the pipeline's run, in the run that was cut short if
     there is one."""
-    parts = job.parts
-    name = f"prepare · {job.table}"
+    parts, schema = job.parts, job.parts.schema
     before = job.store.child(parent, "prepare")
-    is_cut_short = before is not None and before.info.status != "FINISHED"
-    resume = before.info.run_id if before is not None and is_cut_short else None
-    with job.store.run(
-        "prepare", name, parent=parent, fingerprint=job.fingerprint, resume=resume
-    ) as run:
+    resume = before if before is not None and before.info.status != "FINISHED" else None
+    with job.stage("prepare", job.table, resume, parent) as run:
         run.inputs((job.data_set("train"), "training"), (job.data_set("test"), "testing"))
-        run.params(
-            {
-                "parts": parts.directory.name,
-                "source.sha256": parts.digests["source"],
-                "train.sha256": parts.digests["train"],
-                "test.sha256": parts.digests["test"],
-                "labels": ", ".join(map(str, parts.schema.labels)),
-            }
-        )
-        run.metrics(
-            {
-                "rows": parts.rows["train"] + parts.rows["test"],
-                "rows_train": parts.rows["train"],
-                "rows_test": parts.rows["test"],
-                "columns": len(parts.schema.columns),
-                "columns_left_out": len(parts.left_out),
-                "labels": parts.schema.classes,
-            }
-        )
+        digests = {f"{name}.sha256": parts.digests[name] for name in ("source", "train", "test")}
+        labels = ", ".join(map(str, schema.labels))
+        run.params({"parts": parts.directory.name, **digests, "labels": labels})
+        rows = {"rows": sum(parts.rows.values())}
+        rows |= {f"rows_{subset}": count for subset, count in parts.rows.items()}
+        width = {"columns": len(schema.columns), "columns_left_out": len(parts.left_out)}
+        if schema.inputs is not None:
+            width = {"numbers_per_row": schema.width}
+        run.metrics({**rows, **width, "labels": schema.classes})
         run.tags({"prepare.reused": str(parts.reused).lower()})
         run.file(parts.schema_path)
         run.describe(descriptions.prepare_description(parts))

@@ -2,13 +2,14 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.evaluate import Evaluated, evaluate, evaluated_alias
+from pipeline.commands.evaluate import Evaluated, evaluate, evaluated_uris
 from pipeline.commands.final_round import check_threshold
 from pipeline.commands.job import Job
 from pipeline.commands.prepare import record
@@ -17,6 +18,7 @@ from pipeline.commands.train import Trained, read_finished, read_trained, train
 from pipeline.common.errors import UserError
 from pipeline.common.text import count
 from pipeline.config import Config
+from pipeline.data.given import Given
 from pipeline.data.prepared import PreparedData, open_prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.models.export import check_onnx_packages
@@ -25,29 +27,69 @@ from pipeline.report.console import Console
 from pipeline.report.report import Report
 from pipeline.report.tables import optimizer_table
 from pipeline.report.words import loading_code, ui_command, verdict
-from pipeline.tracking.runs import Run
-from pipeline.tracking.store import Store
+from pipeline.tracking.runs import Run, Stage
+from pipeline.tracking.store import FINISHED, Store
+from pipeline.training.checks import check, check_paths
 from pipeline.training.trainer import check_device
 
+SUMMARY = "summary.json"  # of the pipeline's run
 
-def run_all(config: Config, command: str, fresh: bool = False) -> None:
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a command found out, and where it is."""
+
+    job: Job
+    run_id: str  # the pipeline's
+    report: Report
+    answer: list[str]  # in sentences, with what became of the model
+    test: Mapping[str, float | None]  # scores by their names in MLflow; {} before `evaluate`
+    uri: str = ""  # what people load, the alias; "": nothing is registered
+    version_uri: str = ""  # the version that was registered, which never changes
+    ended: datetime | None = None  # when, where the search had been finished before
+
+    def show(self) -> None:
+        """On the console: the closing table, the answer and the next commands."""
+        if self.ended is not None:
+            self.job.console.say(
+                f"Nothing to do: this search finished on {self.ended:%Y-%m-%d at %H:%M} with "
+                f"{count(len(self.report.trials), 'trial')}. More trials: --set search.trials=N; "
+                "all of it again: --fresh."
+            )
+        commands = [("See every trial", ui_command(self.job.store.uri))]
+        if self.uri:
+            commands.append(("Load the model", loading_code(self.uri, self.report.facts.arrays)))
+        self.job.console.closing(optimizer_table(self.report), self.answer, commands)
+
+
+def run_all(
+    config: Config,
+    command: str,
+    fresh: bool = False,
+    *,
+    given: Given | None = None,
+    launched: Stage | None = "pipeline",
+) -> Conclusion:
     """Prepare, train and evaluate as children of one pipeline run.
 
     A search that an earlier start left unfinished, or that got a larger budget, goes on in its
     runs; one that is finished is only read. Then the run that `mlflow run` made, in whatever
     experiment, is described by a link to the pipeline's run that is there: MLflow cannot move what
     a run holds to another. With `fresh` everything is done anew, and in the launcher's run.
-    """
+
+    Args:
+        given: the rows where `data.source` is no place to read them from.
+        launched: as `Store.open` has it."""
     console = Console()
     check_device(config)
     if config.registry.onnx:
         check_onnx_packages()
-    parts = _prepare(config, console)
-    job = Job(config, parts, Store.open(config.experiment), console, command)
+    parts = _prepare(config, console, given)
+    job = Job(config, parts, Store.open(config.experiment, launched), console, command)
     with job.store.lease(job.fingerprint) as lease:
         before = None if fresh else job.store.latest("pipeline", job.fingerprint)
-        if before is not None and _is_finished(job, before):
-            return
+        if before is not None and (finished := _finished(job, before)) is not None:
+            return finished
         with _pipeline_run(job, before) as run:
             prepared = job.store.child(run, "prepare")
             if prepared is None or prepared.info.status != "FINISHED":
@@ -56,7 +98,7 @@ def run_all(config: Config, command: str, fresh: bool = False) -> None:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
             keep_models(config, job.store, trained.trials)
-    _close(job, trained, evaluated)
+    return _concluded(job, run, trained, evaluated)
 
 
 def prepare_alone(config: Config, command: str) -> None:
@@ -65,7 +107,8 @@ def prepare_alone(config: Config, command: str) -> None:
     parts = _prepare(config, console)
     store = Store.open(config.experiment, launched="prepare")
     job = Job(config, parts, store, console, command)
-    if job.parts.reused and not store.launcher and store.find_stage("prepare", job.fingerprint):
+    done = store.latest("prepare", job.fingerprint, FINISHED)
+    if parts.reused and not store.launcher and done is not None:
         return
     with (
         job.store.lease(job.fingerprint),
@@ -74,11 +117,12 @@ def prepare_alone(config: Config, command: str) -> None:
         record(job, run)
 
 
-def train_alone(config: Config, command: str, fresh: bool = False) -> None:
+def train_alone(config: Config, command: str, fresh: bool = False) -> Conclusion:
     """Search on the prepared parts."""
     check_device(config)
     store = Store.open(config.experiment, launched="train")
     job = Job(config, open_prepared(config), store, Console(), command)
+    check(config, job.parts)
     with job.store.lease(job.fingerprint) as lease:
         before = store.latest("pipeline", job.fingerprint)
         if fresh and before is not None and store.child(_as_run(job, before), "train"):
@@ -86,21 +130,22 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> None:
         with _pipeline_run(job, before) as run:
             trained = train(job, run, lease)
             keep_models(config, store, trained.trials)
-    _close(job, trained, None)
+    report = _report(job, trained, None, "")
+    return Conclusion(job, run.run_id, report, verdict(report), {})
 
 
-def evaluate_alone(config: Config, command: str) -> None:
+def evaluate_alone(config: Config, command: str) -> Conclusion:
     """Score and register the best trial of the latest search with this configuration."""
     store = Store.open(config.experiment, launched="evaluate")
     job = Job(config, open_prepared(config), store, Console(), command)
     with job.store.lease(job.fingerprint):
-        search = store.find_stage("train", job.fingerprint)
+        search = store.latest("train", job.fingerprint, FINISHED)
         if search is None:
             raise UserError(
                 f"there is no finished search with this configuration in the experiment "
                 f"{store.experiment!r} of {store.uri}; run train first"
             )
-        trained = read_trained(job, search)
+        trained = read_trained(job, search.info.run_id)
         if config.validation.final is not None and trained.final is None:
             raise UserError(
                 "the search with this configuration has no final round with these settings of "
@@ -110,28 +155,26 @@ def evaluate_alone(config: Config, command: str) -> None:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
             keep_models(config, job.store, trained.trials)
-    _close(job, trained, evaluated)
+    return _concluded(job, run, trained, evaluated)
 
 
-def _is_finished(job: Job, before: Any) -> bool:
-    """Whether the pipeline's run has all that is asked for; then says so."""
+def _finished(job: Job, before: Any) -> Conclusion | None:
+    """What the pipeline's run says, where it has all that is asked for."""
     run = _as_run(job, before)
     search = job.store.child(run, "train")
     if before.info.status != "FINISHED" or search is None or search.info.status != "FINISHED":
-        return False
+        return None
     trained = read_finished(job, search.info.run_id)
-    alias = evaluated_alias(job, run, trained) if trained is not None else None
-    if trained is None or alias is None:
-        return False
+    uris = evaluated_uris(job, run, trained) if trained is not None else None
+    text = job.store.text(run.run_id, SUMMARY)
+    if trained is None or uris is None or text is None:
+        return None
+    summary = json.loads(text)
     ended = datetime.fromtimestamp(search.info.end_time / 1000)
     job.store.conclude_launcher(run)
-    job.console.say(
-        f"Nothing to do: this search finished on {ended:%Y-%m-%d at %H:%M} with "
-        f"{count(len(trained.trials), 'trial')}. More trials: --set search.trials=N; "
-        "all of it again: --fresh."
-    )
-    _close(job, trained, None, f"models:/{job.config.registry.name}@{alias}")
-    return True
+    answer = [*summary["answer"], summary["registered"]]
+    report = _report(job, trained, None, uris[0])
+    return Conclusion(job, run.run_id, report, answer, summary["test"], *uris, ended)
 
 
 def _as_run(job: Job, entity: Any) -> Run:
@@ -139,16 +182,18 @@ def _as_run(job: Job, entity: Any) -> Run:
     return Run(job.store.client, info.run_id, info.experiment_id, "pipeline", info.run_name)
 
 
-def _prepare(config: Config, console: Console) -> PreparedData:
+def _prepare(config: Config, console: Console, given: Given | None = None) -> PreparedData:
     """The parts on disk. Before any run is opened, so that a wrong table leaves none."""
-    parts = prepare_data(config)
+    check_paths(config)
+    parts = prepare_data(config, given=given)
     check_threshold(config, parts)
+    check(config, parts)
     for column, reason in parts.left_out.items():
         console.warn(f"column {column!r} is left out: {reason}")
     what = "nothing changed" if parts.reused else "written"
     console.say(
         f"prepare: {parts.rows['train']} training and {parts.rows['test']} test rows, "
-        f"{len(parts.schema.columns)} columns, in {parts.directory} ({what})"
+        f"{parts.schema.form}, in {parts.directory} ({what})"
     )
     return parts
 
@@ -156,11 +201,12 @@ def _prepare(config: Config, console: Console) -> PreparedData:
 @contextmanager
 def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
     """The run that the stages' runs are children of, with the configuration; `before` reopened."""
-    name = f"pipeline · {job.table}"
-    resume = before.info.run_id if before is not None else None
-    with job.store.run("pipeline", name, fingerprint=job.fingerprint, resume=resume) as run:
+    with job.stage("pipeline", job.table, before) as run:
         run.params(job.config.flat())
         run.text(job.config.to_yaml(), "config.yaml")
+        for path in job.config.paths().values():
+            if ":" in path:  # a file of somebody's own, not a package
+                run.file(path.rpartition(":")[0], "code")
         yield run
 
 
@@ -170,43 +216,36 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
 
     report = _report(job, trained, evaluated, evaluated.uri)
     run.describe(descriptions.search_description(report))
-    run.metrics(evaluated.metrics | dict(evaluated.candidate.expected))
-    run.text(json.dumps(_summary(report, evaluated), indent=2), "summary.json")
+    candidate, evidence = evaluated.candidate, report.evidence
+    run.metrics(evaluated.metrics | dict(candidate.expected))
+    summary = {
+        "answer": verdict(report),
+        "optimizer": candidate.optimizer,
+        "lr": candidate.lr,
+        "params": dict(candidate.params),
+        "test": evaluated.metrics,
+        "model": evaluated.uri,
+        "registered": evaluated.sentence,
+        "optimizers": optimizer_table(report).records(),
+        "evidence": evidence.to_plain() if evidence else None,
+    }
+    run.text(json.dumps(summary, indent=2), SUMMARY)
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))
         for path in numbers.write(report, Path(folder)):
             run.file(path, "tables" if path.suffix == ".csv" else None)
 
 
-def _summary(report: Report, evaluated: Evaluated) -> dict[str, Any]:
-    return {
-        "answer": verdict(report),
-        "optimizer": evaluated.candidate.optimizer,
-        "lr": evaluated.candidate.lr,
-        "params": dict(evaluated.candidate.params),
-        "test": evaluated.metrics,
-        "model": evaluated.uri,
-        "registered": evaluated.sentence,
-        "optimizers": optimizer_table(report).records(),
-        "evidence": report.evidence.to_plain() if report.evidence else None,
-    }
-
-
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
-    evaluation = evaluated.evaluation if evaluated else None
-    evidence = evaluated.evidence if evaluated else trained.evidence
-    registered = evaluated.sentence if evaluated else ""
-    return Report(
-        job.facts(uri), trained.trials, evaluation, evidence, registered, trained.searched
-    )
+    facts, trials, searched = job.facts(uri), trained.trials, trained.searched
+    if evaluated is None:
+        return Report(facts, trials, None, trained.evidence, "", searched)
+    outcome = evaluated.evaluation, evaluated.evidence, evaluated.sentence
+    return Report(facts, trials, *outcome, searched)
 
 
-def _close(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str = "") -> None:
-    """The closing table, the answer and the next commands."""
-    uri = evaluated.uri if evaluated else uri
-    report = _report(job, trained, evaluated, uri)
-    commands = [("See every trial", ui_command(job.store.uri))]
-    if uri:
-        commands.append(("Load the model", loading_code(uri)))
-    answer = verdict(report) + ([evaluated.sentence] if evaluated else [])
-    job.console.closing(optimizer_table(report), answer, commands)
+def _concluded(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> Conclusion:
+    report = _report(job, trained, evaluated, evaluated.uri)
+    answer = [*verdict(report), evaluated.sentence]
+    version = evaluated.registered[0].uri if evaluated.registered is not None else ""
+    return Conclusion(job, run.run_id, report, answer, evaluated.metrics, evaluated.uri, version)

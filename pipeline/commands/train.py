@@ -1,7 +1,8 @@
 """The search: every trial trained, logged and told, the final round, and what came out of it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from pipeline.analysis.evidence import Evidence
 from pipeline.analysis.importance import Searched
@@ -9,6 +10,7 @@ from pipeline.analysis.ranking import best_per_optimizer, best_trial, completed
 from pipeline.commands.final_round import FinalRound, final_round, read_final, write_evidence
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
+from pipeline.models.export import Ensemble
 from pipeline.models.metrics import METRICS
 from pipeline.report import descriptions
 from pipeline.report.console import SearchProgress
@@ -22,7 +24,7 @@ from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import TrialLog, trials_of, with_curve, with_history
 from pipeline.tracking.writer import Journal, Writer
 from pipeline.training.trainer import Trainer
-from pipeline.training.trial import Trial
+from pipeline.training.trial import Trial, proposed
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,6 @@ class Trained:
     trials: list[Trial]
     final: FinalRound | None
     searched: Searched
-
-    @classmethod
-    def of(cls, job: Job, trials: list[Trial], final: FinalRound | None) -> "Trained":
-        return cls(trials, final, Searched(settings_of(job.config), trials, job.metric))
 
     @property
     def evidence(self) -> Evidence | None:
@@ -49,40 +47,31 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
     A search that is there goes on; one that has its whole budget and its final round is read and
     nothing else.
 
-    Raises UserError when no trial completed.
-    """
+    Raises UserError when no trial completed."""
     before = job.store.child(parent, "train")
     if before is not None and before.info.status == "FINISHED":
         finished = read_finished(job, before.info.run_id)
         if finished is not None:
             return finished
-    name = f"train · {job.config.search.trials} trials"
-    tags = {"search.trials": str(job.config.search.trials), "data.table": job.table}
-    with job.store.run(
-        "train",
-        name,
-        parent=parent,
-        fingerprint=job.fingerprint,
-        tags=tags,
-        resume=before.info.run_id if before is not None else None,
-    ) as run:
+    budget = str(job.config.search.trials)
+    tags = {"search.trials": budget, "data.table": job.table}
+    with job.stage("train", f"{budget} trials", before, parent, tags) as run:
         run.inputs((job.data_set("train"), "training"))
         _search(job, run, lease)
-        trials = read_trials(job, run.run_id)
-        final = read_final(job, run.run_id, trials)
-        if final is None:
-            final_round(job, run, trials, lease)
-            final = read_final(job, run.run_id, trials)
+        trained = read_trained(job, run.run_id)
+        if trained.evidence is None:
+            final_round(job, run, trained.trials, lease)
+            final = read_final(job, run.run_id, trained.trials)
+            trained = replace(trained, final=final)
         else:
-            write_evidence(run, final.evidence)
-        trained = Trained.of(job, trials, final)
+            write_evidence(run, trained.evidence)
         _conclude(job, run, trained)
     return trained
 
 
 def read_finished(job: Job, train_run_id: str) -> Trained | None:
     """A search that has its whole budget and its final round; None when something is missing."""
-    if Search(job.config, _history(job, train_run_id)).remaining:
+    if Search(job.config, _told(job, trials_of(job.store, train_run_id))).remaining:
         return None
     trained = read_trained(job, train_run_id)
     is_whole = job.config.validation.final is None or trained.final is not None
@@ -90,53 +79,64 @@ def read_finished(job: Job, train_run_id: str) -> Trained | None:
 
 
 def read_trained(job: Job, train_run_id: str) -> Trained:
-    """All trials of a search, and its final round when it has the one that is asked for."""
-    trials = read_trials(job, train_run_id)
-    return Trained.of(job, trials, read_final(job, train_run_id, trials))
-
-
-def read_trials(job: Job, train_run_id: str) -> list[Trial]:
-    """All trials of a search, the best of each optimizer with its curves and folds."""
+    """All trials of a search, the best of each optimizer with its curves and folds, and its final
+    round when it has the one that is asked for."""
     trials = trials_of(job.store, train_run_id)
     shown = {trial.number for trial in best_per_optimizer(trials, job.metric)}
-    return [with_history(job.store, t) if t.number in shown else t for t in trials]
+    trials = [with_history(job.store, t) if t.number in shown else t for t in trials]
+    searched = Searched(settings_of(job.config), trials, job.metric)
+    return Trained(trials, read_final(job, train_run_id, trials), searched)
 
 
 def _search(job: Job, run: Run, lease: Lease) -> None:
     """Ask, train, log and tell until the budget is spent."""
     config = job.config
-    trainer = Trainer(config, job.parts)
-    log = TrialLog(job.store, run, config.search.trials, job.data_set("train"), rungs_of(config))
+    trainer = Trainer(config, job.parts, engines=job.engines(run.run_id))
+    data, keeps = job.data_set("train"), job.keeps_models
+    log = TrialLog(job.store, run, config.search.trials, data, rungs_of(config), keeps)
+    model = trainer.model if keeps else lambda trial: None
     journal = Journal(config, run.run_id)
     if journal.numbers:
         job.console.say("Trials that the tracking store missed earlier are written now.")
-        with Writer(log, trainer.model, journal):
+        with Writer(log, model, journal):
             pass
-    done = _history(job, run.run_id)
+    done = _told(job, trials_of(job.store, run.run_id))
     search = Search(config, done)
+    engines: set[str] = set()
     if search.remaining:
         with (
             SearchProgress(job.console, len(done) + search.remaining, job.metric, done) as progress,
-            Writer(log, trainer.model, journal, job.console.warn) as writer,
+            Writer(log, model, journal, job.console.warn) as writer,
         ):
             while asked := {proposal.number for proposal in search.ask()}:
                 # A batch that was cut short is trained whole: results depend on the stack's size.
                 for trial in trainer.train(search.batch, search.watch):
                     lease.check()
+                    engines |= {fit.engine for fit in trial.fits if fit.engine}
                     if trial.number in asked:
-                        if not trainer.is_exported(trial):
+                        if keeps and not trainer.is_exported(trial):
                             with writer.paused():
-                                trainer.export(trial)
+                                trial = trainer.export(trial)
                         writer.put(trial)
                         search.tell(trial)
                         progress.update([trial])
+    if engines:
+        run.tags({"training.engine": ", ".join(sorted(engines))})
     if search.exhausted:
         job.console.say(f"All {len(search.told)} combinations were tried.")
 
 
-def _history(job: Job, train_run_id: str) -> list[Trial]:
+def retrain(job: Job, trials: Sequence[Trial], number: int) -> tuple[Ensemble, None]:
+    """The networks of a trial of the search, trained once more; and no threshold, which only the
+    final round chooses."""
+    trial = next(trial for trial in trials if trial.number == number)
+    trainer = Trainer(job.config, job.parts)
+    (again,) = trainer.train([proposed(number, trial.optimizer, trial.params, job.config)])
+    return trainer.ensemble(again), None
+
+
+def _told(job: Job, trials: list[Trial]) -> list[Trial]:
     """The trials of the store as the search is told of them; curves only where it reads them."""
-    trials = trials_of(job.store, train_run_id)
     if job.config.search.pruner == "none":
         return trials
     return [with_curve(job.store, trial, job.metric.curve) for trial in trials]
@@ -145,35 +145,20 @@ def _history(job: Job, train_run_id: str) -> list[Trial]:
 def _conclude(job: Job, run: Run, trained: Trained) -> None:
     """What came out: metrics, plots, the description and which trial was best."""
     trials = trained.trials
-    states = Counter(trial.state for trial in trials)
-    run.metrics(
-        {
-            "trials": len(trials),
-            "trials_complete": states["COMPLETE"],
-            "trials_failed": states["FAIL"],
-            "trials_pruned": states["PRUNED"],
-        }
-    )
+    states: Counter[str] = Counter(trial.state for trial in trials)
+    names = {"complete": "COMPLETE", "failed": "FAIL", "pruned": "PRUNED"}
+    counts = {f"trials_{name}": states[state] for name, state in names.items()}
+    run.metrics({"trials": len(trials), **counts})
     report = Report(job.facts(), trials, evidence=trained.evidence, searched=trained.searched)
     best = best_trial(trials, job.metric)
     if best is None:
         raise UserError(" ".join(verdict(report)))
-    done = completed(trials)
-    run.metrics(
-        {
-            f"best_{name}": metric.best(trial.scores[name] for trial in done)
-            for name, metric in METRICS.items()
-        }
-    )
-    run.tags(
-        {
-            "best.trial": str(best.number),
-            "best.run_id": best.run_id,
-            "best.model_id": best.model_id or "",
-            "best.optimizer": best.optimizer,
-            "best.lr": str(best.lr),
-        }
-    )
+    scores = [trial.scores for trial in completed(trials)]
+    bests = {name: metric.best(each[name] for each in scores) for name, metric in METRICS.items()}
+    run.metrics({f"best_{name}": best_score for name, best_score in bests.items()})
+    tags = {"trial": str(best.number), "run_id": best.run_id, "model_id": best.model_id or ""}
+    tags |= {"optimizer": best.optimizer, "lr": str(best.lr)}
+    run.tags({f"best.{name}": text for name, text in tags.items()})
     for name, figure in report.figures.items():
         run.figure(figure, f"plots/{name}.png")
     run.describe(descriptions.search_description(report))

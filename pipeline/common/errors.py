@@ -1,14 +1,14 @@
 """Errors that the user can mend: what must be, what was found, where, the nearest right thing."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """The user's input was wrong: the configuration, the data or a name. Exit status 2.
 
-    `problems` holds one sentence for each thing to mend, all that were found.
-    """
+    `problems` holds one sentence for each thing to mend, all that were found."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems: tuple[str, ...] = (
@@ -25,6 +25,15 @@ def refuse(problems: Sequence[str]) -> None:
     """Raise UserError with all problems, if there are any."""
     if problems:
         raise UserError(problems)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Problems found inside begin with a name."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError([f"{name}: {problem}" for problem in error.problems]) from None
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

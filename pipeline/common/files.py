@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.common.errors import nearest
+
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all: the block writes to the path that it is given, beside
-    `path`, and when it ends well the file is renamed. A block that writes nothing makes no file.
-    """
+    `path`, and when it ends well the file is renamed. A block that writes nothing makes no file."""
     temporary = beside(path)
     try:
         yield temporary
@@ -27,6 +28,18 @@ def whole(path: Path) -> Iterator[Path]:
 def beside(path: Path) -> Path:
     """A hidden name in the same folder that nobody else has: `.NAME.` and 8 hexadecimal digits."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+
+
+def nearest_file(path: Path) -> str:
+    """`; did you mean 'x'?` for a file beside one that is not there, of the same kind first; or
+    that its folder is not there either."""
+    try:
+        names = [file.name for file in path.parent.iterdir() if file.is_file()]
+    except OSError:
+        return f"; there is no folder {path.parent} either"
+    same = [name for name in names if Path(name).suffix == path.suffix]
+    meant = nearest(path.name, same) or nearest(path.name, names)
+    return f"; did you mean {str(path.with_name(meant))!r}?" if meant else ""
 
 
 def file_digest(path: Path) -> str:

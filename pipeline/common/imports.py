@@ -6,11 +6,16 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.common.errors import UserError, did_you_mean, first_line
+from pipeline.common.errors import UserError, did_you_mean, first_line, refuse
+from pipeline.common.files import nearest_file
+
+REQUIRED = inspect.Parameter.empty
+"""The default of an argument that has none."""
 
 
 def is_path(name: str) -> bool:
@@ -25,11 +30,13 @@ def load(path: str, key: str) -> Any:
     again only when it has changed.
 
     Raises UserError, which begins with `key`: no such file, package or name, with the nearest; code
-    that fails when it is imported, with the line.
-    """
+    that fails when it is imported, with the line."""
     file, colon, name = path.rpartition(":")
     if not colon:
         file, _, name = path.rpartition(".")
+        while "." in file and not _is_module(file):  # a class, which has a constructor, say
+            file, _, inner = file.rpartition(".")
+            name = f"{inner}.{name}"
     module = _file(Path(file), key) if colon else _module(file, path, key)
     found = module
     for part in name.split("."):
@@ -56,12 +63,9 @@ def _file(file: Path, key: str) -> ModuleType:
     try:
         content = file.read_bytes()
     except OSError as error:
-        folder = file.parent
-        near = [path.name for path in folder.glob("*.py")] if folder.is_dir() else []
         where = f" (looked in {Path.cwd()})" if not file.is_absolute() else ""
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        hint = did_you_mean(file.name, near)
-        raise UserError(f"{key}: {file}: {reason}{where}{hint}") from None
+        raise UserError(f"{key}: {file}: {reason}{where}{nearest_file(file)}") from None
     digest = hashlib.sha256(str(file.resolve()).encode() + content).hexdigest()[:12]
     name = f"{file.stem}_{digest}"
     if name in sys.modules:
@@ -75,10 +79,19 @@ def _file(file: Path, key: str) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard ends the process
         del sys.modules[name]
-        raise UserError(f"{key}: {file}{_line(error, file)}: {reason_of(error)}") from error
+        raise UserError(f"{key}: {file}{line_of(error, file)}: {reason_of(error)}") from error
     return module
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
+    except (Exception, SystemExit):  # of code of its package, which importing it will show
+        return True
 
 
 def _module(module: str, path: str, key: str) -> ModuleType:
@@ -91,8 +104,46 @@ def _module(module: str, path: str, key: str) -> ModuleType:
             hint = "" if package != missing else f"; is it installed? (pip install {package})"
             raise UserError(f"{key}: {path}: there is no module {missing!r}{hint}") from None
         raise UserError(f"{key}: {path}: cannot be imported: {reason_of(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{key}: {path}: cannot be imported: {reason_of(error)}") from error
+
+
+def check_arguments(
+    made: Callable[..., Any],
+    arguments: Collection[str],
+    key: str,
+    passed: Collection[int | str] = (),
+) -> None:
+    """Refuse arguments that a class or a function does not take, or lacks.
+
+    passed: those that the program gives it, by position or by name."""
+    try:
+        parameters = inspect.signature(made).parameters.values()
+    except (TypeError, ValueError):  # of built-ins
+        return
+    takes = {
+        p.name: p.default
+        for place, p in enumerate(parameters)
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and not {place, p.name} & {*passed}
+    }
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        takes = {**dict.fromkeys(arguments), **takes}
+    refuse(misfits(getattr(made, "__name__", type(made).__name__), takes, arguments, key))
+
+
+def misfits(called: str, takes: Mapping[str, Any], given: Collection[str], key: str) -> list[str]:
+    """A sentence for each argument that is none of those that `called` takes, and for each of these
+    that is not given and whose default is `REQUIRED`."""
+    known = f"; it takes {', '.join(takes) or 'none'}"
+    return [
+        f"{key}.{name}: unknown argument of {called}{did_you_mean(name, takes) or known}"
+        for name in given
+        if name not in takes
+    ] + [
+        f"{key}.{name}: must be given: {called} has no default for it"
+        for name, default in takes.items()
+        if default is REQUIRED and name not in given
+    ]
 
 
 def reason_of(error: BaseException) -> str:
@@ -101,7 +152,7 @@ def reason_of(error: BaseException) -> str:
     return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
-def _line(error: Exception, file: Path) -> str:
+def line_of(error: BaseException, file: Path) -> str:
     """`:12`, the last line of the file that was at work; nothing where it was another file's."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"

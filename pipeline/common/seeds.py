@@ -1,8 +1,7 @@
 """Every stream of random numbers by its purpose: no two are alike.
 
 A purpose is part of NumPy's spawn key and not of the entropy, because `SeedSequence` pads entropy
-with zeros: `(7, 0)` and `[7]` are one stream.
-"""
+with zeros: `(7, 0)` and `[7]` are one stream."""
 
 from enum import IntEnum
 

@@ -14,8 +14,7 @@ _ending = threading.Event()
 def _end(number: int, frame: FrameType | None) -> None:
     """The first signal ends the program in good order, a second SIGINT at once.
 
-    A second SIGTERM changes nothing: `mlflow run` sends one when Ctrl-C has reached us already.
-    """
+    A second SIGTERM changes nothing: `mlflow run` sends one when Ctrl-C has reached us already."""
     if _ending.is_set():
         if number == signal.SIGINT:
             _stop_at_once()
@@ -35,8 +34,7 @@ def _stop_at_once() -> None:
 def end_in_good_order() -> None:
     """Let SIGINT and SIGTERM close open runs on the way out (KeyboardInterrupt, SystemExit(143)).
 
-    Call once, early, in the main thread. `mlflow run` sends SIGTERM when it is interrupted.
-    """
+    Call once, early, in the main thread. `mlflow run` sends SIGTERM when it is interrupted."""
     _ending.clear()
     for number in _ENDING:
         # Started with SIGINT ignored (`nohup`, `&` in a script), the program goes on ignoring it.
@@ -68,8 +66,7 @@ class _Hold:
 def deferred() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back while the block runs; the last one held back is raised after it.
 
-    In other threads than the main one, which never sees signals, the block just runs.
-    """
+    In other threads than the main one, which never sees signals, the block just runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

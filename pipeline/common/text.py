@@ -40,8 +40,7 @@ def listing(words: list[str]) -> str:
 def few(texts: Sequence[str], shown: int, total: int | None = None) -> list[str]:
     """The first `shown` texts, and a last one that counts the others: `and 1,200 more`.
 
-    total: how many there are, where `texts` are the first of them.
-    """
+    total: how many there are, where `texts` are the first of them."""
     left = (len(texts) if total is None else total) - shown
     return [*texts[:shown], *([f"and {left:,} more"] if left > 0 else [])]
 

@@ -2,21 +2,32 @@
 
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pipeline.common.errors import UserError, did_you_mean, nearest
+from pipeline.common.imports import is_path
+from pipeline.config import sections
 from pipeline.config.component import (
+    FAMILIES,
+    FUNCTIONS,
     LONGEST_LABEL,
-    REFUSED_ARGUMENTS,
     Component,
     Optimizer,
-    arguments_of,
+    known_keys,
+    read_path,
 )
 from pipeline.config.ranges import (
     FORMS,
@@ -27,22 +38,11 @@ from pipeline.config.ranges import (
     Range,
     Text,
     ends,
+    filled,
     plain,
     refuse,
 )
-from pipeline.config.sections import (
-    DEFAULT_EXPERIMENT,
-    Data,
-    Integer,
-    Model,
-    Registry,
-    Search,
-    Section,
-    Tracking,
-    Training,
-    Validation,
-    model_name,
-)
+from pipeline.config.sections import DEFAULT_EXPERIMENT, Integer, Model, Section, model_name
 from pipeline.config.yaml_text import block_text, flow_text, resolve, show
 
 Names = Mapping[str, Sequence[str]]
@@ -62,12 +62,9 @@ DEFAULT_OPTIMIZERS: Any = tuple(
 
 def labelled(components: tuple[Component, ...]) -> tuple[Component, ...]:
     """The components, each with a label that no other has: where none is given, the class's name
-    and the arguments in which it differs from others of its class without a label.
-
-    Raises pydantic's `ValidationError` where two are given the same.
-    """
-    if not components:
-        refuse(((), "must be a list of at least one entry; got []"))
+    and the arguments in which it differs from others of its class without a label. Raises
+    pydantic's `ValidationError` where two are given the same."""
+    filled(components)
     first: dict[str, int] = {}
     refuse(
         *(
@@ -76,17 +73,15 @@ def labelled(components: tuple[Component, ...]) -> tuple[Component, ...]:
             if label and first.setdefault(label, index) != index
         )
     )
-    siblings: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for component in components:
-        if not component.label:
-            siblings[component.path].append(component.arguments)
+    unnamed = [component for component in components if not component.label]
     taken = set(first)
-    numbers: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     result = []
     for component in components:
-        text = label = component.label or _described(component, siblings[component.path])
-        while not component.label and label in taken:
-            label = f"{text} [{next(numbers[text])}]"
+        label = component.label
+        if not label:
+            text = _described(component, [c.arguments for c in unnamed if c.path == component.path])
+            texts = itertools.chain([text], (f"{text} [{n}]" for n in itertools.count(2)))
+            label = next(text for text in texts if text not in taken)
         taken.add(label)
         result.append(replace(component, label=label))
     return tuple(result)
@@ -94,11 +89,9 @@ def labelled(components: tuple[Component, ...]) -> tuple[Component, ...]:
 
 def _described(component: Component, siblings: Sequence[Mapping[str, Any]]) -> str:
     """The class's name and the arguments in which the component differs from its siblings."""
-    differences = [
-        f"{key}={_brief(value)}"
-        for key, value in component.arguments.items()
-        if any(arguments.get(key, ...) != value for arguments in siblings)
-    ]
+    own = component.arguments.items()
+    differing = ((k, v) for k, v in own if any(other.get(k, ...) != v for other in siblings))
+    differences = (f"{key}={_brief(value)}" for key, value in differing)
     text = " ".join([component.name, *differences])
     room = LONGEST_LABEL - len(" [99999]")
     return text if len(text) <= room else component.name[:room]
@@ -109,9 +102,21 @@ def _brief(value: Any) -> str:
         return f"{value.low:g}..{value.high:g}"
     if isinstance(value, Choice):
         return "|".join(map(_brief, value.choice))
+    if isinstance(value, Component):
+        return value.name
     if isinstance(value, tuple):
         return f"[{', '.join(map(_brief, value))}]"
     return f"{value:g}" if isinstance(value, float) else flow_text(plain(value))
+
+
+def _read_model(value: Any, info: ValidationInfo) -> Model | Component:
+    name = value.get("name", "mlp") if isinstance(value, Mapping) else "mlp"
+    if isinstance(name, str) and is_path(name):
+        return read_path(None, value)
+    if name != "mlp":
+        rule = "must be mlp, or a path such as nets.py:Net or package.module.Net; got"
+        refuse((("name",), f"{rule} {show(name)}{did_you_mean(str(name), ['mlp'])}"))
+    return Model.model_validate(value, context=info.context)
 
 
 class Config(Section):
@@ -121,17 +126,20 @@ class Config(Section):
     """MLflow experiment, created when missing."""
     seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
     """Everything random follows from it."""
-    data: Data
-    validation: Validation = Validation()
-    model: Model = Model()
-    training: Training = Training()
+    data: sections.Data
+    validation: sections.Validation = sections.Validation()
+    model: Annotated[
+        Model | Component, PlainValidator(_read_model, json_schema_input_type=Model)
+    ] = Model()
+    training: sections.Training = sections.Training()
     optimizers: Annotated[tuple[Optimizer, ...], AfterValidator(labelled)] = Field(
         default=DEFAULT_OPTIMIZERS, validate_default=True
     )
-    """torch.optim class names with their keyword arguments; one entry is drawn per trial."""
-    search: Search = Search()
-    registry: Registry = Registry()
-    tracking: Tracking = Tracking()
+    """Classes of torch.optim, or paths, with their keyword arguments; one entry is drawn per
+    trial."""
+    search: sections.Search = sections.Search()
+    registry: sections.Registry = sections.Registry()
+    tracking: sections.Tracking = sections.Tracking()
 
     @model_validator(mode="before")
     @classmethod
@@ -146,7 +154,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems: list[tuple[Location, str]] = []
-        if 1 in ends(self.training.batch_size) and True in ends(self.model.batch_norm):
+        batch_norm = ends(self.model.batch_norm) if isinstance(self.model, Model) else ()
+        if 1 in ends(self.training.batch_size) and True in batch_norm:
             text = "must be at least 2 with model.batch_norm: one row has no variance; got 1"
             problems.append((("training", "batch_size"), text))
         for key, without in (("model", "ensemble"), ("threshold", 0.5)):
@@ -154,6 +163,9 @@ class Config(Section):
             if self.validation.final is None and value != without:
                 text = f"must be {without} where validation.final is null; got {show(value)}"
                 problems.append((("registry", key), text))
+        if self.registry.onnx and self.tracking.keep_models == "none":
+            text = "must be false where tracking.keep_models is none; got true"
+            problems.append((("registry", "onnx"), text))
         refuse(*problems)
         return self
 
@@ -164,7 +176,19 @@ class Config(Section):
 
     def ranges(self) -> dict[str, Range]:
         """Every range by its dotted path: `model.hidden.0`, `optimizers.2.betas.0`."""
-        return {path: value for path, value in _leaves(self, "", True) if isinstance(value, Range)}
+        return {path: value for path, value in _walk(self, "") if isinstance(value, Range)}
+
+    def paths(self) -> dict[str, str]:
+        """What people brought, by the dotted path of its key: `model.name`, `data.source`,
+        `optimizers.2.schedule.lr_lambda`; each `FILE.py:NAME` or `package.module.NAME`."""
+        source = self.data.source
+        found = {"data.source": source} if re.search(r"\.py:[^\W\d][\w.]*$", source) else {}
+        for path, value in _walk(self, ""):
+            if isinstance(value, Component):
+                keys = ("name",) if is_path(value.path) else FUNCTIONS
+                leaves = value.leaves()
+                found |= {f"{path}.{key}": leaves[key] for key in keys if key in leaves}
+        return found
 
     def at(self, label: str, values: Mapping[str, Any]) -> "Config":
         """The configuration of one trial: this one with the labelled optimizer alone, which keeps
@@ -173,16 +197,12 @@ class Config(Section):
         `values`: dotted path, as in `ranges()`, to value, for every range outside of `optimizers`
         and of the entry; the index in `optimizers.2.lr` is the one that the entry has here.
         Raises `ValueError` when the label or the paths are others, `UserError` when a value breaks
-        its rule.
-        """
+        its rule."""
         if label not in self.labels:
             raise ValueError(f"a label of {list(self.labels)} needed, got {label!r}")
         entry = self.labels.index(label)
-        needed = {
-            path
-            for path in self.ranges()
-            if path.startswith(f"optimizers.{entry}.") or not path.startswith("optimizers.")
-        }
+        own = f"optimizers.{entry}."
+        needed = {p for p in self.ranges() if p.startswith(own) or not p.startswith("optimizers.")}
         if needed != values.keys():
             raise ValueError(f"values for {sorted(needed)} needed, got {sorted(values)}")
         mapping = self.to_plain()
@@ -196,31 +216,40 @@ class Config(Section):
         return check(mapping)
 
     def flat(self) -> dict[str, str]:
-        """Every leaf by its dotted path, as text. A list of values and a range are one leaf each,
-        written as in YAML: `[64, 32]`, `{low: 0.001, high: 1.0, log: true}`."""
-        return {
-            path: value if isinstance(value, str) else flow_text(plain(value))
-            for path, value in _leaves(self, "", False)
-        }
+        """Every leaf by its dotted path, as text. A list of values, a mapping that is a value and
+        a range are one leaf each, written as in YAML: `[64, 32]`, `{low: 0.001, high: 1.0}`."""
+        leaves = _leaves(self, "")
+        return {path: v if isinstance(v, str) else flow_text(plain(v)) for path, v in leaves}
 
     def to_yaml(self) -> str:
         """As YAML that `loads` reads back to an equal configuration."""
         return block_text(self.to_plain())
 
 
-def _leaves(value: Any, path: str, into_lists: bool) -> Iterator[tuple[str, Any]]:
-    children: Iterable[tuple[Any, Any]]
-    if isinstance(value, Section):
-        children = value
-    elif isinstance(value, Component):
-        children = value.leaves().items()
-    elif isinstance(value, tuple) and (into_lists or any(isinstance(v, Component) for v in value)):
-        children = enumerate(value)
-    else:
+def _children(value: Any) -> Iterable[tuple[Any, Any]]:
+    """What stands below a value, by key or index."""
+    if isinstance(value, Section | Component):
+        return value.leaves().items()
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, tuple) else ()
+
+
+def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A value and all that stands below it, each by its dotted path."""
+    yield path, value
+    for key, child in _children(value):
+        yield from _walk(child, f"{path}.{key}" if path else str(key))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of sections and components."""
+    listed = isinstance(value, tuple) and any(isinstance(child, Component) for child in value)
+    if not listed and not isinstance(value, Section | Component):
         yield path, value
         return
-    for key, child in children:
-        yield from _leaves(child, f"{path}.{key}" if path else str(key), into_lists)
+    for key, child in _children(value):
+        yield from _leaves(child, f"{path}.{key}" if path else str(key))
 
 
 def check(
@@ -228,11 +257,9 @@ def check(
     names: Names | None = None,
     place: Callable[[Location], str] = lambda keys: "",
 ) -> Config:
-    """A configuration from dicts, lists and scalars in the form of the file.
-
-    Raises `UserError` with every problem. `names`: as in `load`. `place` gives what a message about
-    the value at some keys begins with.
-    """
+    """A configuration from dicts, lists and scalars in the form of the file. Raises `UserError`
+    with every problem. `names`: as in `load`. `place` gives what a message about the value at some
+    keys begins with."""
     mapping = plain(mapping)
     try:
         return Config.model_validate(mapping, context=names)
@@ -252,6 +279,7 @@ _SENTENCES: Mapping[str, str] = {
     "condition": "{rule}, but got {got}",
     "expected": "must be {text}; got {got}{hint}",
     "model_type": "must be a mapping of keys to values; got {got}",
+    "dict_type": "must be a mapping; got {got}",
     "tuple_type": "must be a list; got {got}{hint}",
     "too_long": "must hold at most {max_length} values; got {got}",
     "bool_type": "must be true or false; got {got}{hint}",
@@ -309,19 +337,21 @@ def _hint(value: object, text_needed: bool = False) -> str:
 def _unknown_key(where: Location, mapping: Any) -> str:
     """What an unknown key was probably meant to be."""
     *way, key = map(str, where)
-    sections = dict(_sections(Config, ""))
-    sections["optimizers.0."] = ("lr",)
-    outer_last = reversed(sections.items())
+    keys_of = dict(_sections(Config, ""))
+    keys_of["optimizers.0."] = ("lr",)
+    outer_last = reversed(keys_of.items())
     elsewhere = {key: f"{path}{key}" for path, keys in outer_last for key in keys}
+    place = next((part for part in reversed(way) if not part.isdigit()), "")
     if way and way[-1] in FORMS:
         keys: Sequence[str] = FORMS[way[-1]]
-    elif way[:1] == ["optimizers"]:
-        if key in REFUSED_ARGUMENTS:
-            return f"cannot be set: {REFUSED_ARGUMENTS[key]}"
-        keys = ("label", *arguments_of(mapping["optimizers"][int(way[1])]["name"]))
-        elsewhere = {}
+    elif place in FAMILIES:
+        if reason := FAMILIES[place].withheld.get(key):
+            return f"cannot be set: {reason}"
+        for part in where[:-1]:
+            mapping = mapping[part]
+        keys, elsewhere = known_keys(place, mapping.get("name")), {}
     else:
-        keys = sections["".join(f"{part}." for part in way)]
+        keys = keys_of["".join(f"{part}." for part in way)]
     if hint := did_you_mean(key, keys):
         return f"unknown key{hint}"
     if meant := nearest(key, elsewhere):

@@ -1,18 +1,19 @@
 """A file, with settings from the command line put over it, to a `Config`; and what a file may hold.
 
-Every problem is reported at once, with its path and its line.
-"""
+Every problem is reported at once, with its path and its line."""
 
 import json
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import UserError, nearest
+from pipeline.common.errors import UserError
+from pipeline.common.files import nearest_file
 from pipeline.common.text import few, shorten
-from pipeline.config.component import entry_reader, optimizer_names
+from pipeline.config.component import LOSSES, OPTIMIZERS, SCHEDULES, Family, path_reader, reader
 from pipeline.config.configuration import DEFAULT_OPTIMIZERS, Config, Names, check
 from pipeline.config.ranges import plain, rewritten
 from pipeline.config.sections import Model
@@ -30,26 +31,40 @@ from pipeline.config.yaml_text import (
 MOST_PROBLEMS = 100
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), names: Names | None = None) -> Config:
-    """The configuration in a file, with `overrides` (`a.b=value`, the value in YAML) put over it.
+Overrides = Sequence[str] | Mapping[str, Any]
+"""`a.b=value`, the value in YAML, or values by their dotted paths."""
+
+
+def load(
+    path: str | Path,
+    overrides: Overrides = (),
+    names: Names | None = None,
+    given: str | None = None,
+) -> Config:
+    """The configuration in a file, with `overrides` put over it.
 
     `names`: the words that may stand at a dotted path such as `model.activation`; without it any
-    word may. Raises `UserError` with every problem: `x.yaml:12: training.epochs: must be ...`.
+    word may. `given`: what the rows are called where they are at hand, so that `data.source` must
+    not be there. Raises `UserError` with every problem: `x.yaml:12: training.epochs: must be ...`.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file{_nearest_file(path)}") from None
+        raise UserError(f"{path}: no such file{nearest_file(path)}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: must be a YAML file; got a folder") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return loads(content, str(path), overrides, names)
+    return loads(content, str(path), overrides, names, given)
 
 
 def loads(
-    content: str | bytes, name: str, overrides: Sequence[str] = (), names: Names | None = None
+    content: str | bytes,
+    name: str,
+    overrides: Overrides = (),
+    names: Names | None = None,
+    given: str | None = None,
 ) -> Config:
     """As `load`, of what stands in a file; `name` is what messages call it."""
     text = content if isinstance(content, str) else decode(content, name)
@@ -60,15 +75,66 @@ def loads(
     if not isinstance(root.value, dict):
         shown = show(root.plain())
         raise UserError(f"{root.where}: must be a mapping of keys to values; got {shown}")
-    for override in overrides:
+    return _config(root, overrides, names, given, problems)
+
+
+def from_mapping(
+    mapping: Mapping[str, Any],
+    overrides: Overrides = (),
+    names: Names | None = None,
+    given: str | None = None,
+) -> Config:
+    """As `load`, of dicts, lists and scalars in the form of the file."""
+    return _config(_node(mapping, ""), overrides, names, given, [])
+
+
+def _config(
+    root: Node, overrides: Overrides, names: Names | None, given: str | None, problems: list[str]
+) -> Config:
+    for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
         root = _apply_override(root, override, problems)
+    if given is not None:
+        root = _with_source(root, given, problems)
     try:
-        config = check(root.plain(), names, lambda keys: f"{root.nearest(keys).where}: ")
+        config = check(root.plain(), names, lambda keys: _start(root.nearest(keys).where))
         if not problems:
             return config
     except UserError as error:
         problems.extend(error.problems)
     raise UserError(few(sorted(problems, key=_line), MOST_PROBLEMS))
+
+
+def _with_source(root: Node, name: str, problems: list[str]) -> Node:
+    data = root.nearest(("data",)).value
+    for key, node in data.items() if isinstance(data, dict) else ():
+        if key in ("source", "sha256") and node.value is not None:
+            found = f"got {show(node.value)}"
+            text = f"data.{key}: must not be given where the rows are handed over"
+            problems.append(f"{_start(node.where)}{text}; {found}")
+    return _put(root, ("data", "source"), Node(name, ""), "", "")
+
+
+def _node(value: Any, path: str, where: str = "") -> Node:
+    """A value of Python. Raises `UserError`: YAML has nothing like it."""
+    value = plain(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, Mapping):
+        texts = {k if isinstance(k, str) else flow_text(k): child for k, child in value.items()}
+        below = f"{path}." if path else ""
+        return collection({k: _node(c, f"{below}{k}", where) for k, c in texts.items()}, where)
+    if isinstance(value, list):
+        items = (_node(child, f"{path}.{i}", where) for i, child in enumerate(value))
+        return collection(tuple(items), where)
+    if value is None or isinstance(value, str | int | float | bool):
+        return Node(value, where)
+    kinds = "text, a number, true, false, null, a list or a mapping"
+    raise UserError(f"{path}: must be {kinds}; got {type(value).__name__}")
+
+
+def _start(where: str) -> str:
+    """What a message begins with; what Python gives has no place to name."""
+    return f"{where}: " if where else ""
 
 
 def _line(problem: str) -> float:
@@ -77,21 +143,9 @@ def _line(problem: str) -> float:
     return int(line) if line.isascii() and line.isdigit() else float("inf")
 
 
-def _nearest_file(path: Path) -> str:
-    try:
-        siblings = [sibling.name for sibling in path.parent.iterdir() if sibling.is_file()]
-    except OSError:
-        return f"; there is no folder {path.parent} either"
-    preferred = [name for name in siblings if name.endswith((".yaml", ".yml"))]
-    meant = nearest(path.name, preferred) or nearest(path.name, siblings)
-    return f"; did you mean {str(path.with_name(meant))!r}?" if meant else ""
-
-
 def split_overrides(text: str) -> list[str]:
     """`a.b=1 c.d=2` -> its parts, as a shell splits them; a blank within brackets doesn't part.
-
-    Raises `UserError` when a quote is not closed.
-    """
+    Raises `UserError` when a quote is not closed."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -108,21 +162,32 @@ def split_overrides(text: str) -> list[str]:
     return parts
 
 
-def _apply_override(root: Node, override: str, problems: list[str]) -> Node:
-    """The file's nodes with `a.b=value` put over them; what is wrong with it goes to `problems`."""
-    where = f"--set {shorten(override, 80)}"
-    key, equals, text = override.partition("=")
-    way = key.strip().split(".")
-    if not equals or not all(way) or len(way) > LARGEST_DEPTH:
+def _apply_override(root: Node, override: str | tuple[str, Any], problems: list[str]) -> Node:
+    """The nodes with an override put over them; what is wrong with it goes to `problems`."""
+    if isinstance(override, str):
+        where = f"--set {shorten(override, 80)}"
         form = "KEY=VALUE with a dotted path, such as training.epochs=20"
-        problems.append(f"{where}: must be {form}")
+        key, is_there, value = override.partition("=")
+    else:
+        where, form = "", "a dotted path, such as training.epochs"
+        (key, value), is_there = override, "="
+    way = str(key).strip().split(".")
+    if not is_there or not all(way) or len(way) > LARGEST_DEPTH:
+        problems.append(f"{where or show(str(key))}: must be {form}")
         return root
     try:
-        value = parse(text, lambda line: where, problems)
-        return _put(root, way, value or Node(None, where), where, "")
+        if isinstance(override, str):
+            node = parse(value, lambda line: where, problems) or Node(None, where)
+        else:
+            node = _node(value, str(key))
+        return _put(root, way, node, where, "")
     except UserError as error:
         problems.extend(error.problems)
         return root
+
+
+_DEFAULT_LISTS = {"optimizers": DEFAULT_OPTIMIZERS, "model.hidden": Model().hidden}
+"""What an override reaches into where the file leaves it out."""
 
 
 def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> Node:
@@ -132,35 +197,34 @@ def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> 
     below = f"{path}.{first}" if path else first
     children = {} if node.value is None else node.value
     if isinstance(children, dict):
-        child = children.get(first) or _default_at(below, where)
+        own = "name" in children and children["name"].value != "mlp"
+        default = _DEFAULT_LISTS.get("" if own else below, {})
+        child = children.get(first) or _node(default, below, where)
         return collection(children | {first: _put(child, rest, value, where, below)}, node.where)
     if isinstance(children, tuple):
         if first not in map(str, range(len(children))):
             entries = f"0 to {len(children) - 1}" if children else "none: it is empty"
-            raise UserError(f"{where}: {path}: has the entries {entries}; got {show(first)}")
+            raise UserError(f"{_start(where)}{path}: has the entries {entries}; got {show(first)}")
         index = int(first)
         changed = _put(children[index], rest, value, where, below)
         return collection((*children[:index], changed, *children[index + 1 :]), node.where)
-    raise UserError(f"{where}: {below}: {path} is {show(node.value)}, so it has no {first!r}")
-
-
-def _default_at(path: str, where: str) -> Node:
-    """What an override reaches into where the file leaves it out: a default list, else nothing."""
-    lists = {"optimizers": DEFAULT_OPTIMIZERS, "model.hidden": Model().hidden}
-    default = lists.get(path, {})
-    node = parse(flow_text(plain(default)), lambda line: where, [])
-    assert node is not None
-    return node
+    raise UserError(f"{_start(where)}{below}: {path} is {show(node.value)}, so it has no {first!r}")
 
 
 def json_schema(names: Names | None = None) -> dict[str, Any]:
     """What a file may hold, as JSON Schema (draft 7, which editors understand best).
 
-    `names`: as in `load`.
-    """
+    `names`: as in `load`."""
     schema = Config.model_json_schema()
-    entries = [entry_reader(name).json_schema() for name in optimizer_names()]
-    schema["properties"]["optimizers"] |= {"items": {"oneOf": entries}, "minItems": 1}
+    definitions = schema["$defs"]
+    schema["properties"]["optimizers"] |= {
+        "items": _entries(OPTIMIZERS, definitions),
+        "minItems": 1,
+    }
+    several = {"type": "array", "items": {"$ref": "#/$defs/OneSchedule"}, "minItems": 1}
+    definitions["OneSchedule"] = _entries(SCHEDULES, definitions)
+    definitions["Schedule"] = {"anyOf": [{"type": "null"}, several["items"], several]}
+    definitions["Training"]["properties"]["loss"] |= _entries(LOSSES, definitions)
     for path, words in (names or {}).items():
         section, key = path.split(".")
         reference = schema["properties"][section]["$ref"].rpartition("/")[2]
@@ -169,6 +233,8 @@ def json_schema(names: Names | None = None) -> dict[str, Any]:
     for section in schema["properties"].values():
         if "$ref" in section or "items" in section:
             section.pop("default", None)
+    own = path_reader(None, ()).json_schema() | {"additionalProperties": True}
+    schema["properties"]["model"] = {"anyOf": [schema["properties"]["model"], own]}
     shared: dict[str, Any] = {}
     schema = rewritten(schema, partial(_tidy, shared))
     schema["$defs"] |= dict(shared.values())
@@ -178,6 +244,17 @@ def json_schema(names: Names | None = None) -> dict[str, Any]:
         "title": "Configuration of a search",
         "description": "Any leaf under model, training and optimizers is a value or a range.",
     }
+
+
+def _entries(family: Family, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The forms of an entry: each class of torch, a path, and, but for optimizers, a text alone."""
+    entries = [reader(family, name).json_schema() for name in family.names]
+    entries.append(path_reader(family, ()).json_schema() | {"additionalProperties": True})
+    for entry in entries:
+        definitions |= entry.pop("$defs", {})
+    words = ["auto", *family.names] if family is LOSSES else [*family.names]
+    texts: list[Any] = [{"enum": words}, entries[-1]["properties"]["name"]]
+    return {"oneOf": entries + (texts if family is not OPTIMIZERS else [])}
 
 
 def schema_text(names: Names | None = None) -> str:
@@ -194,6 +271,8 @@ def _tidy(shared: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     where it stands once for all leaves of its form."""
     if "properties" not in schema and isinstance(schema.get("title"), str):
         del schema["title"]  # pydantic's, which only repeats the key
+    if isinstance(schema.get("definition"), str):
+        schema = {"$ref": f"#/$defs/{schema.pop('definition')}", **schema}
     if "prefixItems" in schema:
         schema["items"] = schema.pop("prefixItems")
     for kind in {"anyOf", "oneOf"} & schema.keys():

@@ -1,17 +1,22 @@
 """Values of a configuration, and the ranges to search that may stand in their place."""
 
 import itertools
+import math
 import numbers
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, partial
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
     AfterValidator,
     Field,
     GetCoreSchemaHandler,
+    PlainValidator,
     Strict,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -30,6 +35,7 @@ LARGEST_NUMBER = 1e38  # tensors are of 32-bit floats
 # A grid is for going through, so a range of a billion integers has none.
 LARGEST_GRID = 100_000
 
+T = TypeVar("T")
 Ends = TypeVar("Ends", int, float)
 
 
@@ -53,8 +59,8 @@ class _Interval(Generic[Ends]):
         if problems:
             raise ValueError("; ".join(problems))
 
-    def to_plain(self) -> dict[str, Any]:
-        """As it stands in the file."""
+    def leaves(self) -> dict[str, Any]:
+        """What stands in the file, by key."""
         keys: dict[str, Any] = {"low": self.low, "high": self.high}
         keys |= {"log": True} if self.log else {}
         return keys | ({"step": self.step} if self.step != type(self).step else {})
@@ -104,9 +110,9 @@ class Choice:
         """The values in their order."""
         return self.choice
 
-    def to_plain(self) -> dict[str, Any]:
-        """As it stands in the file."""
-        return {"choice": plain(self.choice)}
+    def leaves(self) -> dict[str, Any]:
+        """What stands in the file, by key."""
+        return {"choice": self.choice}
 
 
 Range = FloatRange | IntRange | Choice
@@ -120,7 +126,7 @@ def plain(value: Any) -> Any:
         return [plain(child) for child in value]
     if isinstance(value, numbers.Number) and hasattr(value, "item"):
         return value.item()  # a scalar of NumPy
-    return value.to_plain() if hasattr(value, "to_plain") else value
+    return plain(value.leaves()) if hasattr(value, "leaves") else value
 
 
 def ends(value: Any) -> Iterator[Any]:
@@ -149,13 +155,15 @@ def refuse(*problems: tuple[Location, str]) -> None:
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The values, none of which stands there twice. Raises pydantic's `ValidationError`."""
-    refuse(
-        *(
-            ((index,), f"must be given once; got {show(plain(value))} again")
-            for index, value in enumerate(values)
-            if value in values[:index]
-        )
-    )
+    twice = [(index, value) for index, value in enumerate(values) if value in values[:index]]
+    refuse(*(((i,), f"must be given once; got {show(plain(value))} again") for i, value in twice))
+    return values
+
+
+def filled(values: T) -> T:
+    """The values, of which there is one at least. Raises pydantic's `ValidationError`."""
+    if not values:
+        refuse(((), f"must hold at least one entry; got {show(plain(values))}"))
     return values
 
 
@@ -222,14 +230,12 @@ class _Ranges:
         return core_schema.tagged_union_schema(forms, _form)
 
 
-T = TypeVar("T")
 Searchable = Annotated[T, _Ranges()]
 """A value of a type, or a range of such values.
 
 A field is typed as in a trial's configuration; in one that is still to be searched it holds a range
 instead. What a choice lists are values without ranges. Only numbers have intervals, whose ends keep
-the rules of the number.
-"""
+the rules of the number."""
 
 
 def _form(value: Any) -> str:
@@ -277,3 +283,56 @@ def _numbers(schema: Any) -> Iterator[tuple[Any, Any, type[IntRange | FloatRange
         for number, kind, range_ in _numbers(schema["schema"]):
             outer = {} if schema["type"] == "nullable" else {**schema, "schema": number}
             yield outer or number, kind, range_
+
+
+_RANGE_KEYS = {"low", "high", "choice"}
+
+
+def check_keys(mapping: Mapping[Any, Any]) -> None:
+    """Refuse keys that cannot be part of a dotted path. Raises pydantic's `ValidationError`."""
+    rule = "a key must be text of letters, digits, '_', '-' and blanks; got"
+    bad = [k for k in mapping if not (isinstance(k, str) and re.fullmatch(r"[\w -]+", k))]
+    refuse(*(((str(key),), f"{rule} {show(key)}") for key in bad))
+
+
+def _read_anything(searchable: bool, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if not value.keys() & _RANGE_KEYS:
+            if searchable:
+                check_keys(value)
+            return _collection_reader(dict, searchable).validate_python(value)
+        if searchable:
+            return _range_reader(_kind(value)).validate_python(value)
+        raise PydanticCustomError("expected", "{text}", {"text": "a value"})
+    if isinstance(value, list | tuple):
+        return _collection_reader(tuple, searchable).validate_python(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise PydanticCustomError("expected", "{text}", {"text": "a number"})
+    if not isinstance(value, str | int | float | None):
+        raise PydanticCustomError("expected", "{text}", {"text": "a value that YAML has"})
+    return value
+
+
+def _kind(value: Mapping[str, Any]) -> Any:
+    """The type of the values of what is meant to be a range."""
+    if "choice" in value:
+        return Plain
+    numbers = (value.get("low", 0), value.get("high", 0), value.get("step") or 0)
+    return Integer if all(type(number) is int for number in numbers) else Number
+
+
+@cache
+def _range_reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(Searchable[kind])
+
+
+@cache
+def _collection_reader(kind: type[dict[Any, Any] | tuple[Any, ...]], searchable: bool) -> Any:
+    item = Anything if searchable else Plain
+    return TypeAdapter(dict[String, item] if kind is dict else tuple[item, ...])  # type: ignore[valid-type]
+
+
+Anything = Annotated[Any, PlainValidator(partial(_read_anything, True))]
+"""Any value of YAML, in which ranges may stand at any depth; lists are tuples."""
+Plain = Annotated[Any, PlainValidator(partial(_read_anything, False))]
+"""Any value of YAML without ranges."""

@@ -1,32 +1,50 @@
 """The sections of a configuration: their keys, defaults and rules."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from pipeline.common.text import without_password
+from pipeline.config.component import Loss, Schedule
 from pipeline.config.ranges import (
     LARGEST_INTEGER,
     Finite,
     Flag,
     Location,
+    Number,
+    Plain,
     Searchable,
     String,
     Text,
     distinct,
     expected,
+    filled,
     plain,
     refuse,
     word_at,
 )
-from pipeline.config.yaml_text import show
+from pipeline.config.yaml_text import flow_text, show
 
 DEFAULT_EXPERIMENT = "optimizer-search"
 
 Integer = Annotated[int, Strict()]
 Count = Annotated[Integer, Field(ge=1, le=LARGEST_INTEGER)]
+Positive = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Finite, Field(gt=0, lt=1)]
+Side = Annotated[Integer, Field(ge=1, le=4096)]
 Path = Annotated[Text, expected("a path, a URL or sklearn:NAME")]
 Digest = Annotated[String, Field(pattern="^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
 Device = Annotated[
@@ -55,21 +73,49 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def leaves(self) -> dict[str, Any]:
+        """What stands in the file, by key."""
+        return dict(self)
+
     def to_plain(self) -> dict[str, Any]:
         """As dicts, lists and scalars, in the form of the file, every default written out."""
-        return {key: plain(value) for key, value in self}
+        return dict(plain(self))
+
+
+TABLES = r"^sklearn:|\.(csv|tsv)(\.gz)?$|\.parquet$"
+"""Sources that are tables, whatever else may be one."""
+
+
+def _target(value: str | None, info: ValidationInfo) -> str | None:
+    if value is None and re.search(TABLES, info.data.get("source", ""), re.IGNORECASE):
+        refuse(((), "must be given"))
+    return value
 
 
 class Data(Section):
-    """The table and its label column."""
+    """The examples: a table and its label column, arrays, images, or what a function gives."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"source": {"pattern": TABLES}}},
+            "then": {"required": ["target"]},
+        }
+    )
 
     source: Path
     """Path or URL of a .csv, .csv.gz, .tsv or .parquet file, or sklearn:breast_cancer,
-    sklearn:iris, sklearn:wine, sklearn:digits."""
+    sklearn:iris, sklearn:wine, sklearn:digits; a .npz file with `x` and `y`; a folder of images
+    with a folder for each label; or FILE.py:NAME, what gives (x, y) or a map-style data set."""
+    arguments: dict[String, Plain] = {}
+    """Of FILE.py:NAME."""
+    size: tuple[Side, Side] | None = None
+    """Images are brought to [height, width]; null: they have one size."""
     sha256: Annotated[Digest | None, expected("64 hexadecimal digits or null")] = None
     """Digest of the file, checked before it is parsed; null: no check."""
-    target: Text
-    """The label column; two labels or more."""
+    target: Annotated[Text | None, AfterValidator(_target)] = Field(
+        default=None, validate_default=True
+    )
+    """The label column of a table; two labels or more."""
     positive: Annotated[
         String | Integer | Finite | Flag | None,
         expected("a label: text, a finite number, true, false or null"),
@@ -122,8 +168,11 @@ class Validation(Section):
 
 
 class Model(Section):
-    """The network: fully connected layers."""
+    """The network: fully connected layers, or somebody's own by its path, with its arguments."""
 
+    name: Literal["mlp"] = "mlp"
+    """mlp; or FILE.py:NAME or package.module.NAME: a class of modules, or a function that returns
+    one. All further keys are its arguments."""
     hidden: Searchable[tuple[Searchable[Count], ...]] = (64, 32)
     """Widths of the hidden layers; [] is logistic regression."""
     activation: Searchable[Annotated[Text, word_at("model.activation")]] = "relu"
@@ -132,6 +181,20 @@ class Model(Section):
     """Probability of dropping a hidden unit."""
     batch_norm: Searchable[Flag] = False
     """Batch normalisation before each activation."""
+
+
+Weights = dict[String, Positive]
+_WEIGHTS = TypeAdapter(Annotated[Weights, AfterValidator(filled)])
+
+
+def _class_weight(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        texts = {k if isinstance(k, str) else flow_text(k): weight for k, weight in value.items()}
+        return _WEIGHTS.validate_python(texts)
+    if value not in (None, "balanced"):
+        text = "null, balanced or a mapping such as {LABEL: 2.0}"
+        raise PydanticCustomError("expected", "{text}", {"text": text})
+    return value
 
 
 class Training(Section):
@@ -145,6 +208,23 @@ class Training(Section):
     """Epochs without a lower validation loss; null: run them all."""
     device: Searchable[Device] = "auto"
     """auto: the first GPU where there is one, else the CPU."""
+    loss: Loss = Field(default=None, json_schema_extra={"default": "auto"})
+    """auto: cross entropy of logits; else a class of torch.nn with its arguments, or a path."""
+    class_weight: Annotated[
+        Literal["balanced"] | Weights | None,
+        PlainValidator(_class_weight, json_schema_input_type=Literal["balanced"] | Weights | None),
+    ] = None
+    """What an error counts by its label: balanced, as much in all as other labels; {LABEL: number};
+    null: each row the same."""
+    schedule: Schedule = None
+    """Of the learning rate: a class of torch.optim.lr_scheduler with its arguments, or a path; a
+    list of them is a sequence; null: none. An entry of `optimizers` may have its own."""
+    clip_norm: Searchable[Positive | None] = None
+    """Norm that a network's gradients are scaled down to; null: as they are."""
+
+    def leaves(self) -> dict[str, Any]:
+        """What stands in the file, by key."""
+        return super().leaves() | ({"loss": "auto"} if self.loss is None else {})
 
 
 class Search(Section):
@@ -186,8 +266,8 @@ class Registry(Section):
 class Tracking(Section):
     """What stays in MLflow."""
 
-    keep_models: Literal["all", "best_per_optimizer", "champion"] = "all"
-    """Trials whose models stay; a registered one and the best always do."""
+    keep_models: Literal["all", "best_per_optimizer", "champion", "none"] = "all"
+    """Trials whose models stay; a registered one and the best always do. none: no model is made."""
 
 
 def model_name(experiment: str) -> str:

@@ -1,8 +1,7 @@
 """YAML as people mean it: the core schema of YAML 1.2, with the place of every value.
 
 PyYAML gives the events, not the values: here `1e-4` is a number, `on` and `no` are text, and a key
-that stands twice is a problem. What could grow without end (nesting, aliases) has a bound.
-"""
+that stands twice is a problem. What could grow without end (nesting, aliases) has a bound."""
 
 import math
 import re
@@ -25,14 +24,9 @@ _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
 _CORE: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _CORE |= dict.fromkeys(("true", "True", "TRUE"), True)
 _CORE |= dict.fromkeys(("false", "False", "FALSE"), False)
-_CORE |= dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan)
-_CORE |= {
-    f"{sign}.{word}": float(f"{sign}inf")
-    for sign in ("", "+", "-")
-    for word in ("inf", "Inf", "INF")
-}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_NOT_FINITE = re.compile(r"\.(nan|NaN|NAN)|[-+]?\.(inf|Inf|INF)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
@@ -82,8 +76,7 @@ def resolve(text: str) -> Scalar:
     """A plain (unquoted) scalar by the core schema of YAML 1.2, section 10.3.2.
 
     Leading zeros are decimal (`010` is ten), `0o` is octal, `0x` hexadecimal; dates, `1:30`,
-    `1_000`, `yes` and `on` are text.
-    """
+    `1_000`, `yes` and `on` are text."""
     if text in _CORE:
         return _CORE[text]
     if _INTEGER.fullmatch(text):
@@ -91,6 +84,8 @@ def resolve(text: str) -> Scalar:
         return int(text) if len(text) <= 4000 else float(text)
     if _BASED.fullmatch(text):
         return int(text, 0)
+    if _NOT_FINITE.fullmatch(text):
+        return float(text.replace(".", ""))
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
@@ -98,8 +93,7 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
     """One YAML document; None when there is nothing in it.
 
     `where` turns a line (from 1) into the start of a message. What leaves the rest readable (a key
-    given twice, a tag) is added to `problems`; what doesn't raises `UserError`.
-    """
+    given twice, a tag) is added to `problems`; what doesn't raises `UserError`."""
     try:
         loader = yaml.SafeLoader(text)
         try:
@@ -246,6 +240,10 @@ def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
+_Dumper.add_multi_representer(
+    object,
+    lambda dumper, value: _represent_text(dumper, f"an object of the class {type(value).__name__}"),
+)
 _Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
 

@@ -1,1 +1,1 @@
-"""From a table anywhere to examples: read, checked, split, encoded."""
+"""From a table, arrays or images anywhere to examples: read, checked, split, encoded."""

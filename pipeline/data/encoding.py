@@ -1,6 +1,7 @@
 """Columns of a table as raw numbers, and these as the inputs of a network."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,18 @@ import torch
 from torch import Tensor
 
 from pipeline.common.errors import UserError, refuse
-from pipeline.common.text import shorten, some
+from pipeline.common.text import some
 from pipeline.data import values
 from pipeline.data.schema import NameRows, Schema, check_columns, missing_columns
 from pipeline.data.sources import row_numbers
 from pipeline.data.text_files import MISSING
-from pipeline.inference.rows import EXPECTED
+from pipeline.inference.rows import misfit
 
 CLIP = 10.0
 """Encoded numbers lie within [-CLIP, CLIP] standard deviations of the mean."""
 
 _ROWS_AT_ONCE = 65_536
-_MISSING = pa.array(MISSING, pa.string())
+_NUMBERS_AT_ONCE = 2**22
 
 
 def to_raw(table: pa.Table, schema: Schema) -> np.ndarray:
@@ -33,9 +34,7 @@ def to_raw(table: pa.Table, schema: Schema) -> np.ndarray:
         the column's categories (unseen: -1), missing NaN. A value that cannot be read as its
         column's kind counts as missing.
 
-    Raises:
-        UserError: the table lacks columns.
-    """
+    Raises UserError: the table lacks columns."""
     refuse(missing_columns(table.column_names, [column.name for column in schema.columns]))
     raw = np.empty((table.num_rows, len(schema.columns)), dtype=np.float64)
     for position, column in enumerate(schema.columns):
@@ -51,97 +50,129 @@ def to_raw_or_reasons(
     Args:
         table: holds the columns; text in them may be any kind of value, and one of `MISSING` is a
             missing one.
-        columns: those of schema.json.
-    """
+        columns: those of schema.json."""
     raw = np.empty((table.num_rows, len(columns)), dtype=np.float64)
     reasons: dict[int, str] = {}
     for position, column in enumerate(columns):
         content = values.plain(table.column(column["name"]))
         if pa.types.is_string(content.type):
-            content = pc.if_else(pc.is_in(content, value_set=_MISSING), None, content)
-        raw[:, position] = values.as_kind(content, column["kind"], column["categories"])
-        absent = np.isnan(raw[:, position])
-        if content.null_count == absent.sum():
-            continue
-        for row in np.flatnonzero(absent & values.present(content)).tolist():
-            reason = (
-                f"column {column['name']!r}: expected {EXPECTED[column['kind']]}; "
-                f"got {shorten(repr(content[row].as_py()), 60)}"
-            )
+            content = pc.if_else(pc.is_in(content, value_set=pa.array(MISSING)), None, content)
+        raw[:, position], unfit = values.reading(content, column["kind"], column["categories"])
+        for row in np.flatnonzero(unfit).tolist():
+            reason = misfit(column, content[row].as_py())
             reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
     return raw, reasons
 
 
 def check_readable(table: pa.Table, schema: Schema) -> None:
-    """Whether each column holds at least one value of its kind, if it holds any value.
-
-    Single values that cannot be read count as missing; a column of which none can be read is
-    another column than the one that the schema describes.
-
-    Raises:
-        UserError: names each such column and a value.
+    """Single values that cannot be read count as missing; a column that holds values of which none
+    can be read is another than the schema describes. Raises UserError that names each, and a value.
     """
     problems = []
     for column in schema.columns:
         content = table.column(column.name)
-        if not np.isnan(values.as_kind(content, column.kind, column.categories)).all():
-            continue
-        present = np.flatnonzero(values.present(content))
-        if len(present):
+        raw, unfit = values.reading(content, column.kind, column.categories)
+        if np.isnan(raw).all() and unfit.any():
             problems.append(
                 f"column {column.name!r} must hold a {column.kind}, as in the training rows; "
-                f"got values such as {content[int(present[0])].as_py()!r}"
+                f"got values such as {content[int(unfit.argmax())].as_py()!r}"
             )
     refuse(problems)
 
 
 def label_ids(table: pa.Table, schema: Schema, rows: NameRows = row_numbers) -> np.ndarray:
-    """The class id of every row, int64 [rows] in 0..C-1. `rows` names rows in messages.
-
-    Raises:
-        UserError: no target column, a row without a label, a label that the schema has not.
-    """
+    """The class id of every row, int64 [rows] in 0..C-1. `rows` names rows in messages. Raises
+    UserError: no target column, a row without a label, a label that the schema has not."""
     check_columns(table, schema.target)
     column = table.column(schema.target)
-    if isinstance(schema.labels[0], str):
-        content, labels = values.text(column), pa.array(schema.labels, pa.string())
-    elif type(schema.labels[0]) is int and pa.types.is_integer(column.type):
-        content = pc.cast(column, pa.int64(), safe=False)
-        labels = pa.array(schema.labels, pa.int64())
-    else:
-        read = values.booleans if isinstance(schema.labels[0], bool) else values.numbers
-        content = pa.chunked_array([pa.array(read(column), from_pandas=True)])
-        labels = pa.array([float(label) for label in schema.labels])
-    position = pc.index_in(content, value_set=labels)
-    unknown = np.flatnonzero(~np.asarray(position.is_valid()))
-    if len(unknown):
-        strange = column.take(pa.array(unknown))
-        unlabelled = unknown[~values.present(strange)]
-        if len(unlabelled):
-            raise UserError(
-                "every row must have a label; "
-                f"column {schema.target!r} has none in {rows(unlabelled)}"
-            )
+    kinds: dict[type, values.Kind] = {str: "category", bool: "boolean"}
+    kind = kinds.get(type(schema.labels[0]), "number")
+    raw, unfit = values.reading(column, kind, [str(label) for label in schema.labels])
+    ids = raw
+    if kind != "category":
+        content, known = pa.array(raw), pa.array([float(label) for label in schema.labels])
+        if type(schema.labels[0]) is int and pa.types.is_integer(column.type):  # exact above 2**53
+            content, known = pc.cast(column, pa.int64(), safe=False), pa.array(schema.labels)
+        ids = np.asarray(pc.index_in(content, value_set=known).fill_null(-1))
+    if len(unlabelled := np.flatnonzero(np.isnan(raw) & ~unfit)):
+        has_none = f"column {schema.target!r} has none in {rows(unlabelled)}"
+        raise UserError(f"every row must have a label; {has_none}")
+    if len(unknown := np.flatnonzero(~(ids >= 0))):
+        strange = pc.unique(column.take(pa.array(unknown))).to_pylist()
         raise UserError(
             f"column {schema.target!r} must hold only labels that training has "
-            f"({some(schema.labels)}); got {some(pc.unique(strange).to_pylist())} in "
-            f"{rows(unknown)}"
+            f"({some(schema.labels)}); got {some(strange)} in {rows(unknown)}"
         )
-    return np.asarray(position, dtype=np.int64)
+    return ids.astype(np.int64)
 
 
-class Encoder(torch.nn.Module):
-    """Raw columns to network inputs, with the statistics of each of S members' training rows.
+def encoder_for(
+    raw: Tensor, schema: Schema, training_rows: Sequence[Tensor], as_columns: bool
+) -> torch.nn.Module:
+    """What turns raw rows [B, ...] into a network's inputs [S, B, ...], a row of them each split.
 
-    All that was fitted is in buffers, so that it travels in an exported graph and can be swapped:
+    Args:
+        raw: [N, F] float64 of a table, [N, *shape] of arrays.
+        training_rows: of each of the S splits, row numbers int64.
+        as_columns: of arrays: whether a row is flattened to D numbers, standardised by what the
+            training rows of each split say. Else arrays stay as they are, for all splits the same
+            [1, B, *shape]: whole numbers int64, others float32, uint8 divided by 255."""
+    if schema.inputs is None:
+        return Encoder.fit(raw, schema, training_rows)
+    return Columns(*_of_members(raw, training_rows, _statistics)) if as_columns else Unchanged()
 
-    - `mean`, `scale`: float64 [S, Fn], of the Fn columns that are numbers, booleans or dates.
-      `scale` is infinite where a member's training rows hold no value, which encodes all as 0.
-    - `known`: bool [S, C], the categories that occur in a member's training rows.
-    """
+
+def encoded(encoder: torch.nn.Module, raw: Tensor) -> Tensor:
+    """The inputs [S, N, ...] of raw rows, without gradients and in blocks, to hold little else."""
+    with torch.no_grad():
+        blocks = [encoder(block) for block in torch.split(raw, _rows_at_once(raw[:1].numel()))]
+    return torch.cat(blocks, dim=1)
+
+
+def _rows_at_once(numbers: int) -> int:
+    return max(1, min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // max(1, numbers)))
+
+
+class Unchanged(torch.nn.Module):
+    """Arrays [B, *shape] as a network of people's own takes them, [1, B, *shape]."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """int64 stays; uint8 becomes float32 in [0, 1]."""
+        x = raw.to(torch.float32) / 255 if raw.dtype == torch.uint8 else raw
+        return x.unsqueeze(0)
+
+
+class Columns(torch.nn.Module):
+    """Arrays [B, *shape] as D standardised numbers, with the statistics of each of S members'
+    training rows, in buffers, so that they travel in an exported graph and can be swapped:
+
+    - `mean`, `scale`: float64 [S, D], means and population standard deviations. `scale` is 1 for a
+      number without spread, and infinite where no row holds a value, which encodes all as 0."""
 
     mean: Tensor
     scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    def standardised(self, numbers: Tensor) -> Tensor:
+        """float64 [B, D] -> [S, B, D]: (x - mean) / standard deviation, clipped to [-10, 10]."""
+        standard = (numbers - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1)
+        return standard.clamp(-CLIP, CLIP)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """[B, *shape] -> float32 [S, B, D]; B may be 0."""
+        return self.standardised(raw.flatten(1).to(torch.float64)).float()
+
+
+class Encoder(Columns):
+    """Raw columns to network inputs, `mean` and `scale` of the Fn columns that are numbers,
+    booleans or dates.
+
+    - `known`: bool [S, C], the categories that occur in a member's training rows."""
+
     known: Tensor
     numeric: Tensor
     category_column: Tensor
@@ -149,8 +180,7 @@ class Encoder(torch.nn.Module):
     missing_column: Tensor
 
     def __init__(self, schema: Schema, mean: Tensor, scale: Tensor, known: Tensor) -> None:
-        super().__init__()
-        self.schema = schema
+        super().__init__(mean, scale)
         categories = [
             (position, code)
             for position, column in enumerate(schema.columns)
@@ -162,8 +192,6 @@ class Encoder(torch.nn.Module):
         def positions(columns: Sequence[int]) -> Tensor:
             return torch.tensor(columns, dtype=torch.int64, device=device)
 
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
         self.register_buffer("known", known)
         self.register_buffer("numeric", positions(schema.numeric))
         self.register_buffer("category_column", positions([column for column, _ in categories]))
@@ -172,67 +200,66 @@ class Encoder(torch.nn.Module):
 
     @staticmethod
     def fit(raw: Tensor, schema: Schema, training_rows: Sequence[Tensor]) -> "Encoder":
-        """Means, population standard deviations and known categories per member.
+        """The statistics and known categories of S members, on the device of `raw`.
 
         Args:
             raw: float64 [N, F], as `to_raw` gives it.
-            training_rows: S tensors of row numbers, int64.
-
-        Returns:
-            An encoder of S members, on the device of `raw`. A column without spread has scale 1.
-        """
-        table = raw.detach().cpu().numpy()
-        fitted = [_fit_member(table, schema, np.asarray(rows.cpu())) for rows in training_rows]
-        mean, scale, known = (
-            torch.from_numpy(np.stack(of_each)).to(raw.device)
-            for of_each in zip(*fitted, strict=True)
-        )
-        return Encoder(schema, mean, scale, known)
+            training_rows: S tensors of row numbers, int64."""
+        return Encoder(schema, *_of_members(raw, training_rows, partial(_fit_member, schema)))
 
     def forward(self, raw: Tensor) -> Tensor:
         """float64 [B, F] -> float32 [S, B, D], all finite; B may be 0.
 
-        Numbers: (x - mean) / standard deviation, clipped to [-10, 10], 0 where missing.
+        Numbers: `standardised`, 0 where missing.
         Categories: an indicator each, all 0 for a category that the member does not know.
-        Then an indicator for each column that was seen missing.
-        """
+        Then an indicator for each column that was seen missing."""
         absent = ~torch.isfinite(raw)
         members = self.mean.shape[0]
         numbers = raw.index_select(1, self.numeric)
-        standard = (numbers - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1)
-        standard = standard.clamp(-CLIP, CLIP)
+        standard = self.standardised(numbers)
         standard = standard.masked_fill(absent.index_select(1, self.numeric), 0.0).float()
         codes = raw.index_select(1, self.category_column)
         indicators = (codes == self.category_code) & self.known.unsqueeze(1)
         missing = absent.index_select(1, self.missing_column).expand(members, -1, -1)
         return torch.cat((standard, indicators.float(), missing.float()), dim=2)
 
-    def encode(self, raw: Tensor) -> Tensor:
-        """As `forward`, without gradients and in blocks of rows, to hold little at a time."""
-        members = self.mean.shape[0]
-        encoded = raw.new_empty((members, len(raw), self.schema.width), dtype=torch.float32)
-        with torch.no_grad():
-            for start in range(0, len(raw), _ROWS_AT_ONCE):
-                block = slice(start, start + _ROWS_AT_ONCE)
-                encoded[:, block] = self(raw[block])
-        return encoded
 
-    def select(self, index: Tensor) -> "Encoder":
-        """An encoder of the members at `index`, int64 [K]; a member may occur several times."""
-        return Encoder(self.schema, self.mean[index], self.scale[index], self.known[index])
+def _of_members(
+    raw: Tensor,
+    training_rows: Sequence[Tensor],
+    fit: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
+) -> Iterator[Tensor]:
+    """What `fit` gives of a table [N, D] and the rows of each of S members, stacked [S, ...]."""
+    table = raw.detach().cpu().numpy().reshape(len(raw), -1)
+    fitted = [fit(table, rows.cpu().numpy()) for rows in training_rows]
+    for of_each in zip(*fitted, strict=True):
+        yield torch.from_numpy(np.stack(of_each)).to(raw.device)
 
 
 def _fit_member(
-    table: np.ndarray, schema: Schema, rows: np.ndarray
+    schema: Schema, table: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One member's mean [Fn], scale [Fn] and known categories [C].
+    """One member's mean [Fn], scale [Fn] and known categories [C]."""
+    known = [
+        np.bincount(codes[codes >= 0].astype(np.int64), minlength=len(column.categories)) > 0
+        for position, column in enumerate(schema.columns)
+        if column.kind == "category"
+        for codes in [table[rows, position]]
+    ]
+    mean, scale = _statistics(table, rows, list(schema.numeric))
+    return mean, scale, np.concatenate([np.zeros(0, dtype=bool), *known])
 
-    Passes over blocks of rows in NumPy: the sums do not depend on the number of threads.
-    """
-    width = len(schema.numeric)
+
+def _statistics(
+    table: np.ndarray, rows: np.ndarray, columns: list[int] | slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean [Fn] and the scale [Fn] of some rows of these columns.
+
+    Passes over blocks of rows in NumPy: the sums do not depend on the number of threads."""
+    width = table[:0, columns].shape[1]
     count = np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
-    for block in _blocks(table, schema.numeric, rows):
+    for block in _blocks(table, rows, columns):
         count += np.isfinite(block).sum(axis=0)
         low = np.fmin(low, np.fmin.reduce(block, axis=0, initial=np.inf))
         high = np.fmax(high, np.fmax.reduce(block, axis=0, initial=-np.inf))
@@ -240,27 +267,23 @@ def _fit_member(
     largest = np.where(count > 0, np.maximum(np.abs(low), np.abs(high)), 1.0)
     unit = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1.0))[1] - 1)
     total, squares = np.zeros(width), np.zeros(width)
-    for block in _blocks(table, schema.numeric, rows):
+    for block in _blocks(table, rows, columns):
         total += np.nansum(block / unit, axis=0)
     mean = total / np.maximum(count, 1)
-    for block in _blocks(table, schema.numeric, rows):
+    for block in _blocks(table, rows, columns):
         squares += np.nansum((block / unit - mean) ** 2, axis=0)
     scale = np.sqrt(squares / np.maximum(count, 1)) * unit
     scale = np.where((low == high) | (scale == 0), 1.0, scale)
     scale = np.where(count == 0, np.inf, scale)
-    mean = np.where(low == high, low, mean * unit)
-    known = [
-        np.bincount(codes[codes >= 0].astype(np.int64), minlength=len(column.categories)) > 0
-        for position, column in enumerate(schema.columns)
-        if column.kind == "category"
-        for codes in [table[rows, position]]
-    ]
-    return mean, scale, np.concatenate([np.zeros(0, dtype=bool), *known])
+    return np.where(low == high, low, mean * unit), scale
 
 
-def _blocks(table: np.ndarray, numeric: Sequence[int], rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Copies [at most 65,536, Fn] of the rows' numeric columns, NaN for what is not finite."""
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        block = table[rows[start : start + _ROWS_AT_ONCE]][:, list(numeric)]
+def _blocks(
+    table: np.ndarray, rows: np.ndarray, columns: list[int] | slice
+) -> Iterator[np.ndarray]:
+    """Copies [at most 65,536, Fn] of the rows' columns, NaN for what is not finite."""
+    at_once = _rows_at_once(table.shape[1])
+    for start in range(0, len(rows), at_once):
+        block = table[rows[start : start + at_once]][:, columns].astype(np.float64)
         block[~np.isfinite(block)] = np.nan
         yield block

@@ -1,21 +1,23 @@
 """What the training rows teach about a table's columns: kinds, categories, labels."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from pipeline.common.errors import UserError, did_you_mean, refuse
-from pipeline.common.text import some
+from pipeline.common.text import count, some
 from pipeline.data import values
 from pipeline.data.sources import Index, row_numbers
 
-Kind = Literal["number", "boolean", "date", "category"]
+Dtype = Literal["float32", "uint8", "int64"]
 Label = str | int | float | bool
 NameRows = Callable[[Index], str]
 
@@ -29,22 +31,33 @@ class Column:
     """One column that informs. `missing`: seen missing in the training rows."""
 
     name: str
-    kind: Kind
+    kind: values.Kind
     categories: tuple[str, ...] = ()
     missing: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a row of arrays is: [*shape] numbers of one dtype; images are [channels, height, width].
+
+    `size`: the (height, width) that images are brought to; None: they have to have it."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Schema:
     """What the training rows taught about the columns; written as schema.json with each model.
 
-    `labels[i]` is the label of class i as it stood in the table; of two labels, `labels[1]` is
-    the positive one.
-    """
+    `labels[i]` is the label of class i as it stood in the data; of two labels, `labels[1]` is
+    the positive one. `inputs` is None for a table; arrays have it and no columns."""
 
     columns: tuple[Column, ...]
     target: str
     labels: tuple[Label, ...]
+    inputs: Inputs | None = None
 
     @property
     def names(self) -> list[str]:
@@ -57,9 +70,18 @@ class Schema:
         return len(self.labels)
 
     @property
+    def form(self) -> str:
+        """What a row is, for people: `9 columns`, `[3, 32, 32] uint8`."""
+        if self.inputs is not None:
+            return f"{list(self.inputs.shape)} {self.inputs.dtype}"
+        return count(len(self.columns), "column")
+
+    @property
     def width(self) -> int:
         """The number of encoded columns D: numbers, then an indicator for each category, then one
-        for each column that was seen missing."""
+        for each column that was seen missing. Of arrays the numbers of a row."""
+        if self.inputs is not None:
+            return math.prod(self.inputs.shape)
         return len(self.numeric) + sum(len(c.categories) + c.missing for c in self.columns)
 
     @property
@@ -69,42 +91,25 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` restores the same schema."""
-        return {
-            "version": SCHEMA_VERSION,
-            "target": self.target,
-            "labels": list(self.labels),
-            "columns": [
-                asdict(column) | {"categories": list(column.categories)} for column in self.columns
-            ],
-        }
+        content = _SCHEMA.dump_python(self, mode="json", exclude_none=True)
+        return {"version": SCHEMA_VERSION, **content}
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> "Schema":
-        """The schema that `to_dict` gave.
-
-        Raises:
-            ValueError: a version or a kind of column that this program does not know.
-        """
+        """The schema that `to_dict` gave. Raises ValueError for anything else."""
         if content.get("version") != SCHEMA_VERSION:
             raise ValueError(
                 f"the schema's version must be {SCHEMA_VERSION}; got {content.get('version')!r}"
             )
-        columns = tuple(
-            Column(item["name"], item["kind"], tuple(item["categories"]), item["missing"])
-            for item in content["columns"]
-        )
-        for column in columns:
-            if column.kind not in get_args(Kind):
-                raise ValueError(f"column {column.name!r} has an unknown kind {column.kind!r}")
-        return Schema(columns, content["target"], tuple(content["labels"]))
+        return _SCHEMA.validate_python(content)
+
+
+_SCHEMA = TypeAdapter(Schema)
 
 
 def check_columns(table: pa.Table, target: str, drop: Sequence[str] = ()) -> None:
-    """Whether the table has the columns that the configuration names.
-
-    Raises:
-        UserError: names each that it has not, and the nearest that it has; a dropped target.
-    """
+    """Whether the table has the columns that the configuration names. Raises UserError: names each
+    that it has not, and the nearest that it has; a dropped target."""
     problems = [
         f"data.drop must name columns of the table; got {name!r}"
         f"{did_you_mean(name, table.column_names)}"
@@ -123,10 +128,8 @@ def infer_labels(
 
     Of two labels, `positive` is moved to the end. `rows` names rows in messages.
 
-    Raises:
-        UserError: no such column, a row without a label, a label that is no text, whole number or
-            boolean, a single label, `positive` not among the labels or not one of two.
-    """
+    Raises UserError: no such column, a row without a label, a label that is no text, whole number
+    or boolean, a single label, `positive` not among the labels or not one of two."""
     check_columns(table, target)
     column = _label_values(table.column(target), target, rows)
     unlabelled = np.flatnonzero(~np.asarray(column.is_valid()))
@@ -135,47 +138,43 @@ def infer_labels(
             f"every row must have a label; column {target!r} has none in {rows(unlabelled)} "
             f"({len(unlabelled):,} of {table.num_rows:,} rows)"
         )
-    labels: list[Label] = sorted(pc.unique(column).to_pylist())
+    return ordered_labels(pc.unique(column).to_pylist(), f"column {target!r}", positive)
+
+
+def ordered_labels(
+    found: Iterable[Label], place: str, positive: Label | None = None
+) -> tuple[Label, ...]:
+    """The distinct labels of `place` in the order of their class ids, as `infer_labels` has it.
+    Raises UserError: too few or too many, `positive` not among them or not one of two."""
+    labels = sorted(found)
     if len(labels) < 2:
         content = f"{labels[0]!r} in every row" if labels else "no rows"
-        raise UserError(f"column {target!r} must hold two labels or more; got {content}")
+        raise UserError(f"{place} must hold two labels or more; got {content}")
     if len(labels) > MAX_LABELS:
         raise UserError(
-            f"column {target!r} must hold at most {MAX_LABELS:,} labels; got {len(labels):,}, such "
+            f"{place} must hold at most {MAX_LABELS:,} labels; got {len(labels):,}, such "
             f"as {some(labels, 3)}; is it a column of labels?"
         )
     if positive is not None:
-        match = next((label for label in labels if _same(label, positive)), None)
-        if match is None:
+        match = [label for label in labels if _same(label, positive)]
+        if not match:
             raise UserError(
-                f"data.positive must be a label of column {target!r}; got {positive!r}"
+                f"data.positive must be a label of {place}; got {positive!r}"
                 f"{did_you_mean(str(positive), map(str, labels)) or '; labels: ' + some(labels)}"
             )
         if len(labels) != 2:
-            raise UserError(
-                f"data.positive must be left out unless there are two labels; "
-                f"column {target!r} has {len(labels)}"
-            )
-        labels.sort(key=lambda label: label == match)
+            rule = "data.positive must be left out unless there are two labels"
+            raise UserError(f"{rule}; {place} has {len(labels)}")
+        labels.sort(key=match.__contains__)
     return tuple(labels)
 
 
 def infer_columns(
     table: pa.Table, target: str, drop: Sequence[str] = (), training: np.ndarray | None = None
 ) -> tuple[tuple[Column, ...], dict[str, str]]:
-    """Kinds, categories and missing indicators from the training rows.
-
-    Args:
-        target, drop: columns to leave out.
-        training: bool [rows], the rows to learn from; None = all. Columns are looked at one at a
-            time, so that no second table is held.
-
-    Returns:
-        The columns that inform, and for each other but `target` and `drop` the reason against it.
-
-    Raises:
-        UserError: no column informs.
-    """
+    """The columns that inform, as the `training` rows (bool [rows]; None: all) show them, one at a
+    time, so that no second table is held; and for each other but `target` and `drop` the reason
+    against it. Raises UserError: no column informs."""
     mask = None if training is None else pa.array(training)
     columns: list[Column] = []
     left_out: dict[str, str] = {}
@@ -209,38 +208,22 @@ def _infer(name: str, content: Any) -> Column | str:
         return _infer_text(name, content)
     if pa.types.is_null(content.type):
         return "it is missing in every training row"
-    kind = _kind(content.type)
+    kind = values.kind_of_type(content.type)
     if kind is None:
         return f"values of type {content.type} are not supported"
     return _informing(name, kind, content)
 
 
-def _kind(dtype: Any) -> Kind | None:
-    types = pa.types
-    if types.is_boolean(dtype):
-        return "boolean"
-    if types.is_date(dtype) or types.is_timestamp(dtype):
-        return "date"
-    if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype):
-        return "number"
-    return "number" if types.is_time(dtype) or types.is_duration(dtype) else None
-
-
 def _infer_text(name: str, content: Any) -> Column | str:
-    content = values.text(content)
     counted = pc.value_counts(content.drop_null())
-    distinct, counts = counted.field("values"), counted.field("counts")
+    distinct, counts = pa.chunked_array([counted.field("values")]), counted.field("counts")
     present = len(content) - content.null_count
     if present == 0:
         return "it is missing in every training row"
-    if values.reads_as_numbers(distinct):
-        return _informing(name, "number", content)
-    if values.reads_as_dates(distinct):
-        return _informing(name, "date", content)
+    if kind := values.kind_of_texts(distinct):
+        return _informing(name, kind, content)
     if len(distinct) == 1 and present == len(content):
         return f"it is {distinct[0].as_py()!r} in every training row"
-    if values.reads_as_booleans(distinct):
-        return _informing(name, "boolean", content)
     if 1 < len(distinct) == present:
         return f"it is a distinct string in every training row{_nearly_numbers(distinct)}"
     if len(distinct) > MAX_CATEGORIES:
@@ -254,13 +237,14 @@ def _infer_text(name: str, content: Any) -> Column | str:
 
 
 def _nearly_numbers(distinct: Any) -> str:
-    strange = np.flatnonzero(np.isnan(values.parse_numbers(distinct)))
-    if 2 * len(strange) >= len(distinct):
-        return ""
+    for looked_at in (distinct[:100], distinct):  # the first tell it of most
+        strange = np.flatnonzero(np.isnan(values.as_kind(looked_at, "number")))
+        if 2 * len(strange) >= len(looked_at):
+            return ""
     return f"; most are numbers, but not {distinct[int(strange[0])].as_py()!r}"
 
 
-def _informing(name: str, kind: Kind, content: Any) -> Column | str:
+def _informing(name: str, kind: values.Kind, content: Any) -> Column | str:
     """The column, unless all its values are missing or one and the same."""
     raw = values.as_kind(content, kind)
     absent = int(np.isnan(raw).sum())
@@ -278,17 +262,15 @@ def _label_values(column: Any, target: str, rows: NameRows) -> Any:
     except pa.ArrowException:
         raise _no_label(target, column.type) from None
     kind = column.type
-    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+    if pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_string(kind):
         return column
-    if pa.types.is_string(kind):
-        return values.text(column)
     if pa.types.is_integer(kind):
         try:
             return pc.cast(column, pa.int64())
         except pa.ArrowInvalid:
             raise UserError(f"labels of column {target!r} must be less than 2**63") from None
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = values.numbers(column)
+        numbers = values.as_kind(column, "number")
         fractions = np.flatnonzero(np.isfinite(numbers) & (numbers != np.floor(numbers)))
         if len(fractions):
             first = float(numbers[fractions[0]])

@@ -5,7 +5,7 @@ import stat
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +19,10 @@ import pyarrow.parquet
 import requests
 from urllib3.exceptions import HTTPError, IncompleteRead
 
-from pipeline.common.errors import UserError, did_you_mean, first_line, refuse
-from pipeline.common.files import file_digest
+from pipeline.common.errors import UserError, did_you_mean, refuse
+from pipeline.common.files import file_digest, nearest_file
 from pipeline.common.text import few, some
-from pipeline.data.text_files import check_memory, check_width, lines_of, read_text
+from pipeline.data.text_files import check_memory, check_width, explained, lines_of, read_text
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 SKLEARN = ("breast_cancer", "digits", "iris", "wine")
@@ -37,7 +37,8 @@ Index = Sequence[int] | np.ndarray
 
 @dataclass(frozen=True)
 class Source:
-    """A table that is at hand: a local file, a downloaded copy, or that of scikit-learn itself."""
+    """A table that is at hand: a local file, a downloaded copy, that of scikit-learn itself, or one
+    that Python code has."""
 
     name: str
     place: Path | pa.Table
@@ -48,30 +49,24 @@ class Source:
         if isinstance(self.place, Path):
             return file_digest(self.place)
         digest = hashlib.sha256()
-        for field in self.place.schema:
-            values = self.place.column(field.name).to_pylist()
-            digest.update(repr((field.name, str(field.type), values)).encode())
+        for position in range(self.place.num_columns):
+            column = self.place.select([position]).combine_chunks()
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, column.schema) as writer:
+                writer.write_table(column)
+            digest.update(sink.getvalue())
         return digest.hexdigest()
 
     def table(self, text: Collection[str] = ()) -> pa.Table:
-        """The rows, with types as found; the columns named in `text` stay strings.
-
-        `text` acts on CSV and TSV only, where types are guessed from the values.
-
-        Raises:
-            UserError: unreadable, empty, no rows, rows of unequal length, two columns of one name.
-        """
+        """The rows, with types as found; in CSV and TSV the columns named in `text` stay strings.
+        Raises UserError: unreadable, no rows, rows of unequal length, two columns of one name."""
         path = self.place
         table = _parse(self.name, path, text) if isinstance(path, Path) else path
         pa.default_memory_pool().release_unused()  # what parsing held, a quarter of the table
         names = table.column_names
-        refuse(
-            [
-                f"{self.name}: column names must differ; {name!r} stands {times} times"
-                for name, times in sorted(Counter(names).items())
-                if times > 1
-            ]
-        )
+        rule = f"{self.name}: column names must differ"
+        counted = sorted(Counter(names).items())
+        refuse([f"{rule}; {name!r} stands {n} times" for name, n in counted if n > 1])
         if not names:
             raise UserError(f"{self.name}: the table has no columns")
         if table.num_rows == 0:
@@ -79,11 +74,8 @@ class Source:
         return table
 
     def rows(self, index: Index, shown: int = 5) -> str:
-        """Rows (counted from 0) as the user sees them: 'line 7' of a CSV file, 'row 7' otherwise.
-
-        A CSV file's header is on line 1; a Parquet file's first row is row 1. The first `shown`
-        are named and the others counted.
-        """
+        """Rows (counted from 0) as the user sees them: 'line 7' of a CSV file, whose header is on
+        line 1, 'row 7' (counted from 1) otherwise. The first `shown`, and how many others."""
         if not isinstance(self.place, Path) or is_parquet(self.place.name):
             return row_numbers(index, shown)
         return _numbered("line", lines_of(self.place, [int(row) for row in index[:shown]]), index)
@@ -108,9 +100,7 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
         source: a path or a http(s):// or file:// URL of one of `ENDINGS`, or sklearn:NAME.
         sha256: the digest that it must have, checked before anything is parsed.
 
-    Raises:
-        UserError: missing or unreadable file, unknown ending or name, another digest.
-    """
+    Raises UserError: missing or unreadable file, unknown ending or name, another digest."""
     scheme, separator, _ = source.partition("://")
     if separator and scheme.lower() not in ("http", "https", "file"):
         raise UserError(
@@ -118,13 +108,18 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
         )
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
         is_shipped = source.startswith("sklearn:")
-        table = Source(source, _shipped(source) if is_shipped else _local(source, Path(folder)))
-        if sha256 is not None and sha256.strip().lower() != table.digest:
-            raise UserError(
-                f"{source}: data.sha256 must be the file's digest; expected {sha256}, found "
-                f"{table.digest}"
-            )
+        place = _shipped(source) if is_shipped else local_file(source, Path(folder), ENDINGS)
+        table = Source(source, place)
+        check_digest(source, sha256, lambda: table.digest)
         yield table
+
+
+def check_digest(source: str, sha256: str | None, digest: Callable[[], str]) -> None:
+    """UserError unless the digest is the one that was asked for, if one was."""
+    if sha256 is not None and sha256.strip().lower() != digest():
+        raise UserError(
+            f"{source}: data.sha256 must be the file's digest; expected {sha256}, found {digest()}"
+        )
 
 
 def is_url(source: str) -> bool:
@@ -137,8 +132,9 @@ def is_parquet(name: str) -> bool:
     return name.lower().endswith(".parquet")
 
 
-def _local(source: str, folder: Path) -> Path:
-    """The file that the source names, which can be read; a URL's is fetched into `folder`."""
+def local_file(source: str, folder: Path, endings: Sequence[str]) -> Path:
+    """The file that the source names, which can be read; a URL's is fetched into `folder`. Raises
+    UserError: no such file, another ending than these."""
     try:
         parts = urlsplit(source)
         if is_url(source):
@@ -151,16 +147,15 @@ def _local(source: str, folder: Path) -> Path:
         raise UserError(f"{source}: must be a path or a URL; {error}") from error
     if "\0" in name:
         raise UserError(f"{source}: a path cannot hold the character U+0000")
-    if not Path(name).name.lower().endswith(ENDINGS):
+    if not Path(name).name.lower().endswith(tuple(endings)):
         suffix = Path(name).suffix
         raise UserError(
-            f"{source}: the name must end with one of {', '.join(ENDINGS)}"
-            f"{did_you_mean(suffix, ENDINGS) if suffix else ''}"
+            f"{source}: the name must end with one of {', '.join(endings)}"
+            f"{did_you_mean(suffix, endings) if suffix else ''}"
         )
     path = Path(name)
     if is_url(source):
-        ending = next(end for end in ENDINGS[::-1] if name.lower().endswith(end))
-        path = folder / f"table{ending}"
+        path = folder / f"table{next(e for e in endings[::-1] if name.lower().endswith(e))}"
         fetch(source, path)
     _check_readable(source, path)
     return path
@@ -176,24 +171,14 @@ def _check_readable(source: str, path: Path) -> None:
         if stat.S_ISDIR(mode):
             problem = "must be a file, but is a folder"
     except FileNotFoundError:
-        problem = f"the file does not exist{_what_is_near(path)}"
+        problem = f"the file does not exist{nearest_file(path)}"
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
     raise UserError(f"{source}: {problem}")
 
 
-def _what_is_near(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f", nor does its folder {path.parent}"
-    try:
-        siblings = [file.name for file in path.parent.iterdir() if file.is_file()]
-    except OSError:
-        return ""
-    return did_you_mean(path.name, siblings)
-
-
 def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
-    try:
+    with explained(source, "the header is "):
         if path.stat().st_size == 0:
             raise UserError(f"{source}: the file is empty")
         if is_parquet(path.name):
@@ -207,12 +192,6 @@ def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
             table = read_text(source, path, text)
         _ = table.column_names  # decoded here, at first
         return table
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{source}: the header is not UTF-8 text; save the file as UTF-8"
-        ) from error
-    except (pa.ArrowException, EOFError, OSError) as error:
-        raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
 
 
 def _shipped(source: str) -> pa.Table:
@@ -231,17 +210,13 @@ def _shipped(source: str) -> pa.Table:
     return pa.table(columns | {"target": labels.tolist()})
 
 
-# Downloads: a server may answer anything, and may never end --------------------------------------
-
-
 def fetch(url: str, path: Path) -> None:
     """Write what is behind a http(s) URL to `path`, its bytes as the server has them.
 
     Redirections are followed to http and https only.
 
     Raises UserError: no answer, a status that is no success, an end before the announced length,
-    more than `LARGEST_DOWNLOAD`, less than `SLOWEST`.
-    """
+    more than `LARGEST_DOWNLOAD`, less than `SLOWEST`."""
     options: dict[str, Any] = {
         "timeout": TIMEOUT_S,
         "headers": {"Accept-Encoding": "identity"},

@@ -1,9 +1,10 @@
 """Stratified splits of row numbers: test rows, folds and hold-outs."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,18 +12,39 @@ from pipeline.common.errors import UserError, refuse
 from pipeline.common.seeds import Purpose, seed32
 from pipeline.common.text import few
 
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.data.schema import Schema
+
 
 @dataclass(frozen=True)
 class Split:
     """One division of the prepared training rows, into those that train and those that validate.
 
-    `repeat` and `fold` count from 0; `training` and `validation` are int64, ascending.
-    """
+    `repeat` and `fold` count from 0; `training` and `validation` are int64, ascending."""
 
     repeat: int
     fold: int
     training: np.ndarray
     validation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of the rows: their class ids `y` int64 [N], and what writes them to a file."""
+
+    y: np.ndarray
+    write: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Division:
+    """`left_out`: columns that cannot inform, with the reason."""
+
+    schema: "Schema"
+    train: Subset
+    test: Subset
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def held_out(rows: int, fraction: float) -> int:
@@ -42,14 +64,10 @@ def make_splits(
 
     Args:
         y: class ids, int64 [N], at least 0.
-        folds: 1 = one hold-out of `fraction` of the rows per repeat.
-        fraction: of the rows, for folds = 1 only; in (0, 1).
-        seed: at least 0; the same seed gives the same splits.
+        folds: 1 = one hold-out of `fraction` of the rows, in (0, 1), per repeat.
         labels: names of the class ids in messages.
 
-    Raises:
-        UserError: a label with fewer rows than folds, or none in one side of a hold-out.
-    """
+    Raises UserError: a label with fewer rows than folds, or none in one side of a hold-out."""
     from sklearn.model_selection import StratifiedKFold
 
     check_counts(np.bincount(y), folds, labels)
@@ -71,20 +89,14 @@ def make_splits(
 def holdout(
     y: np.ndarray, fraction: float, seed: int, labels: Sequence[Any] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers that train and that test, int64, ascending; stratified.
-
-    Raises:
-        UserError: a label with too few rows to be in both.
-    """
+    """Row numbers that train and that test, int64, ascending; stratified. Raises UserError: a label
+    with too few rows to be in both."""
     return _hold_out(y, fraction, seed32(seed, Purpose.TEST_SPLIT), "data.test", labels)
 
 
 def check_counts(counts: np.ndarray, folds: int, labels: Sequence[Any] | None = None) -> None:
-    """Whether training rows per class id, int [C], suffice for the folds.
-
-    Raises:
-        UserError: names each label that has too few.
-    """
+    """Whether training rows per class id, int [C], suffice for the folds. Raises UserError: names
+    each label that has too few."""
     needed = max(folds, 2)
     why = f"for validation.folds = {folds}" if folds > 1 else "to train and to validate"
     _refuse_labels(
@@ -93,6 +105,17 @@ def check_counts(counts: np.ndarray, folds: int, labels: Sequence[Any] | None = 
         for index, count in enumerate(counts)
         if count < needed
     )
+
+
+def check_splits(config: "Config", counts: Sequence[int], labels: Sequence[Any]) -> None:
+    """Whether `make_splits` will do with so many training rows per class id. Raises UserError:
+    names each label that has too few."""
+    validation = config.validation
+    check_counts(np.array(counts), validation.folds, labels)
+    if validation.folds == 1:
+        # How many rows of a label are held out depends on their number and not on their order.
+        y = np.repeat(np.arange(len(counts)), counts)
+        make_splits(y, 1, validation.repeats, validation.fraction, config.seed, labels)
 
 
 def _hold_out(

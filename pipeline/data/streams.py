@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.common.errors import UserError, first_line, refuse
+from pipeline.common.errors import refuse
 from pipeline.common.files import whole
 from pipeline.common.text import shorten
 from pipeline.data.schema import missing_columns
 from pipeline.data.sources import is_parquet, opened
-from pipeline.data.text_files import delimiter_of, is_packed
+from pipeline.data.text_files import delimiter_of, explained, is_packed
 
 _BLOCK_BYTES = 1 << 22  # of text; a longer row cannot be read
 _BLOCK_ROWS = 65_536
@@ -32,8 +32,7 @@ class Block:
     numbers: int64 [rows], each row's number in the table, from 1.
     malformed: number and content of the rows of a text file that have more or fewer values than
         the header; they are in no table.
-    done: the part of the file that has been read, in [0, 1].
-    """
+    done: the part of the file that has been read, in [0, 1]."""
 
     table: pa.Table
     numbers: npt.NDArray[np.int64]
@@ -43,15 +42,12 @@ class Block:
 
 @contextmanager
 def reading(source: str, columns: Sequence[str]) -> Iterator[Iterator[Block]]:
-    """The blocks of a table: a path, a URL or sklearn:NAME, as `sources.opened` takes them.
-
-    Raises:
-        UserError: no such table; columns that it lacks, or that stand twice in its header. While
-            the blocks are read: a file that is damaged.
-    """
+    """The blocks of a table: a path, a URL or sklearn:NAME, as `sources.opened` takes them. Raises
+    UserError: no such table; columns that it lacks, or that stand twice in its header. While the
+    blocks are read: a file that is damaged."""
     with opened(source) as table:
         place = table.place
-        with _explained(source):
+        with explained(source):
             names = _column_names(place)
         problems = missing_columns(names, columns) + [
             f"column {name!r} stands {names.count(name)} times in the header"
@@ -62,37 +58,17 @@ def reading(source: str, columns: Sequence[str]) -> Iterator[Iterator[Block]]:
         yield _blocks(source, place, list(columns))
 
 
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source}: not UTF-8 text; save the file as UTF-8") from error
-    except (pa.ArrowException, EOFError, OSError) as error:
-        text = first_line(error)
-        if "Empty CSV" in text:
-            text = "the file is empty"
-        elif "invalid UTF8" in text:
-            text = "not UTF-8 text; save the file as UTF-8"
-        elif "straddling" in text:
-            text = f"a row is longer than {_BLOCK_BYTES // 2**20} MiB, or a quote is never closed"
-        raise UserError(f"{source}: cannot be read: {text}") from error
-
-
 def _column_names(place: Path | pa.Table) -> list[str]:
-    names: list[str]
     if not isinstance(place, Path):
-        names = place.column_names
-    elif is_parquet(place.name):
-        names = pa.parquet.read_schema(place).names
-    else:
-        with _bytes_of(place) as (stream, _), _open_csv(stream, place, lambda _: "skip") as reader:
-            names = reader.schema.names
-    return names
+        return list(place.column_names)
+    if is_parquet(place.name):
+        return list(pa.parquet.read_schema(place).names)
+    with _open_csv(place, lambda _: "skip") as (reader, _):
+        return list(reader.schema.names)
 
 
 def _blocks(source: str, place: Path | pa.Table, columns: list[str]) -> Iterator[Block]:
-    with _explained(source):
+    with explained(source):
         if not isinstance(place, Path):
             yield Block(place.select(columns), np.arange(1, len(place) + 1), (), 1.0)
         elif is_parquet(place.name):
@@ -129,10 +105,7 @@ def _text_blocks(path: Path, columns: list[str]) -> Iterator[Block]:
         strings_can_be_null=False,
     )
     size = max(path.stat().st_size, 1)
-    with (
-        _bytes_of(path) as (stream, file),
-        _open_csv(stream, path, set_aside, convert) as reader,
-    ):
+    with _open_csv(path, set_aside, convert) as (reader, file):
         start = 1
         for batch in reader:
             numbers = np.arange(start, start + len(batch) + len(malformed))
@@ -146,20 +119,20 @@ def _text_blocks(path: Path, columns: list[str]) -> Iterator[Block]:
             yield Block(reader.schema.empty_table(), np.arange(0), malformed, 1.0)
 
 
-def _open_csv(stream: Any, path: Path, handler: Callable[[Any], str], convert: Any = None) -> Any:
-    """pyarrow's reader of a text in blocks; the handler is told of malformed rows."""
+@contextmanager
+def _open_csv(
+    path: Path, handler: Callable[[Any], str], convert: Any = None
+) -> Iterator[tuple[Any, Any]]:
+    """pyarrow's reader of a text in blocks, whose handler is told of malformed rows; and the file
+    itself, which tells how far it has been read."""
     parse = pa.csv.ParseOptions(
         delimiter=delimiter_of(path.name), newlines_in_values=True, invalid_row_handler=handler
     )
     options = pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES)
-    return pa.csv.open_csv(stream, options, parse, convert)
-
-
-@contextmanager
-def _bytes_of(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The text of a file, and the file itself, which tells how far it has been read."""
     with pa.OSFile(str(path), "rb") as file:
-        yield pa.CompressedInputStream(file, "gzip") if is_packed(path.name) else file, file
+        stream = pa.CompressedInputStream(file, "gzip") if is_packed(path.name) else file
+        with pa.csv.open_csv(stream, options, parse, convert) as reader:
+            yield reader, file
 
 
 @contextmanager
@@ -167,8 +140,7 @@ def writing(path: Path) -> Iterator[Callable[[pa.Table], None]]:
     """Gives what writes a table block by block, as the ending of `path` says: one of `ENDINGS`.
 
     The file gets its name when the `with` block ends well; nothing stays of one that does not. The
-    first table makes it, so a table without rows makes a file with a header and no rows.
-    """
+    first table makes it, so a table without rows makes a file with a header and no rows."""
     with whole(path) as temporary, ExitStack() as stack:
         writers: list[Any] = []
 

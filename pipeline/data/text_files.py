@@ -31,10 +31,8 @@ _LONGEST_LINE = 1 << 24
 
 
 def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
-    """The rows of a .csv, .tsv or packed file; the columns named in `text` stay strings.
-
-    Raises UserError, and pyarrow's errors for what is no text at all.
-    """
+    """The rows of a .csv, .tsv or packed file; the columns named in `text` stay strings. Raises
+    UserError, and pyarrow's errors for what is no text at all."""
     delimiter = delimiter_of(path.name)
     try:
         # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
@@ -65,8 +63,7 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
 
 def _convert(source: str, path: Path, text: Collection[str], newlines: bool) -> pa.Table:
     """With types from the first block: pyarrow's own inference takes three times as long, and
-    three times the memory. Only a column whose later values do not fit is left to it.
-    """
+    three times the memory. Only a column whose later values do not fit is left to it."""
 
     delimiter = delimiter_of(path.name)
 
@@ -106,6 +103,25 @@ def _convert(source: str, path: Path, text: Collection[str], newlines: bool) -> 
                 raise
             types.pop(schema.names[int(misfit[1])], None)
     return read({})
+
+
+@contextmanager
+def explained(source: str, what: str = "") -> Iterator[None]:
+    """Errors of pyarrow and of files as the user's; `what`: what is text there."""
+    not_utf8 = "not UTF-8 text; save the file as UTF-8"
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: {what}{not_utf8}") from error
+    except (pa.ArrowException, EOFError, OSError) as error:
+        text = first_line(error)
+        if "Empty CSV" in text:
+            text = "the file is empty"
+        elif "invalid UTF8" in text:
+            text = not_utf8
+        elif "straddling" in text:
+            text = "a row is longer than 4 MiB, or a quote is never closed"
+        raise UserError(f"{source}: cannot be read: {text}") from error
 
 
 @contextmanager
@@ -165,12 +181,12 @@ def is_packed(name: str) -> bool:
     return name.lower().endswith(".gz")
 
 
-def check_memory(source: str, needed: int) -> None:
+def check_memory(source: str, needed: int, what: str = "the table") -> None:
     """UserError unless so many bytes fit into half of the memory: training needs as much."""
     most = files.memory_limit() // 2
     if needed > most:
         raise UserError(
-            f"{source}: the table must fit into half of the memory, {most / 1e9:.1f} GB here; "
+            f"{source}: {what} must fit into half of the memory, {most / 1e9:.1f} GB here; "
             f"it needs {needed / 1e9:.1f} GB or more"
         )
 
@@ -189,9 +205,7 @@ def _open(path: Path) -> IO[bytes]:
 
 def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The values of each row that is not blank, the header too, and the line on which it begins.
-
-    Raises csv.Error at a line that no table has.
-    """
+    Raises csv.Error at a line that no table has."""
     with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", "replace", newline="") as text:
         reader = csv.reader(_lines(text), delimiter=delimiter_of(path.name))
         line = 1
@@ -228,13 +242,11 @@ def _unequal_rows(path: Path, shown: int = 5) -> str | None:
 
 def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
     """The line on which each row begins: blank lines and quoted newlines move it."""
-    lines = {row: row + 2 for row in rows}
-    unseen = set(rows)
+    lines: dict[int, int] = {}
     with suppress(csv.Error, OSError):
         for row, (line, _) in enumerate(_numbered_rows(path), start=-1):  # the header is -1
-            if not unseen:
-                break
-            if row in unseen:
+            if row in rows:
                 lines[row] = line
-                unseen.remove(row)
-    return [lines[row] for row in rows]
+            if len(lines) == len(rows):
+                break
+    return [lines.get(row, row + 2) for row in rows]

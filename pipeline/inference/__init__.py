@@ -1,13 +1,12 @@
-"""A model as it is used: raw rows of a table in, labels and probabilities out.
+"""A model as it is used: raw rows of a table or of arrays in, labels and probabilities out.
 
 It imports nothing of the project, since a copy of it is shipped in every model's folder (see
 models/flavor.py). The folder holds `model.pt2`, an exported program that maps raw values
-[rows, columns] float64 to probabilities [rows, labels] float32, and `schema.json`, which says what
-the raw columns mean.
+[rows, columns] float64, or arrays [rows, *shape], to probabilities [rows, labels] float32, and
+`schema.json`, which says what the raw columns mean, or what shape and dtype the arrays have.
 
 `load` reads a folder without running code that came with it; `mlflow.pyfunc.load_model` runs the
-folder's copy of this package, and gives the same predictions.
-"""
+folder's copy of this package, and gives the same predictions."""
 
 from .model import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 from .model import PROGRAM_FILE as PROGRAM_FILE
@@ -22,4 +21,4 @@ from .model import probability_names as probability_names
 from .model import threshold_of as threshold_of
 from .program import ModelError as ModelError
 from .rows import InputError as InputError
-from .rows import to_raw as to_raw
+from .tensors import ArrayReader as ArrayReader

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from .program import ModelError, read_program
-from .rows import READERS, Floats, InputError, Reader, as_frame, listed, short
+from .rows import READERS, InputError, Reader, listed, short
+from .tensors import ArrayReader, is_inputs
 
 PROGRAM_FILE = "model.pt2"
 SCHEMA_FILE = "schema.json"
@@ -21,66 +22,67 @@ DEFAULT_THRESHOLD = 0.5
 
 BATCH_ROWS = 2_048
 """Rows per pass through the module: what a pass needs stays in the processor's cache."""
+BATCH_NUMBERS = 2**21
+"""Of large rows fewer: so many numbers at most, or one row."""
 
 
 class TabularModel:
-    """Predictions for rows of a table.
+    """Predictions for rows of a table, or of arrays.
 
-    `module` maps raw [rows, columns] float64 to probabilities [rows, labels]; `schema` is the
-    dictionary of schema.json.
-    """
+    `module` maps raw rows, as `reader` gives them, to probabilities [rows, labels] float32;
+    `schema` is the dictionary of schema.json."""
 
     def __init__(self, module: Callable[[torch.Tensor], torch.Tensor], schema: Mapping[str, Any]):
         self.module = module
         self.schema = schema
-        self._raw = Reader(schema)
+        self.reader: Reader | ArrayReader = (
+            ArrayReader(schema["inputs"]) if "inputs" in schema else Reader(schema)
+        )
         self._labels = pd.Series(schema["labels"]).array
         self._names = probability_names(schema["labels"])
 
     def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """A frame with one row for each given row, under the same index.
 
-        `rows` is a DataFrame with a column for each one of the schema, in any order; or a
-        dictionary of columns (or of one row's values), or a list of dictionaries.
+        `rows` of a table is a DataFrame with a column for each one of the schema, in any order; or
+        a dictionary of columns (or of one row's values), or a list of dictionaries. Of arrays it is
+        an array of NumPy or torch or nested lists, [rows, *shape].
 
         Two labels: `prediction` and `probability`, that of `labels[1]`, float32 in [0, 1]; the
         prediction is `labels[1]` where the probability is above `params["threshold"]` (in [0, 1],
         default: the schema's, 0.5 where it has none). More labels: the likeliest one and
         `probability_LABEL` for each, in the schema's order.
 
-        Raises InputError for rows or parameters that do not fit.
-        """
-        frame = as_frame(rows, self._raw.names)
+        Raises InputError for rows or parameters that do not fit."""
         threshold = threshold_of(params, self.schema)
-        probabilities = self.probabilities(frame)
+        raw, index = self.reader.read(rows)
+        probabilities = self.scores(raw)
         shown = probabilities[:, 1:] if len(self._labels) == 2 else probabilities
         columns = {name: shown[:, position] for position, name in enumerate(self._names)}
         prediction = self._labels.take(decide(probabilities, threshold))
-        return pd.DataFrame({"prediction": prediction, **columns}, index=frame.index)
+        return pd.DataFrame({"prediction": prediction, **columns}, index=index)
 
-    def probabilities(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
-        """Probabilities [rows, labels] float32 of a frame's rows."""
-        return self.scores(self._raw(frame))
+    def probabilities(self, rows: Any) -> npt.NDArray[np.float32]:
+        """Probabilities [rows, labels] float32 of rows as `predict` takes them."""
+        return self.scores(self.reader.read(rows)[0])
 
-    def scores(self, raw: Floats) -> npt.NDArray[np.float32]:
-        """Probabilities [rows, labels] float32 of raw rows [rows, columns], as `to_raw` gives."""
+    def scores(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Probabilities [rows, labels] float32 of raw rows, as `reader` gives them."""
         if len(raw) == 0:
             return np.empty((0, len(self._labels)), dtype=np.float32)
+        at_once = max(1, min(BATCH_ROWS, BATCH_NUMBERS // max(1, raw[0].size)))
         with torch.inference_mode():
-            batches = torch.split(torch.from_numpy(raw), BATCH_ROWS)
-            scores = [self.module(batch) for batch in batches]
+            scores = [self.module(batch) for batch in torch.split(torch.from_numpy(raw), at_once)]
             return (scores[0] if len(scores) == 1 else torch.cat(scores)).numpy()
 
 
 def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.intp]:
     """The position [rows] of each row's label, from probabilities [rows, labels].
 
-    Two labels: the second one where its probability is above the threshold. More: the likeliest.
-    """
-    if probabilities.shape[1] == 2:
-        return (probabilities[:, 1].astype(np.float64) > threshold).astype(np.intp)
-    likeliest: npt.NDArray[np.intp] = probabilities.argmax(axis=1)
-    return likeliest
+    Two labels: the second one where its probability is above the threshold. More: the likeliest."""
+    if probabilities.shape[1] != 2:
+        return np.asarray(probabilities.argmax(axis=1))
+    return (probabilities[:, 1].astype(np.float64) > threshold).astype(np.intp)
 
 
 def default_threshold(schema: Mapping[str, Any]) -> float:
@@ -95,12 +97,11 @@ def probability_names(labels: Sequence[Any]) -> list[str]:
 
 def threshold_of(params: Mapping[str, Any] | None, schema: Mapping[str, Any]) -> float:
     """The threshold that `params` ask for, or the schema's; InputError for others than that."""
-    unknown = dict(params or {})
-    binary = len(schema["labels"]) == 2
-    value = unknown.pop("threshold", None) if binary else None
-    if unknown:
-        allowed = "threshold" if binary else "none, for a model with more than two labels"
+    known = ["threshold"] if len(schema["labels"]) == 2 else []
+    if unknown := set(params or {}) - set(known):
+        allowed = ", ".join(known) or "none, for a model with more than two labels"
         raise InputError(f"unknown parameters: {listed(sorted(unknown))}; known: {allowed}")
+    value = (params or {}).get("threshold")
     if value is None:
         return default_threshold(schema)
     if not _is_threshold(value):
@@ -113,14 +114,10 @@ def _is_threshold(value: Any) -> bool:
     return is_number and 0 <= float(value) <= 1
 
 
-# The folder --------------------------------------------------------------------------------------
-
-
 def load(path: str | Path) -> TabularModel:
     """The model of a local folder. No code of the folder runs and nothing is unpickled freely.
-
-    Raises ModelError when a file is missing, damaged or of a version that this code does not know.
-    """
+    Raises ModelError when a file is missing, damaged or of a version that this code does not
+    know."""
     folder = Path(path)
     schema = _read_schema(folder / SCHEMA_FILE)
     file = folder / PROGRAM_FILE
@@ -129,8 +126,7 @@ def load(path: str | Path) -> TabularModel:
     try:
         module = read_program(file)
         with torch.inference_mode():
-            blank = torch.full((1, len(schema["columns"])), float("nan"), dtype=torch.float64)
-            shape = tuple(module(blank).shape)
+            shape = tuple(module(_blank(schema)).shape)
     except ModelError:
         raise
     except Exception as error:
@@ -143,6 +139,14 @@ def load(path: str | Path) -> TabularModel:
             f"but {SCHEMA_FILE} has {len(schema['labels'])} labels"
         )
     return TabularModel(module, schema)
+
+
+def _blank(schema: Mapping[str, Any]) -> torch.Tensor:
+    """One raw row: of a table all is missing, of arrays all is zero."""
+    if "inputs" not in schema:
+        return torch.full((1, len(schema["columns"])), float("nan"), dtype=torch.float64)
+    inputs = schema["inputs"]
+    return torch.zeros((1, *inputs["shape"]), dtype=getattr(torch, inputs["dtype"]))
 
 
 def _load_pyfunc(path: str) -> "_Served":
@@ -192,13 +196,14 @@ def check_schema(schema: Any, source: str) -> None:
     sound = (
         isinstance(columns, list)
         and all(map(_is_column, columns))
-        and len({column["name"] for column in columns}) == len(columns) > 0
+        and len({column["name"] for column in columns}) == len(columns)
+        and (is_inputs(schema["inputs"]) if "inputs" in schema else len(columns) > 0)
         and isinstance(labels, list)
         and len(labels) > 1
         and _is_threshold(schema.get("threshold", DEFAULT_THRESHOLD))
     )
     if not sound:
-        raise ModelError(f"{source}: damaged: its columns or labels are not those of a schema")
+        raise ModelError(f"{source}: damaged: its columns, inputs or labels are none of a schema")
 
 
 def _is_column(content: Any) -> bool:

@@ -4,11 +4,11 @@
 to know of the graph, and of a file from anywhere it runs what it finds: pickles, the texts of
 shapes and guards, any function of torch by its name. So the archive is first checked to hold known
 operations and plain tensors, nothing that runs. These are then read here, which takes milliseconds;
-an archive that passed the check and holds something that this reader lacks is left to torch.
-"""
+an archive that passed the check and holds something that this reader lacks is left to torch."""
 
 import io
 import json
+import operator
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,45 +26,32 @@ class ModelError(Exception):
     """The folder is no model of this kind: a file is missing, damaged or of an unknown version."""
 
 
-class _UnknownError(Exception):
-    """The archive holds something that this reader does not know."""
-
-
 def read_program(file: Path) -> Program:
-    """The program: raw [rows, columns] float64 -> probabilities [rows, labels] float32.
-
-    Raises ModelError for an archive that holds more than a graph and tensors. What else may be
-    wrong with it comes out as whatever torch or zipfile raise.
-    """
+    """The program: raw [rows, columns] float64 -> probabilities [rows, labels] float32. Raises
+    ModelError for an archive that holds more than a graph and tensors. What else may be wrong with
+    it comes out as whatever torch or zipfile raise."""
     checked = checked_archive(file)
     with zipfile.ZipFile(checked) as archive:
         try:
             return _Graph(archive)
-        except (_UnknownError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):  # something that this reader does not know
             pass
     checked.seek(0)
     module: Program = torch.export.load(checked).module()
     return module
 
 
-# What an archive may hold ------------------------------------------------------------------------
-
 _RECORDS = re.compile(
     r"models/model\.json|data/(weights|constants)/model_\w+_config\.json|data/weights/weight_\d+"
     r"|data/constants/tensor_\d+|data/sample_inputs/model\.pt|(\.data/|data/)?[a-z_]+"
 )
-_OPERATIONS = """
-    __and__ __or__ _assert_tensor_metadata abs add addmm alias argmax baddbmm bitwise_and
-    bitwise_not bitwise_or bmm cat celu clamp clamp_max clamp_min clone contiguous cos div elu eq
-    erf exp expand flatten full full_like gather ge gelu glu gt hardshrink hardsigmoid hardswish
-    hardtanh index_select isfinite isinf isnan le leaky_relu linear log log1p log_sigmoid
-    log_softmax logical_and logical_not logical_or lt masked_fill matmul maximum mean minimum mish
-    mm movedim mul nan_to_num ne neg ones_like permute pow prelu reciprocal relu relu6 repeat
-    reshape rrelu rsqrt rsub select selu sigmoid sign silu sin slice softmax softplus softshrink
-    split sqrt square squeeze stack sub sum sym_size t tanh threshold to transpose unbind unsqueeze
-    view where zeros_like
-"""
-"""Functions of tensors that a program may call: none reads a file or runs anything else."""
+_REFUSED = "from_file|set_?|resize_?|resize_as_?|resize_as_sparse_?|as_strided_|record_stream"
+_PRIVATE = (
+    "__and__|__or__|__xor__|_assert_tensor_metadata|_softmax|_log_softmax|_unsafe_view|_to_copy"
+    "|_native_multi_head_attention|_transformer_encoder_layer_fwd"
+)
+"""Functions of ATen that a program may not call: files, and memory that is not its own. Others
+only compute; of those that torch has for itself (with a `_` before) it may call a few."""
 
 _WORD = re.compile(r"[\w.+]*", re.ASCII)
 _CONTAINERS = re.compile(  # nested tuples, lists and dictionaries without keys
@@ -72,12 +59,15 @@ _CONTAINERS = re.compile(  # nested tuples, lists and dictionaries without keys
 )
 _TEXTS = {
     "expr_str": re.compile(  # torch evaluates this as Python
-        r"(Symbol\('s\d+', positive=True, integer=True\)|(Mul|Add)\(|Integer\(\d+\)|, |\))+"
+        r"(Symbol\('s\d+', positive=True, integer=True\)|"
+        r"(Mul|Add|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv)\(|Integer\(-?\d+\)|, |\))+"
     ),
     "target": re.compile(
-        rf"torch\.ops\.aten\.({'|'.join(_OPERATIONS.split())})\.\w+",
+        rf"torch\.ops\.aten\.(?!({_REFUSED})\.)([A-Za-z]\w*|{_PRIVATE})\.\w+"
+        r"|_operator\.(add|sub|mul|floordiv|mod|neg)",  # of sizes
         re.ASCII,
     ),
+    "as_string": re.compile(r"[\w.,> -]*", re.ASCII),
     "in_spec": _CONTAINERS,
     "out_spec": _CONTAINERS,
 }
@@ -86,11 +76,9 @@ _FORBIDDEN = {"as_custom_obj", "as_graph", "as_operator", "class_fqn", "guards_c
 
 def checked_archive(file: Path) -> io.BytesIO:
     """A copy of a .pt2 archive that torch.export.load can read without running code that is in it.
-
-    Weights and constants must be plain bytes, every call one of `_OPERATIONS` and every name a
+    Weights and constants must be plain bytes, every call one that only computes and every name a
     name, since torch makes Python code of names. The example inputs and the notes on where the
-    graph came from are left out. Checksums are compared, which torch does not do.
-    """
+    graph came from are left out. Checksums are compared, which torch does not do."""
     checked = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(checked, "w") as copy:
         if len(set(archive.namelist())) != len(archive.namelist()):
@@ -134,37 +122,26 @@ def _checked_json(value: Any, key: str) -> Any:
     return value
 
 
-# The graph of a checked archive ------------------------------------------------------------------
-
 # torch._export.serde.schema.ScalarType
-_DTYPES = {
-    1: torch.uint8,
-    2: torch.int8,
-    3: torch.int16,
-    4: torch.int32,
-    5: torch.int64,
-    6: torch.float16,
-    7: torch.float32,
-    8: torch.float64,
-    12: torch.bool,
-    13: torch.bfloat16,
-}
+_DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64}
+_DTYPES |= {6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool}
+_DTYPES |= {13: torch.bfloat16}
 _STRIDED = 7  # torch._export.serde.schema.Layout
 _SCHEMA_MAJOR = 8  # of the archive's graph, from torch 2.6 on
-_PLAIN = frozenset({"as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools"})
+_PLAIN = ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string")
+_MEMORY = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 
 class _Graph:
     """A program on the CPU: operations of ATen, one after the other.
 
-    What depends on weights alone is computed once, and each tensor is let go after its last use.
-    """
+    What depends on weights alone is computed once, and each tensor is let go after its last use."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         root = archive.namelist()[0].partition("/")[0]
         content = json.loads(archive.read(f"{root}/models/model.json"))
         if content["schema_version"]["major"] != _SCHEMA_MAJOR:
-            raise _UnknownError
+            raise KeyError("schema_version")
         signature = content["graph_module"]["signature"]
         tensors = {}
         for folder in (f"{root}/data/weights", f"{root}/data/constants"):
@@ -172,7 +149,15 @@ class _Graph:
             for name, item in json.loads(archive.read(config))["config"].items():
                 stored = archive.read(f"{folder}/{item['path_name']}")
                 tensors[name] = _tensor(stored, item["tensor_meta"])
-        self._constants, self._input = _inputs(signature["input_specs"], tensors)
+        self._constants: dict[str, torch.Tensor] = {}
+        given = []
+        for spec in signature["input_specs"]:
+            ((kind, item),) = spec.items()
+            if kind == "user_input":
+                given.append(item["arg"]["as_tensor"]["name"])
+            else:
+                self._constants[item["arg"]["name"]] = tensors[item[f"{kind}_name"]]
+        (self._input,) = given
         (output,) = signature["output_specs"]
         self._output: str = output["user_output"]["arg"]["as_tensor"]["name"]
         self._steps: list[_Step] = []
@@ -181,39 +166,35 @@ class _Graph:
                 continue  # a check of dtypes, which are those of the export
             step = _Step(node)
             if step.needs <= self._constants.keys():
-                self._constants[step.name] = step.run(self._constants)
+                step.run(self._constants)
             else:
                 self._steps.append(step)
-        self._last_uses = self._find_last_uses()
+        needed_later = {self._output, *self._constants}
+        for step in reversed(self._steps):
+            step.last_used = (step.needs | {*step.names}) - needed_later
+            needed_later |= step.last_used
 
     def __call__(self, raw: torch.Tensor) -> torch.Tensor:
         values = {**self._constants, self._input: raw}
-        for step, unused in zip(self._steps, self._last_uses, strict=True):
-            values[step.name] = step.run(values)
-            for name in unused:
+        for step in self._steps:
+            step.run(values)
+            for name in step.last_used:
                 del values[name]
         return values[self._output]
 
-    def _find_last_uses(self) -> list[list[str]]:
-        """For each step the tensors that nothing after it needs."""
-        needed_later = {self._output, *self._constants}
-        last_uses: list[list[str]] = []
-        for step in reversed(self._steps):
-            last = (step.needs | {step.name}) - needed_later
-            last_uses.append(sorted(last))
-            needed_later |= last
-        return last_uses[::-1]
-
 
 class _Step:
-    """One operation: a function of ATen, where its arguments come from, and its result's name."""
+    """One operation: a function of ATen, or of sizes, where its arguments come from, and what its
+    results are called."""
 
     def __init__(self, node: Mapping[str, Any]) -> None:
         name, overload = node["target"].split(".")[-2:]
-        self._operation = getattr(getattr(torch.ops.aten, name), overload)
-        (output,) = node["outputs"]
-        self.name: str = output["as_tensor"]["name"]
+        is_of_sizes = name == "_operator"
+        aten = None if is_of_sizes else getattr(torch.ops.aten, name)
+        self._operation = getattr(operator if is_of_sizes else aten, overload)
+        self.names, self._is_one = _results(node["outputs"])
         self.needs: set[str] = set()
+        self.last_used: set[str] = set()
         self._positional: list[_Argument] = []
         self._named: dict[str, _Argument] = {}
         for argument in node["inputs"]:
@@ -225,63 +206,53 @@ class _Step:
 
     def _argument(self, content: Mapping[str, Any]) -> "_Argument":
         ((kind, value),) = content.items()
-        if kind == "as_tensor":
-            name = value["name"]
+        if kind in ("as_tensor", "as_sym_int") and "as_int" not in value:
+            name = value.get("name") or value["as_name"]
             self.needs.add(name)
             return lambda values: values[name]
-        if kind == "as_tensors":
-            names = [item["name"] for item in value]
-            self.needs.update(names)
-            return lambda values: [values[name] for name in names]
-        constant = _constant(kind, value)
+        if kind in ("as_tensors", "as_sym_ints", "as_optional_tensors"):
+            of_each = {"as_tensors": "as_tensor", "as_sym_ints": "as_sym_int"}.get(kind)
+            items = [self._argument({of_each: item} if of_each else item) for item in value]
+            return lambda values: [item(values) for item in items]
+        constant = _CONSTANTS[kind](value)
         return lambda _: constant
 
-    def run(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def run(self, values: dict[str, Any]) -> None:
+        """Put the results into `values`."""
         positional = [argument(values) for argument in self._positional]
         named = {name: argument(values) for name, argument in self._named.items()}
-        result: torch.Tensor = self._operation(*positional, **named)
-        return result
+        result = self._operation(*positional, **named)
+        values.update(zip(self.names, [result] if self._is_one else result, strict=True))
 
 
-_Argument = Callable[[Mapping[str, torch.Tensor]], Any]
-"""An operation's argument, from the tensors that have been computed."""
+def _results(outputs: Sequence[Mapping[str, Any]]) -> tuple[list[str], bool]:
+    """The names of an operation's results, and whether it gives one and no list of them."""
+    if len(outputs) == 1 and "as_tensors" in outputs[0]:
+        return [item["name"] for item in outputs[0]["as_tensors"]], False
+    values = [value for output in outputs for value in output.values()]
+    return [value.get("name") or value["as_name"] for value in values], len(outputs) == 1
 
 
-def _constant(kind: str, value: Any) -> Any:
-    if kind in _PLAIN:
-        return value
-    if kind == "as_none":
-        return None
-    if kind == "as_scalar_type":
-        return _DTYPES[value]
-    if kind == "as_device" and value["type"] == "cpu":
-        return torch.device("cpu")
-    raise _UnknownError(kind)
+_Argument = Callable[[Mapping[str, Any]], Any]
+"""An operation's argument, from the tensors and sizes that have been computed."""
+
+
+_CONSTANTS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_PLAIN, lambda value: value),
+    "as_sym_int": lambda value: value["as_int"],
+    "as_memory_format": lambda value: _MEMORY[value],
+    "as_layout": lambda value: {_STRIDED: torch.strided}[value],
+    "as_none": lambda value: None,
+    "as_scalar_type": lambda value: _DTYPES[value],
+    "as_device": lambda value: {"cpu": torch.device("cpu")}[value["type"]],
+}
 
 
 def _tensor(content: bytes, meta: Mapping[str, Any]) -> torch.Tensor:
     dtype = _DTYPES[meta["dtype"]]
     sizes, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
     if meta["layout"] != _STRIDED or meta["storage_offset"]["as_int"] != 0:
-        raise _UnknownError
+        raise KeyError("storage")
     if 0 in sizes:
         return torch.empty(sizes, dtype=dtype)
     return torch.frombuffer(bytearray(content), dtype=dtype).as_strided(sizes, strides)
-
-
-def _inputs(
-    specs: Sequence[Mapping[str, Any]], tensors: Mapping[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], str]:
-    """The stored tensors by their names in the graph, and the name of the rows that are given."""
-    stored: dict[str, torch.Tensor] = {}
-    row_inputs: list[str] = []
-    for spec in specs:
-        ((kind, content),) = spec.items()
-        if kind == "user_input":
-            row_inputs.append(content["arg"]["as_tensor"]["name"])
-        elif kind in ("parameter", "buffer", "tensor_constant"):
-            stored[content["arg"]["name"]] = tensors[content[f"{kind}_name"]]
-        else:
-            raise _UnknownError(kind)
-    (rows,) = row_inputs
-    return stored, rows

@@ -16,6 +16,9 @@ from pandas.api import types
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+BOOLEAN_WORDS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
+"""Pairs of spellings, in any case: the first of a pair is 0 and the second 1."""
+
 
 class InputError(ValueError):
     """The rows or the parameters do not fit the model; `problems` has a sentence for each fault."""
@@ -27,10 +30,8 @@ class InputError(ValueError):
 
 def as_frame(rows: Any, names: Sequence[str]) -> pd.DataFrame:
     """Rows as a pandas DataFrame: one of pandas, polars or pyarrow, a dictionary of columns or of
-    one row's values, or a list of dictionaries. `names`: the columns that are wanted.
-
-    Raises InputError for anything else.
-    """
+    one row's values, or a list of dictionaries. `names`: the columns that are wanted. Raises
+    InputError for anything else."""
     if isinstance(rows, pd.DataFrame):
         return rows
     try:
@@ -66,8 +67,8 @@ def _value(value: Any) -> Any:
     return [_value(item) for item in value] if value.dtype == object else value
 
 
-def to_raw(frame: pd.DataFrame, schema: Mapping[str, Any]) -> Floats:
-    """Raw values [rows, columns] float64 of a frame, columns in the schema's order.
+class Reader:
+    """Raw values [rows, columns] float64 of frames, columns in the order of one schema.
 
     A number stands as it is (infinite -> NaN; times of day and durations in seconds), a boolean is
     0 or 1, a date is days since 1970-01-01 UTC with their fraction (without a time zone it is read
@@ -77,13 +78,7 @@ def to_raw(frame: pd.DataFrame, schema: Mapping[str, Any]) -> Floats:
     Columns are found by name; others are ignored. Numbers and booleans may be written as text,
     dates as ISO 8601 text; in a category column numbers and booleans stand for their text.
 
-    Raises InputError that names every missing, repeated or unreadable column.
-    """
-    return Reader(schema)(frame)
-
-
-class Reader:
-    """`to_raw` for the frames of one schema: what can be known of its columns is looked up once."""
+    Raises InputError that names every missing, repeated or unreadable column."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._columns: Sequence[Mapping[str, Any]] = schema["columns"]
@@ -91,8 +86,12 @@ class Reader:
         self._index = pd.Index(self.names, dtype=object)
         self._numbers = [column["kind"] == "number" for column in self._columns]
 
+    def read(self, rows: Any) -> tuple[Floats, pd.Index]:
+        """The raw values of rows as `as_frame` takes them, and their index."""
+        frame = as_frame(rows, self.names)
+        return self(frame), frame.index
+
     def __call__(self, frame: pd.DataFrame) -> Floats:
-        """As `to_raw`."""
         if not self._index.equals(frame.columns):
             frame = self._select(frame)
         plain = [
@@ -113,9 +112,7 @@ class Reader:
                     problems.extend(error.problems)
             if problems:
                 raise InputError(*problems)
-        infinite = np.isinf(raw)
-        if infinite.any():
-            raw[infinite] = np.nan
+        raw[np.isinf(raw)] = np.nan
         return raw
 
     def _select(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -156,9 +153,7 @@ def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
         wrong = np.array([getattr(value, "__hash__", None) is None for value in series])
         raise _misfit(column, series, wrong) from None
     distinct = np.asarray(uniques, dtype=object)
-    values = READERS[kind](distinct, column)
-    wrong = np.isnan(values)
-    wrong[wrong] = [not _blank(value) for value in distinct[wrong]]
+    values, wrong = read_distinct(distinct, column)
     if wrong.any():
         raise _misfit(column, series, np.append(wrong, False)[codes])
     result: Floats = np.append(values, np.nan)[codes]
@@ -166,10 +161,22 @@ def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
 
 
 def _days(instants: pd.Series) -> Floats:
-    """Days since 1970-01-01 UTC of a datetime series, NaN where missing."""
-    utc = pd.to_datetime(instants, utc=True).dt.tz_localize(None).to_numpy()
-    days: Floats = (utc - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
-    return days
+    return days(pd.to_datetime(instants, utc=True).dt.tz_localize(None).to_numpy())
+
+
+def days(utc: npt.NDArray[np.datetime64]) -> Floats:
+    """Days since 1970-01-01 with their fraction, NaN for NaT."""
+    since: Floats = (utc - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+    return since
+
+
+def read_distinct(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    """The raw values of distinct ones that are not missing, and which of them are not blank and do
+    not fit the column's kind, both [distinct]."""
+    raw = READERS[column["kind"]](values, column)
+    unfit = np.isnan(raw)
+    unfit[unfit] = [not _blank(value) for value in values[unfit]]
+    return raw, unfit
 
 
 # Each reader takes a column's distinct, present values [distinct] and gives their raw values, NaN
@@ -177,7 +184,7 @@ def _days(instants: pd.Series) -> Floats:
 
 
 def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
-    number_like = (numbers.Real, decimal.Decimal, np.bool_, str)
+    number_like = (str, numbers.Real, decimal.Decimal, np.bool_)
     fits = np.array([isinstance(value, number_like) for value in values], dtype=bool)
     result = np.full(len(values), np.nan)
     result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
@@ -190,43 +197,46 @@ def _seconds(value: Any) -> float:
     """Of a duration, or since midnight of a time of day such as 9:30 or 23:59:59.5; else NaN."""
     if isinstance(value, (datetime.timedelta, np.timedelta64)):
         return float(pd.Timedelta(value).total_seconds())
-    if not isinstance(value, (datetime.time, str)):
+    if not isinstance(value, (datetime.time, str)) or ":" not in (text := str(value)):
         return math.nan
-    time = re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", str(value).strip())
+    time = re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", text.strip())
     return int(time[1]) * 3600 + int(time[2]) * 60 + float(time[3] or 0) if time else math.nan
 
 
 def _booleans(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
-    meaning = dict.fromkeys(("0", "false", "no", "n", "f", "off", "0.0"), 0.0)
-    meaning |= dict.fromkeys(("1", "true", "yes", "y", "t", "on", "1.0"), 1.0)
+    pairs = (*BOOLEAN_WORDS, ("0", "1"), ("0.0", "1.0"))
+    meaning = {word: float(i) for pair in pairs for i, word in enumerate(pair)}
     words = (str(value).strip().lower() for value in values)
     return np.array([meaning.get(word, math.nan) for word in words], dtype=np.float64)
 
 
 def _dates(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
-    date_like = (datetime.date, np.datetime64, str)
-    fits = np.array([isinstance(value, date_like) for value in values], dtype=bool)
-    result = np.full(len(values), np.nan)
-    instants = pd.Series(values[fits], dtype=object)
-    result[fits] = _days(pd.to_datetime(instants, utc=True, errors="coerce", format="ISO8601"))
-    return result
+    instants = pd.Series([_instant(value) for value in values], dtype=object)
+    return _days(pd.to_datetime(instants, utc=True, errors="coerce", format="ISO8601"))
+
+
+def _instant(value: Any) -> Any:
+    """The value if it is a date and text if it begins as 2024-05-31 does: pandas takes "now" and
+    "2024" too."""
+    if isinstance(value, str):
+        value = value.strip()
+        return value if value[4:5] == value[7:8] == "-" else None
+    return value if isinstance(value, (datetime.date, np.datetime64)) else None
 
 
 def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
-    codes = {category: code for code, category in enumerate(column["categories"])}
-    index = pd.Index(column["categories"], dtype=object)
-    result: Floats = index.get_indexer(pd.Index(values, dtype=object)).astype(np.float64)
-    for position in np.flatnonzero(result < 0):
-        value = values[position]
-        if isinstance(value, str):
-            result[position] = -1.0 if value else np.nan
-        elif isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)):
-            # A reader of tables may have made 3.0 of "3" and True of "true".
-            forms = (str(value), str(value).lower(), str(value).removesuffix(".0"))
-            result[position] = max(codes.get(form, -1) for form in forms)
-        else:
-            result[position] = np.nan
-    return result
+    codes = {category: float(code) for code, category in enumerate(column["categories"])}
+    return np.array([_code(value, codes) for value in values], dtype=np.float64)
+
+
+def _code(value: Any, codes: Mapping[str, float]) -> float:
+    if isinstance(value, str):
+        return codes.get(value, -1.0) if value else math.nan
+    if not isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)) or value != value:
+        return math.nan
+    # A reader of tables may have made 3.0 of "3" and True of "true".
+    text = str(float(value) if isinstance(value, decimal.Decimal) else value)
+    return max(codes.get(form, -1.0) for form in (text, text.lower(), text.removesuffix(".0")))
 
 
 READERS: dict[str, Callable[[npt.NDArray[Any], Mapping[str, Any]], Floats]] = {
@@ -244,18 +254,28 @@ EXPECTED = {
 
 
 def _blank(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().lower() in ("", "nan")
+    words = ("", "nan", "-nan")
+    return value.strip().lower() in words if isinstance(value, str) else bool(value != value)
+
+
+def misfit(column: Mapping[str, Any], value: Any) -> str:
+    """What was expected of the column, and the value that does not fit."""
+    name, expected = column["name"], EXPECTED[column["kind"]]
+    return f"column {name!r}: expected {expected}; got {short(value)}"
 
 
 def _misfit(column: Mapping[str, Any], series: pd.Series, wrong: Mask) -> InputError:
-    """What was expected of the column, and the first value that did not fit."""
+    """Names the first value that did not fit."""
     position = int(wrong.argmax())
-    value, more = series.iloc[position], int(wrong.sum()) - 1
-    elsewhere = f", and in {more} more row{'s' * (more > 1)}" if more else ""
-    return InputError(
-        f"column {column['name']!r}: expected {EXPECTED[column['kind']]}; "
-        f"got {short(value)} ({type(value).__name__}) in row {series.index[position]}{elsewhere}"
-    )
+    value, row = series.iloc[position], series.index[position]
+    found = f"{misfit(column, value)} ({type(value).__name__})"
+    return InputError(f"{found} in row {row}{elsewhere(wrong)}")
+
+
+def elsewhere(wrong: Mask) -> str:
+    """In how many more rows than the first one that is named."""
+    more = int(wrong.sum()) - 1
+    return f", and in {more} more row{'s' * (more > 1)}" if more else ""
 
 
 def short(value: Any) -> str:

@@ -1,8 +1,7 @@
 """The activations, declared once: a further one is an entry here, and where the compiled program
 shall train it too, in `training/native/kernel.cpp`.
 
-Nothing here loads torch before it is used: a configuration that names one is checked without.
-"""
+Nothing here loads torch before it is used: a configuration that names one is checked without."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ class Activation:
         slope: (torch.ops.aten, d, value) -> the gradient before the activation, from the one after
             it, d, and from the activation's output or input.
         by_output: whether `slope` wants the output. The input is then needed no more, so the
-            forward pass overwrites it: `torch.ops.aten` must have the name with a `_`.
-    """
+            forward pass overwrites it: `torch.ops.aten` must have the name with a `_`."""
 
     name: str
     slope: Callable[[Any, Tensor, Tensor], Tensor]

@@ -1,7 +1,6 @@
 """From probabilities to decisions: a temperature that makes them honest, and a threshold.
 
-Both are fitted on validation rows, with probabilities from networks that did not see these.
-"""
+Both are fitted on validation rows, with probabilities from networks that did not see these."""
 
 from typing import Any, Literal
 
@@ -31,8 +30,7 @@ def tempered(probabilities: npt.NDArray[Any], temperature: float) -> Floats:
 def fit_temperature(probabilities: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> float:
     """The temperature with the lowest mean cross entropy on rows [N, C] with class ids [N].
 
-    The loss is convex in its inverse, so the search over [0.05, 20] finds the only minimum.
-    """
+    The loss is convex in its inverse, so the search over [0.05, 20] finds the only minimum."""
     logits = _logits(probabilities)
     rows = np.arange(len(y))
 
@@ -52,8 +50,7 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
         positive: probabilities [N] of label 1; y: [N], 0 or 1, both of them present.
         goal: accuracy; f1 of label 1; youden, the true minus the false positive rate.
 
-    Of equally good ones 0.5, else the middle of the stretch that is nearest to it.
-    """
+    Of equally good ones 0.5, else the middle of the stretch that is nearest to it."""
     order = np.argsort(positive, kind="stable")
     ordered, truth = np.asarray(positive, dtype=np.float64)[order], np.asarray(y)[order] == 1
     ends = np.flatnonzero(np.diff(ordered, append=np.inf) > 0)  # last of each run of equal values

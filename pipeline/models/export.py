@@ -3,6 +3,8 @@
 import contextlib
 import io
 import logging
+from collections.abc import Hashable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from pipeline.common.errors import RunError, UserError
+from pipeline.common.imports import reason_of
 from pipeline.models.activations import ACTIVATIONS
+from pipeline.models.architecture import Architecture
 from pipeline.models.calibration import SMALLEST
-from pipeline.models.mlp import EPSILON, Architecture
+from pipeline.models.mlp import EPSILON, MLP
+from pipeline.models.module import ModuleArchitecture, arranged
+from pipeline.models.task import Task
 
 ONNX_FILE = "model.onnx"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -26,53 +33,73 @@ class Ensemble(nn.Module):
     """The mean of K members' probabilities, with the encoder of raw rows inside.
 
     Args:
-        encoder: raw rows [B, F] float64 -> encoded [K, B, D], each member with its own statistics.
-        architecture: that of the members.
-        states: [K, P + Q], as `StackedMLP.state` gives them.
+        encoder: raw rows [B, ...] -> encoded [K, B, ...], each member with its own statistics, or
+            [1, B, ...] where nothing was fitted.
         temperature: what the mean's logits are divided by (`calibration.tempered`), in the same
             graph; None: nothing.
 
-    Batch norm is folded into the linear layers before it, so that an architecture with it and one
-    without are the same graph.
-    """
+    Attributes:
+        kind: equal for ensembles that are one graph where their weights have the same shapes."""
 
     temperature: Tensor | None
+    kind: Hashable
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        architecture: Architecture,
-        states: Tensor,
-        temperature: float | None = None,
-    ) -> None:
+    def __init__(self, encoder: nn.Module, temperature: float | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.activation = architecture.activation
-        weights, biases = _folded(architecture, states)
-        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
-        self.biases = nn.ParameterList(nn.Parameter(b, requires_grad=False) for b in biases)
         buffer = None if temperature is None else torch.tensor(temperature, dtype=torch.float32)
         self.register_buffer("temperature", buffer)
 
+    def members(self, x: Tensor) -> Tensor:
+        """Probabilities [K, B, labels] float32 of encoded rows."""
+        raise NotImplementedError
+
+    def logits(self, member: int, x: Tensor) -> Tensor:
+        """What one member says of encoded rows [B, ...]: [B, labels] float64."""
+        raise NotImplementedError
+
     def forward(self, raw: Tensor) -> Tensor:
-        """Probabilities [B, labels] float32 of raw rows [B, F] float64."""
-        x = self.encoder(raw)
-        activation = ACTIVATIONS[self.activation]
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, activation(x) if i > 0 else x, weight)
-        if x.shape[2] == 1:
-            positive = torch.sigmoid(x)
-            x = torch.cat((1 - positive, positive), dim=2)
-        else:
-            x = torch.softmax(x, dim=2)
-        probabilities = x.mean(dim=0)
+        """Probabilities [B, labels] float32 of raw rows."""
+        probabilities = self.members(self.encoder(raw)).mean(dim=0)
         if self.temperature is None:
             return probabilities
         # The logarithm of 0 has no gradient: one such row would make all weights NaN in training.
         return torch.softmax(probabilities.clamp(min=SMALLEST).log() / self.temperature, dim=1)
 
+
+class MLPEnsemble(Ensemble):
+    """Of multilayer perceptrons.
+
+    Args:
+        architecture: that of the members.
+        states: [K, P + Q], as `StackedMLP.state` gives them.
+
+    Batch norm is folded into the linear layers before it, so that an architecture with it and one
+    without are the same graph."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        architecture: MLP,
+        states: Tensor,
+        temperature: float | None = None,
+    ) -> None:
+        super().__init__(encoder, temperature)
+        self.kind = self.activation = architecture.activation
+        weights, biases = _folded(architecture, states)
+        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
+        self.biases = nn.ParameterList(nn.Parameter(b, requires_grad=False) for b in biases)
+
+    def members(self, x: Tensor) -> Tensor:
+        activation = ACTIVATIONS[self.activation]
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, activation(x) if i > 0 else x, weight)
+        if x.shape[2] == 1:
+            positive = torch.sigmoid(x)
+            return torch.cat((1 - positive, positive), dim=2)
+        return torch.softmax(x, dim=2)
+
     def logits(self, member: int, x: Tensor) -> Tensor:
-        """What one member says of encoded rows [B, D]: [B, labels] float64."""
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = ACTIVATIONS[self.activation](x) if i > 0 else x
             x = torch.addmm(bias[member], x, weight[member])
@@ -80,7 +107,47 @@ class Ensemble(nn.Module):
         return torch.cat((torch.zeros_like(x), x), dim=1) if x.shape[1] == 1 else x
 
 
-def _folded(architecture: Architecture, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+class ModuleEnsemble(Ensemble):
+    """Of modules that people bring, one after the other.
+
+    Args:
+        task: says what their outputs mean.
+        kind: see `Ensemble`."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        modules: Sequence[nn.Module],
+        task: Task,
+        kind: Hashable,
+        temperature: float | None = None,
+    ) -> None:
+        super().__init__(encoder, temperature)
+        self.kind, self._task = kind, task
+        self.networks = nn.ModuleList(modules)
+
+    def members(self, x: Tensor) -> Tensor:
+        rows = [x[0] if x.shape[0] == 1 else x[k] for k in range(len(self.networks))]
+        each = [self.logits(k, row) for k, row in enumerate(rows)]
+        return torch.softmax(torch.stack(each), dim=2).float()
+
+    def logits(self, member: int, x: Tensor) -> Tensor:
+        outputs = arranged(self.networks[member](x)).unsqueeze(0)
+        return self._task.logits(self._task.combined(outputs.double()))[0]
+
+
+def ensemble_of(
+    architecture: Architecture, encoder: nn.Module, states: Tensor, temperature: float | None = None
+) -> Ensemble:
+    """The mean of networks with these weights [K, P + Q], as it is shipped."""
+    if isinstance(architecture, MLP):
+        return MLPEnsemble(encoder, architecture, states, temperature)
+    assert isinstance(architecture, ModuleArchitecture)
+    modules = [architecture.module(state) for state in states]
+    return ModuleEnsemble(encoder, modules, architecture.task, architecture.program, temperature)
+
+
+def _folded(architecture: MLP, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Weights [K, in, out] and biases [K, 1, out] with batch norm's scaling taken in."""
     parameters, statistics = states[:, : architecture.size], states[:, architecture.size :]
     running = torch.split(statistics.unsqueeze(2), list(architecture.statistics), dim=1)
@@ -95,39 +162,69 @@ def _folded(architecture: Architecture, states: Tensor) -> tuple[list[Tensor], l
     return weights, biases
 
 
-def export(ensemble: Ensemble, columns: int) -> torch.export.ExportedProgram:
-    """The ensemble as a graph that takes any number of rows [B, columns], none included.
+def export(
+    ensemble: Ensemble, shape: Sequence[int], dtype: torch.dtype = torch.float64
+) -> ExportedProgram:
+    """The ensemble as a graph that takes any number of rows [B, *shape], none included.
 
     The example that is saved with the program is of zeros. It stays, because MLflow, where pickles
     are disallowed, takes an archive with tensors as its example but none without an example.
-    The places in this source that torch notes at each node, with the paths of this machine, go.
-    """
-    example = torch.zeros((2, columns), dtype=torch.float64)
-    program = torch.export.export(
-        ensemble.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("rows")},)
+    The places in this source that torch notes at each node, with the paths of this machine, go."""
+    example = torch.zeros((2, *shape), dtype=dtype)
+    export_ = partial(
+        torch.export.export,
+        ensemble.eval(),
+        (example,),
+        dynamic_shapes=({0: torch.export.Dim("rows")},),
     )
+    with _quiet():
+        try:
+            program = export_()
+        except Exception as error:
+            # torch has many classes of error for a module whose Python it cannot follow. Read from
+            # its bytecode, which takes longer, `len(x)` may be any number of rows.
+            try:
+                program = export_(strict=True)
+            except Exception:
+                reason = reason_of(error)
+                raise UserError(f"model: torch.export refuses it: {reason}") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the graphs that torch prints where it refuses one, and the optional packages that it
+    reports not to have found."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 class Exporter:
     """One exported program for each architecture; another ensemble's weights are swapped in.
 
+    Args:
+        shape, dtype: those of a raw row.
+
     For the ensembles of one schema: what the encoder does is part of the graph, what it was fitted
-    to is swapped in. The program given is valid until the next call.
-    """
+    to is swapped in. The program given is valid until the next call."""
 
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
-        self._programs: dict[object, torch.export.ExportedProgram] = {}
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> None:
+        self._shape, self._dtype = tuple(shape), dtype
+        self._programs: dict[Hashable, ExportedProgram] = {}
 
-    def program(self, ensemble: Ensemble) -> torch.export.ExportedProgram:
+    def program(self, ensemble: Ensemble) -> ExportedProgram:
         state = ensemble.state_dict(keep_vars=True)
         shapes = tuple((name, tuple(value.shape), value.dtype) for name, value in state.items())
-        key = (ensemble.activation, shapes)
+        key = (ensemble.kind, shapes)
         if key not in self._programs:
-            self._programs[key] = export(ensemble, self._columns)
+            self._programs[key] = export(ensemble, self._shape, self._dtype)
         program = self._programs[key]
         for name, value in state.items():
             program.state_dict[name] = value
@@ -153,22 +250,14 @@ def write_onnx(program: Path, raw: np.ndarray, folder: Path) -> Path:
 
     Raises:
         UserError: packages are missing.
-        RunError: the file gives other probabilities than the program.
-    """
+        RunError: the file gives other probabilities than the program."""
     check_onnx_packages()
     exported = torch.export.load(program)
     file = folder / ONNX_FILE
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    # torch reports every optional package that it did not find.
-    log.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnx_program = torch.onnx.export(exported, verbose=False)
-            assert onnx_program is not None
-            onnx_program.save(str(file), include_initializers=True)
-    finally:
-        log.setLevel(level)
+    with _quiet():
+        onnx_program = torch.onnx.export(exported, verbose=False)
+        assert onnx_program is not None
+        onnx_program.save(str(file), include_initializers=True)
     _compare(exported.module(), file, raw)
     return file
 

@@ -1,16 +1,16 @@
 """The MLflow flavor: it writes the folder of a model.
 
-- `model.pt2`: an exported program, raw [rows, columns] float64 -> probabilities [rows, labels]
-  float32. A graph and tensors; nothing in it needs an unrestricted pickle.
-- `schema.json`: what each raw column means, and the labels (see `inference.to_raw`).
+- `model.pt2`: an exported program, raw [rows, columns] float64, or arrays [rows, *shape], ->
+  probabilities [rows, labels] float32. A graph and tensors; nothing in it needs an unrestricted
+  pickle.
+- `schema.json`: what each raw column means (see `rows.Reader`), or the shape and the dtype of
+  arrays; and the labels.
 - `code/tabular_model_HASH/`: a copy of the package inference. The hash of its content is in its
   name, so that models written by two versions of it load side by side in one process.
 - `MLmodel`, requirements, environments and an input example, as MLflow wants them.
 
 `mlflow.pyfunc.load_model` gives `inference.TabularModel` behind MLflow's interface, and
-`mlflow.pytorch.load_model` the bare module. `tracking.models.log_model` logs such a folder, and
-MLflow's own `Model.log(flavor=flavor, ...)` does with the arguments of `save_model`.
-"""
+`mlflow.pytorch.load_model` the bare module."""
 
 import functools
 import hashlib
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 import yaml
@@ -44,15 +45,17 @@ def save_model(
     *,
     program: torch.export.ExportedProgram,
     schema: Mapping[str, Any],
-    input_example: pd.DataFrame,
+    input_example: pd.DataFrame | npt.NDArray[Any],
     requirements: Sequence[str],
     validate_serving_input: bool = False,
 ) -> None:
     """Write a model folder at `path`, which must be empty or not exist.
 
-    program: raw [rows, columns] float64 -> probabilities [rows, labels], rows a dynamic dimension.
+    program: raw [rows, columns] float64, or arrays [rows, *shape], -> probabilities
+        [rows, labels], rows a dynamic dimension.
     schema: the dictionary of schema.json, version 1.
-    input_example: a few raw rows, shown in MLflow's UI and usable as a request to the server.
+    input_example: a few raw rows as people give them, shown in MLflow's UI and usable as a request
+        to the server.
     requirements: pip requirements of the model, see `default_requirements`.
     validate_serving_input: read by `mlflow.models.Model.log`, not here. There its default is True:
         it loads the model again and predicts the example, which costs more than all the rest.
@@ -79,10 +82,11 @@ def save_model(
     model = Model() if mlflow_model is None else mlflow_model
     model.saved_input_example_info = _save_example(input_example, schema, folder)
     model.signature = signature(schema)
-    model.metadata = {
-        "target": schema["target"],
-        "columns": {column["name"]: column["kind"] for column in schema["columns"]},
-    }
+    model.metadata = {"target": schema["target"]} | (
+        {"inputs": schema["inputs"]}
+        if "inputs" in schema
+        else {"columns": {column["name"]: column["kind"] for column in schema["columns"]}}
+    )
     model.add_flavor("pytorch", model_data=".", pytorch_version=str(torch.__version__), code=None)
     pyfunc.add_to_model(
         model,
@@ -103,8 +107,7 @@ _templates = weakref.WeakKeyDictionary()
 def _save_program(program: torch.export.ExportedProgram, file: Path) -> None:
     """As torch.export.save, which takes most of its time for the graph: done once for each graph.
 
-    Of another program with the same graph only the weights are written anew.
-    """
+    Of another program with the same graph only the weights are written anew."""
     state = program.state_dict
     parameters = set(program.graph_signature.parameters)
     for name, value in state.items():
@@ -137,35 +140,35 @@ def _template(file: Path, state: Mapping[str, torch.Tensor]) -> dict[str, bytes 
     }
 
 
-def _save_example(example: pd.DataFrame, schema: Mapping[str, Any], folder: Path) -> dict[str, str]:
+def _save_example(
+    example: pd.DataFrame | npt.NDArray[Any], schema: Mapping[str, Any], folder: Path
+) -> dict[str, str]:
     """Write the input example as MLflow does, and give what it notes about it in MLmodel."""
-    frame = example[[column["name"] for column in schema["columns"]]].astype(object)
-    frame = frame.where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None)  # none is JSON
-    split = {"columns": list(frame.columns), "data": frame.to_numpy().tolist()}
-    for name, content in (
-        ("input_example.json", split),
-        ("serving_input_example.json", {"dataframe_split": split}),
-    ):
+    if isinstance(example, pd.DataFrame):
+        frame = example[[column["name"] for column in schema["columns"]]].astype(object)
+        frame = frame.where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None)  # none is JSON
+        split = {"columns": list(frame.columns), "data": frame.to_numpy().tolist()}
+        shown: Any = split
+        request, about = {"dataframe_split": split}, {"type": "dataframe", "pandas_orient": "split"}
+    else:
+        shown = example.tolist()
+        request, about = {"inputs": shown}, {"type": "ndarray"}
+    for name, content in (("input_example.json", shown), ("serving_input_example.json", request)):
         (folder / name).write_text(json.dumps(content, default=str, indent=1), encoding="utf-8")
     return {
         "artifact_path": "input_example.json",
         "serving_input_path": "serving_input_example.json",
-        "type": "dataframe",
-        "pandas_orient": "split",
+        **about,
     }
 
 
 def signature(schema: Mapping[str, Any]) -> Any:
     """The model's `mlflow.models.ModelSignature`: outputs and parameters, no inputs.
 
-    With inputs MLflow would check the rows before the model sees them, and none of its types admits
-    what a raw table holds: `double` refuses a column of whole numbers (int64), nullable integers,
-    booleans and a column of Nones, `string` refuses pandas' categories, and `datetime` time zones.
-    Its type Any admits all, for 0.9 microseconds per value (15 times the cost of the prediction
-    itself with 10,000 rows of 30 numbers), and with it the server takes no CSV. So the rows are
-    checked by the model alone, which names the column and what was expected of it. The columns are
-    in schema.json and in the model's metadata.
-    """
+    With inputs MLflow would check the rows first, and none of its types admits what a raw table
+    holds: `double` refuses int64, `string` categories, `datetime` time zones, a tensor every dtype
+    but one; its type Any costs 15 times the prediction, and with it the server takes no CSV. So the
+    model alone checks, and names the column and what was expected of it."""
     labels = schema["labels"]
     label_type = {bool: "boolean", int: "long", float: "double", str: "string"}
     types = {label_type[type(label)] for label in labels}

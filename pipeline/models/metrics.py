@@ -1,7 +1,6 @@
 """Metrics: what a score is called, which way is better, and how its value is written.
 
-Nothing here loads torch: a configuration that names a metric is checked before that.
-"""
+Nothing here loads torch: a configuration that names a metric is checked before that."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ class Metric:
         is_share: whether values lie in [0, 1] and are written in per cent.
         measured_in: the unit of other values, such as nats.
         score: logits or log-probabilities [..., N, C] and label ids [..., N] -> [...], the score of
-            the N rows.
-    """
+            the N rows."""
 
     name: str
     greater_is_better: bool
@@ -75,6 +73,10 @@ class Metric:
     def spread(self, deviation: float) -> str:
         """A standard deviation beside such a value, without its unit: `± 1.7`, `± 0.012`."""
         return f"± {100 * deviation:.1f}" if self.is_share else f"± {text.number(deviation, 2)}"
+
+    def text_with(self, value: float | None, deviation: float | None) -> str:
+        """`70.0 % ± 1.6`; of a single split, which has no deviation, `70.0 %`."""
+        return f"{self.text(value)} {self.spread(deviation)}" if deviation else self.text(value)
 
     def amount(self, value: float, sign: Literal["", "+"] = "") -> str:
         """A difference of values as a number without its unit: `1.5`, `0.012`; `+1.5`."""

@@ -4,17 +4,17 @@ A *member* is one network, a *stack* is K members of one architecture. The param
 one tensor [K, P], a row for each member; layers are views of it.
 
 While they train, activations are [K, units, rows]: the inner loops of the products then run over
-the rows of a batch, which takes half the time where layers are narrow.
-"""
+the rows of a batch, which takes half the time where layers are narrow."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from pipeline.common.seeds import Purpose, seed64
 from pipeline.models.activations import ACTIVATIONS
 
 # Those of torch.nn.BatchNorm1d.
@@ -22,15 +22,14 @@ MOMENTUM, EPSILON = 0.1, 1e-5
 
 
 @dataclass(frozen=True)
-class Architecture:
+class MLP:
     """The shape of a network: linear layers with an activation between them.
 
     inputs: encoded columns D.
     hidden: the widths of the hidden layers; none is a linear model.
     outputs: how many there are (`Task.outputs`).
     activation: a key of `ACTIVATIONS`.
-    batch_norm: normalise each hidden layer before its activation.
-    """
+    batch_norm: normalise each hidden layer before its activation."""
 
     inputs: int
     hidden: tuple[int, ...]
@@ -65,6 +64,26 @@ class Architecture:
         return sum(before * after for before, after in pairwise(self.widths))
 
     @property
+    def activations(self) -> int:
+        """Numbers that one row's forward pass makes."""
+        return sum(self.widths)
+
+    @property
+    def widest(self) -> int:
+        """The most of them in a layer."""
+        return max(self.widths)
+
+    @property
+    def program(self) -> "MLP":
+        """Ensembles are one graph with batch norm or without: it is folded into the layers."""
+        return replace(self, batch_norm=False)
+
+    def initial(self, count: int, seed: int) -> Tensor:
+        """`initial_parameters` of a study's splits."""
+        generator = torch.Generator().manual_seed(seed64(seed, Purpose.INITIAL_WEIGHTS))
+        return initial_parameters(self, count, generator)
+
+    @property
     def statistics(self) -> tuple[int, ...]:
         """Widths of a member's running statistics in their order in Q: mean, variance per layer."""
         return tuple(width for width in self.hidden for _ in range(2)) if self.batch_norm else ()
@@ -96,8 +115,7 @@ class Pass:
 
     x: what the layer was given; value: the activation's output, or its input where its slope needs
         that; mask: dropout's factors; standard, rate: with batch norm the standardised values, and
-        the factor that they were standardised with.
-    """
+        the factor that they were standardised with."""
 
     x: Tensor
     value: Tensor | None = None
@@ -106,14 +124,11 @@ class Pass:
     rate: Tensor | None = None
 
 
-def initial_parameters(
-    architecture: Architecture, count: int, generator: torch.Generator
-) -> Tensor:
+def initial_parameters(architecture: MLP, count: int, generator: torch.Generator) -> Tensor:
     """`count` rows of initial parameters [count, P], float64, on the generator's device.
 
     Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are uniform in
-    +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0.
-    """
+    +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0."""
     shape, device = (count, architecture.size), generator.device
     draws = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
     flat = draws.mul_(2).sub_(1)
@@ -134,10 +149,9 @@ class StackedMLP:
         parameters: [K, P]. The layers are views of it.
         gradients: [K, P]. `backward` adds to it, `zero_gradients` clears it.
         statistics: [K, Q], batch norm's running means and variances.
-        dropout: [K, 1, 1], each member's rate in [0, 1).
-    """
+        dropout: [K, 1, 1], each member's rate in [0, 1)."""
 
-    def __init__(self, architecture: Architecture, parameters: Tensor, dropout: Tensor) -> None:
+    def __init__(self, architecture: MLP, parameters: Tensor, dropout: Tensor) -> None:
         # Running means start at 0, running variances at 1.
         start = [torch.full((w,), i % 2) for i, w in enumerate(architecture.statistics)]
         row = torch.cat([torch.empty(0), *start]).to(parameters)
@@ -166,8 +180,7 @@ class StackedMLP:
             training: normalise by the batch and update the running statistics, drop units, and
                 remember what `backward` needs.
             draws: when training, uniform draws in [0, 1), none or for each hidden layer
-                [K, units, B]; a unit whose draw is below its member's rate is dropped.
-        """
+                [K, units, B]; a unit whose draw is below its member's rate is dropped."""
         passes = []
         for i, layer in enumerate(self._layers):
             forward = Pass(x)
@@ -207,8 +220,7 @@ class StackedMLP:
 
         Args:
             d: [K, outputs, B], the gradient of each member's loss with respect to its logits
-                (`Task.gradients`).
-        """
+                (`Task.gradients`)."""
         parts: list[Tensor] = []
         for i in reversed(range(len(self._layers))):
             forward, layer = self._passes[i], self._layers[i]
@@ -236,8 +248,7 @@ class StackedMLP:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Back through batch norm (Ioffe and Szegedy, 2015, section 3).
 
-        Returns the gradients of its input [K, H, B], its scale and its shift [K, H].
-        """
+        Returns the gradients of its input [K, H, B], its scale and its shift [K, H]."""
         assert layer.scale is not None
         scale, shift = (d * standard).sum(dim=2), d.sum(dim=2)
         d = d * layer.scale

@@ -1,1 +1,1 @@
-"""The update rules of `torch.optim`, for many networks at once."""
+"""The update rules of `torch.optim` for many networks at once, anybody's optimizers, schedules."""

@@ -1,8 +1,7 @@
 """The update rules of `torch.optim`, written for many members at once, each beside its source.
 
 Formulas are those of `_single_tensor_*` in torch 2.13. A group is k members of one rule; the table
-at the end says which states a rule keeps and how they start.
-"""
+at the end says which states a rule keeps and how they start."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -120,8 +119,7 @@ class Rule:
 
     states: (p, h) -> how each of them starts; None: these members do not need it.
     is_decoupled: whether weight decay shrinks the parameters by itself instead of being added to
-        the gradients, where that is no argument of the class (`decoupled_weight_decay`).
-    """
+        the gradients, where that is no argument of the class (`decoupled_weight_decay`)."""
 
     update: Callable[[Tensor, Tensor, float, SimpleNamespace, SimpleNamespace], None]
     states: Mapping[str, Callable[[Tensor, SimpleNamespace], Tensor | None]]

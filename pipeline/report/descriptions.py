@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pipeline.common.text import count, few, printable
+from pipeline.data.prepared import PreparedData
+from pipeline.data.schema import Schema
 from pipeline.report.report import Report
 from pipeline.report.tables import Table, optimizer_table
-from pipeline.report.words import loading_code, validation_words, verdict
-
-if TYPE_CHECKING:
-    from pipeline.data.prepared import PreparedData
+from pipeline.report.words import NOT_KEPT, loading_code, validation_words, verdict
 
 
 def markdown(text: str) -> str:
@@ -31,17 +29,20 @@ def markdown_table(table: Table) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def columns_text(columns: Mapping[str, str]) -> str:
-    """What rows a model takes, as Markdown: each column with its kind."""
-    return f"Rows have the columns {_each_with(columns)}."
+def inputs_text(schema: Schema) -> str:
+    """What rows a model takes, as Markdown: each column with its kind, or the form of arrays."""
+    if schema.inputs is None:
+        columns = _each_with({column.name: column.kind for column in schema.columns})
+        return f"Rows have the columns {columns}."
+    shape = ", ".join(map(str, schema.inputs.shape))
+    return f"Rows are an array \\[rows, {shape}\\] of {schema.inputs.dtype}."
 
 
-def prepare_description(parts: "PreparedData") -> str:
+def prepare_description(parts: PreparedData) -> str:
     """The description of the prepare run: how many rows, which columns and which not, and why."""
     train, test = (count(parts.rows[part], "row") for part in ("train", "test"))
     text = f"{train} to train and validate on, {test} held out for the test."
-    columns = columns_text({column.name: column.kind for column in parts.schema.columns})
-    return f"{text} {columns}" + (
+    return f"{text} {inputs_text(parts.schema)}" + (
         f" Left out: {_each_with(parts.left_out)}." if parts.left_out else ""
     )
 
@@ -57,15 +58,15 @@ def search_description(report: Report) -> str:
     facts = report.facts
     first, *others = verdict(report)
     parts = [f"**{markdown(first)}** {markdown(' '.join(others))}".strip()]
-    if report.summaries:
-        parts.append(markdown_table(optimizer_table(report)))
+    parts += [markdown_table(optimizer_table(report))] if report.summaries else []
     parts.append(
         f"Table: {markdown(facts.source)}, label {markdown(facts.target)}, "
-        f"{count(facts.rows.get('train', 0), 'training row')}, "
-        f"{count(len(facts.columns), 'column')}. "
+        f"{count(facts.rows.get('train', 0), 'training row')}, {markdown(facts.form)}. "
         f"Validation: {validation_words(facts)}."
     )
     if facts.model_uri:
-        code = loading_code(facts.model_uri).replace("```", "'''")
+        code = loading_code(facts.model_uri, facts.arrays).replace("```", "'''")
         parts.append(f"```python\n{code}\n```")
+    elif facts.settings.get("tracking.keep_models") == "none":
+        parts.append(markdown(NOT_KEPT))
     return "\n\n".join(parts) + "\n"

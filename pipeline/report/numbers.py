@@ -1,8 +1,7 @@
 """The numbers behind the report, for other programs: `report.json`, and CSVs of its tables.
 
 Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds; a score stands
-under its metric's name. What is unknown or not finite is null in JSON and empty in CSV.
-"""
+under its metric's name. What is unknown or not finite is null in JSON and empty in CSV."""
 
 import csv
 import io
@@ -60,12 +59,10 @@ def tables(content: Record) -> dict[str, list[Record]]:
     """Each CSV's records by its name without the ending; tables without records are left out.
 
     Args:
-        content: of `report.json`.
-    """
+        content: of `report.json`."""
     records: dict[str, list[Record]] = {
         "trials": [
-            {name: value for name, value in trial.items() if name != "params"}
-            | {f"params.{name}": value for name, value in trial["params"].items()}
+            _without(trial, "params") | {f"params.{path}": v for path, v in trial["params"].items()}
             for trial in content["trials"]
         ],
         "importances": content["importances"],
@@ -94,8 +91,7 @@ def as_csv(records: Sequence[Record]) -> str:
 def write(report: Report, folder: Path) -> list[Path]:
     """Writes `report.json` and the tables into `folder`, in UTF-8; where they are, that first."""
     plain = content(report)
-    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
-    files = {"report.json": text + "\n"}
+    files = {"report.json": json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"}
     files |= {f"{name}.csv": as_csv(table) for name, table in tables(plain).items()}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -105,13 +101,10 @@ def write(report: Report, folder: Path) -> list[Path]:
 def _optimizer(summary: OptimizerSummary) -> Record:
     best = _trial(summary.best) if summary.best is not None else {}
     counts = ("optimizer", "trials", "complete", "failed", "pruned", "seconds")
+    record = {name: getattr(summary, name) for name in counts} | {"best": best.get("number")}
     scores = (name + of for name in METRICS for of in ("", "_std"))
-    return (
-        {name: getattr(summary, name) for name in counts}
-        | {"best": best.get("number")}
-        | {name: best.get(name) for name in ("lr", *scores)}
-        | {f"median_{name}": summary.medians.get(name) for name in METRICS}
-    )
+    record |= {name: best.get(name) for name in ("lr", *scores)}
+    return record | {f"median_{name}": summary.medians.get(name) for name in METRICS}
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
@@ -126,16 +119,11 @@ def _trial(trial: Trial) -> dict[str, Any]:
 
 def _setting(setting: Setting) -> Record:
     """What was searched: the ranges by the label of the optimizer that has them."""
-    return {
-        "name": setting.name,
-        "label": setting.label,
-        "ranges": {
-            optimizer: {"choice": axis.values}
-            if axis.categorical
-            else {"low": axis.low, "high": axis.high, "log": axis.log}
-            for optimizer, axis in setting.axes.items()
-        },
-    }
+    ranges = {}
+    for optimizer, axis in setting.axes.items():
+        ends = {"low": axis.low, "high": axis.high, "log": axis.log}
+        ranges[optimizer] = {"choice": axis.values} if axis.categorical else ends
+    return {"name": setting.name, "label": setting.label, "ranges": ranges}
 
 
 def _places(records: Iterable[Record], heading: str, *names: str) -> list[Record]:
@@ -150,6 +138,10 @@ def _places(records: Iterable[Record], heading: str, *names: str) -> list[Record
     return rows
 
 
+def _without(record: Record, name: str) -> Record:
+    return {key: value for key, value in record.items() if key != name}
+
+
 def _final_round(evidence: Record) -> dict[str, list[Record]]:
     folds, tolerances = evidence["folds"], evidence["tolerances"]
     scores = [
@@ -157,15 +149,13 @@ def _final_round(evidence: Record) -> dict[str, list[Record]]:
         | {f"cross_fitted_{name}": values for name, values in finalist["scores"].items()}
         for finalist in evidence["finalists"]
     ]
+    final_round = _places(scores, "fold")
+    for row in final_round:
+        repeat, fold = divmod(row["fold"] - 1, folds)
+        row |= {"repeat": repeat + 1, "fold": fold + 1}
     return {
-        "final_round": [
-            row | {"repeat": (row["fold"] - 1) // folds + 1, "fold": (row["fold"] - 1) % folds + 1}
-            for row in _places(scores, "fold")
-        ],
-        "learning_rates": [
-            {name: value for name, value in tolerance.items() if name != "expected_best"}
-            for tolerance in tolerances
-        ],
+        "final_round": final_round,
+        "learning_rates": [_without(tolerance, "expected_best") for tolerance in tolerances],
         "budget": _places(tolerances, "trials", "optimizer", "expected_best"),
         "baselines": [
             {"name": baseline["name"]}

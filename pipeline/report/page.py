@@ -1,8 +1,7 @@
 """`report.html`: what was found out, shown on one page that needs no other file and no network.
 
 `page.html` is its template, which escapes all that it is given; `page.css` and `page.js` go into it
-as they are.
-"""
+as they are."""
 
 import base64
 import hashlib
@@ -10,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.analysis.importance import LEAST_TRIALS
@@ -26,18 +25,26 @@ def page(report: Report) -> str:
     """The page as HTML; its content security policy allows its own script only."""
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template().render(
+    failed = [trial for trial in report.trials if trial.state == "FAIL"]
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    strict: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "finalize": _shown}
+    environment = Environment(loader=FileSystemLoader(_HERE), **strict, **blocks)
+    return environment.get_template("page.html").render(
         report=report,
         landscapes=[name for name in report.figures if name.startswith("landscape_")],
         cards=_cards(report),
-        failures=Counter(
-            (trial.optimizer, trial.reason or "no reason recorded")
-            for trial in report.trials
-            if trial.state == "FAIL"
-        ),
+        failures=Counter((t.optimizer, t.reason or "no reason recorded") for t in failed),
         script=Markup(script),
         script_digest=digest,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        color=lambda optimizer: figures.css_name(figures.optimizer_style(optimizer)[0]),
+        colors=lambda dark: Markup(figures.css_variables(dark)),
+        svg=lambda plot, name: Markup(figures.svg(plot, name.replace("_", "-"))),
+        lines=lambda text: Markup("\n").join(_shown(line) for line in text.split("\n")),
+        LEAST_TRIALS=LEAST_TRIALS,
+        **{helper.__name__: helper for helper in (count, listing, percent, shorten)},
+        tables=tables,
+        words=words,
     )
 
 
@@ -45,31 +52,6 @@ def write(report: Report, path: Path) -> Path:
     """Writes the page to `path`, in UTF-8."""
     path.write_text(page(report), encoding="utf-8")
     return path
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        finalize=_shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "color": lambda optimizer: figures.css_name(figures.optimizer_style(optimizer)[0]),
-        "colors": lambda dark: Markup(figures.css_variables(dark)),
-        "svg": lambda plot, name: Markup(figures.svg(plot, name.replace("_", "-"))),
-        "lines": lambda text: Markup("\n").join(_shown(line) for line in text.split("\n")),
-        "LEAST_TRIALS": LEAST_TRIALS,
-        "count": count,
-        "listing": listing,
-        "percent": percent,
-        "shorten": shorten,
-        "tables": tables,
-        "words": words,
-    }
-    return environment.get_template("page.html")
 
 
 def _shown(value: Any) -> Any:

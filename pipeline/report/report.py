@@ -1,7 +1,6 @@
 """What a run has to say: the facts that were asked for, the trials, the evidence, the test scores.
 
-`words` and `tables` say it, `page` and `descriptions` show it, `numbers` hold it for programs.
-"""
+`words` and `tables` say it, `page` and `descriptions` show it, `numbers` hold it for programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.evidence import Evidence, Finalist
 from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import OptimizerSummary, best_trial, summarize
-from pipeline.common.text import without_password
+from pipeline.common.text import count, without_password
 from pipeline.models.metrics import Metric, metric_of
 from pipeline.training.trial import Trial
 
@@ -23,14 +22,8 @@ if TYPE_CHECKING:
     from pipeline.data.prepared import PreparedData
     from pipeline.report import figures
 
-_PACKAGES = (
-    "torch",
-    "mlflow",
-    "optuna",
-    "scikit-learn",
-    "torchmetrics",
-    "pyarrow",
-)  # that decide results
+# Those that decide results.
+_PACKAGES = ("torch", "mlflow", "optuna", "scikit-learn", "torchmetrics", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Facts:
     target: str
     labels: Sequence[Any]  # by class id; two labels: the second is the positive one
     rows: Mapping[str, int]  # "train" and "test"
-    columns: Mapping[str, str]  # columns used -> kind
+    columns: Mapping[str, str]  # columns used -> kind; arrays have none
     left_out: Mapping[str, str]  # columns left out -> why
     folds: int
     repeats: int
@@ -58,30 +51,28 @@ class Facts:
     tracking_uri: str = ""
     model_uri: str = ""  # empty: nothing is registered
     versions: Mapping[str, str] = field(default_factory=dict)
+    arrays: str = ""  # the shape and the dtype of a row; empty: of a table
+
+    @property
+    def form(self) -> str:
+        """What a row is: `9 columns`, `[3, 32, 32] uint8`."""
+        return self.arrays or count(len(self.columns), "column")
 
     @classmethod
     def of(
-        cls,
-        config: "Config",
-        parts: "PreparedData",
-        *,
-        command: str = "",
-        tracking_uri: str = "",
-        model_uri: str = "",
+        cls, config: "Config", parts: "PreparedData", command: str, store: str, model_uri: str
     ) -> "Facts":
         """The facts of a run of `config` on the prepared `parts`; passwords in URLs are hidden."""
-        hidden, settings = without_password, config.flat()
+        hidden, settings, schema = without_password, config.flat(), parts.schema
         return cls(
             experiment=config.experiment,
             source=hidden(config.data.source),
-            target=config.data.target,
-            labels=tuple(parts.schema.labels),
-            rows=dict(parts.rows),
-            columns={column.name: column.kind for column in parts.schema.columns},
-            left_out=dict(parts.left_out),
-            folds=config.validation.folds,
-            repeats=config.validation.repeats,
-            fraction=config.validation.fraction,
+            target=schema.target,
+            labels=schema.labels,
+            rows=parts.rows,
+            columns={column.name: column.kind for column in schema.columns},
+            left_out=parts.left_out,
+            **{key: getattr(config.validation, key) for key in ("folds", "repeats", "fraction")},
             trials=config.search.trials,
             epochs=settings.get("training.epochs", str(config.training.epochs)),
             objective=config.search.objective,
@@ -90,27 +81,23 @@ class Facts:
             command=hidden(command),
             fingerprint=parts.directory.name,
             digest=parts.digests.get("source", ""),
-            tracking_uri=hidden(tracking_uri),
+            tracking_uri=hidden(store),
             model_uri=model_uri,
+            arrays=schema.form if schema.inputs else "",
             versions={name: metadata.version(name) for name in _PACKAGES},
         )
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page and the descriptions are made of.
-
-    `evaluation` is None until the test rows have been scored, `evidence` where there is no final
-    round, `searched` where the settings that were searched do not matter; `registered` says what
-    became of the model, empty where none was registered.
-    """
+    """Everything that the page and the descriptions are made of."""
 
     facts: Facts
     trials: Sequence[Trial]
-    evaluation: Evaluation | None = None
-    evidence: Evidence | None = None
-    registered: str = ""
-    searched: Searched | None = None
+    evaluation: Evaluation | None = None  # None until the test rows have been scored
+    evidence: Evidence | None = None  # None where there is no final round
+    registered: str = ""  # what became of the model; empty where none was registered
+    searched: Searched | None = None  # None where the settings that were searched do not matter
 
     @property
     def metric(self) -> Metric:
@@ -131,10 +118,8 @@ class Report:
         """One for each optimizer, in the order of the final round, else of the search."""
         finalists = self.evidence.finalists if self.evidence is not None else ()
         place = {finalist.optimizer: number for number, finalist in enumerate(finalists)}
-        return sorted(
-            summarize(self.trials, self.metric),
-            key=lambda summary: place.get(summary.optimizer, len(place)),
-        )
+        summaries = summarize(self.trials, self.metric)
+        return sorted(summaries, key=lambda each: place.get(each.optimizer, len(place)))
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -142,13 +127,8 @@ class Report:
         if self.evidence is not None and self.winner is not None:
             return self.evidence.pairs
         facts = self.facts
-        return pairs_of_best(
-            self.trials,
-            self.metric,
-            folds=facts.folds,
-            repeats=facts.repeats,
-            fraction=facts.fraction,
-        )
+        how = facts.folds, facts.repeats, facts.fraction
+        return pairs_of_best(self.trials, self.metric, *how)
 
     @cached_property
     def figures(self) -> "dict[str, figures.Plot]":

@@ -51,8 +51,7 @@ class Table:
 
         Args:
             cells: by the heading what stands below it.
-            kinds: of the first columns; the others are numbers.
-        """
+            kinds: of the first columns; the others are numbers."""
         numbers: list[Kind] = ["number"] * (len(cells) - len(kinds))
         columns = map(Column, cells, [*kinds, *numbers])
         rows = tuple(tuple(cell(item) for cell in cells.values()) for item in items)
@@ -76,7 +75,7 @@ def optimizer_table(report: Report) -> Table:
     """Each optimizer by its best trial, in the final round and in the search, and its trials."""
     metric, evidence = report.metric, report.evidence
     final = {
-        finalist.optimizer: _score(metric, finalist.mean(metric), finalist.deviation(metric))
+        finalist.optimizer: metric.text_with(finalist.mean(metric), finalist.deviation(metric))
         for finalist in (evidence.finalists if evidence is not None else ())
         if finalist.completed
     }
@@ -84,9 +83,9 @@ def optimizer_table(report: Report) -> Table:
         "Optimizer": lambda summary: summary.optimizer,
         f"Final {metric.name}": lambda summary: final.get(summary.optimizer, NOTHING),
         f"Best {metric.name}": lambda summary: (
-            NOTHING
-            if summary.best is None
-            else _score(metric, summary.best.score(metric), summary.best.deviation(metric))
+            metric.text_with(best.score(metric), best.deviation(metric))
+            if (best := summary.best)
+            else NOTHING
         ),
         "Best learning rate": lambda summary: number(summary.best.lr if summary.best else None),
         "Against the best": lambda summary: _against_best(report, summary),
@@ -102,11 +101,6 @@ def optimizer_table(report: Report) -> Table:
     return Table.of(report.summaries, cells, ["optimizer"])
 
 
-def _score(metric: Metric, score: float | None, deviation: float | None) -> str:
-    """`70.0 % ± 1.6`; of a single split without the deviation."""
-    return f"{metric.text(score)} {metric.spread(deviation)}" if deviation else metric.text(score)
-
-
 def _against_best(report: Report, summary: OptimizerSummary) -> str:
     """How far behind the best one: in the final round, else in the search."""
     best, metric = report.best, report.metric
@@ -117,8 +111,8 @@ def _against_best(report: Report, summary: OptimizerSummary) -> str:
         return "best"
     for pair in report.pairs:
         if (pair.better, pair.worse) == (leader, summary.optimizer):
-            noise = "beyond noise" if pair.is_clear else "within noise"
-            return f"−{metric.difference(pair.difference)}, {noise}"
+            noise = "beyond" if pair.is_clear else "within"
+            return f"−{metric.difference(pair.difference)}, {noise} noise"
     if report.evidence is None or report.winner is None:  # a single split has no noise
         behind = abs(best.scores[metric.name] - summary.best.scores[metric.name])
         return f"−{metric.difference(behind)}"
@@ -184,16 +178,14 @@ def tolerance_table(evidence: Evidence, rates: bool) -> Table:
     cells: dict[str, Callable[[Tolerance], str]] = {
         "Optimizer": lambda tolerance: tolerance.optimizer,
         "Learning-rate tolerance": lambda tolerance: (
-            NOTHING
-            if tolerance.lr_low is None
-            else f"{number(tolerance.lr_low, 2)} to {number(tolerance.lr_high, 2)}"
+            f"{number(tolerance.lr_low, 2)} to {number(tolerance.lr_high, 2)}"
+            if tolerance.lr_low is not None
+            else NOTHING
         ),
         "Decades": lambda tolerance: number(tolerance.decades, 2),
         "Epochs to target": lambda tolerance: number(tolerance.epochs_to_target, 6),
         "Time to target": lambda tolerance: (
-            NOTHING
-            if tolerance.seconds_to_target is None
-            else f"{tolerance.seconds_to_target:.2g} s"
+            NOTHING if (s := tolerance.seconds_to_target) is None else f"{number(s, 2)} s"
         ),
         "Diverged": lambda tolerance: percent(tolerance.diverged, 0),
         "Trials": lambda tolerance: str(tolerance.trials),
@@ -208,17 +200,12 @@ def baseline_table(report: Report, evidence: Evidence) -> Table:
     registered model on the test rows."""
     models: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = []
     if (winner := evidence.winner) is not None:
-        test = report.evaluation.scores if report.evaluation is not None else None
-        tested = test.by_metric if test is not None else {}
-        alone = {name: winner.mean(metric) for name, metric in METRICS.items()}
+        tested = report.evaluation.scores.by_metric if report.evaluation is not None else {}
+        models = [(f"network, {winner.optimizer}", winner.means(), tested)]
         if evidence.repeats > 1:
             name = f"{evidence.repeats} networks together, {winner.optimizer}"
-            models = [(name, winner.ensemble, tested), ("one network", alone, {})]
-        else:
-            models = [(f"network, {winner.optimizer}", alone, tested)]
-    for baseline in evidence.baselines:
-        means = {name: baseline.mean(metric) for name, metric in METRICS.items()}
-        models.append((baseline.name, means, baseline.test_scores))
+            models = [(name, winner.ensemble, tested), ("one network", winner.means(), {})]
+    models += [(model.name, model.means(), model.test_scores) for model in evidence.baselines]
 
     def score(place: int, metric: Metric) -> Callable[[tuple[Any, ...]], str]:
         return lambda model: metric.text(model[place].get(metric.name))
@@ -231,11 +218,7 @@ def baseline_table(report: Report, evidence: Evidence) -> Table:
 def setting_table(searched: Searched) -> Table:
     """Each searched setting with its importance, the most important first; in the order of the
     configuration, without those columns, where there are none."""
-    ranked = [
-        (importance.setting, importance)
-        for importance in searched.importances
-        if importance.optimizer is None
-    ]
+    ranked = [(each.setting, each) for each in searched.importances if each.optimizer is None]
     best = searched.best
     cells: dict[str, Callable[[tuple[Setting, Importance | None]], str]] = {
         "Setting": lambda row: row[0].label,

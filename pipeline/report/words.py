@@ -1,7 +1,6 @@
 """The answer in words, as plain text, and what would change it.
 
-`page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows.
-"""
+`page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows."""
 
 import shlex
 from collections import Counter
@@ -24,24 +23,27 @@ _LEAST_GAIN = 0.005  # accuracy, or nats, that more trials are worth naming for
 def verdict(report: Report) -> list[str]:
     """The answer in three plain sentences: the best, against the others, on test rows.
 
-    A fourth where the network is not worth having.
-    """
+    A fourth where the network is not worth having."""
     best, evidence = report.best, report.evidence
+    if best is None and not report.trials:
+        return ["No trial has run yet."]
     if best is None:
-        return [_nothing_completed(report)]
+        failed = [trial for trial in report.trials if trial.state == "FAIL"]
+        reasons = Counter(trial.reason or "no reason recorded" for trial in failed)
+        common = f": {reasons.most_common(1)[0][0]}" if reasons else ""
+        trials = count(len(report.trials), "trial")
+        return [f"No trial completed: {len(failed)} of {trials} failed{common}."]
+    sentences = [_best_sentence(report, best), _search_comparison(report, best)]
     if evidence is not None and evidence.winner is not None:
-        sentences = [_winner_sentence(report, evidence, evidence.winner)]
-        sentences.append(comparison_sentence(evidence))
-    else:
-        sentences = [_best_sentence(report, best), _search_comparison(report, best)]
+        first = _winner_sentence(report, evidence, evidence.winner)
+        sentences = [first, comparison_sentence(evidence)]
     if report.evaluation is not None:
         scores = report.evaluation.scores
+        right = f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
         sentences.append(
-            f"On {count(scores.n, 'test row')}, which the search never saw, the model is "
-            f"right for {percent(scores.accuracy)} (95 % interval "
-            f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}); "
-            f"always answering the most frequent label would be right for "
-            f"{percent(scores.baseline)}."
+            f"On {count(scores.n, 'test row')}, which the search never saw, the model is right for "
+            f"{percent(scores.accuracy)} (95 % interval {right}); always answering the most "
+            f"frequent label would be right for {percent(scores.baseline)}."
         )
     majority = evidence.baseline("majority label") if evidence is not None else None
     if evidence is not None and majority is not None and evidence.beats_majority is False:
@@ -53,17 +55,6 @@ def verdict(report: Report) -> list[str]:
     return sentences
 
 
-def _nothing_completed(report: Report) -> str:
-    if not report.trials:
-        return "No trial has run yet."
-    reasons = Counter(t.reason or "no reason recorded" for t in report.trials if t.state == "FAIL")
-    common = f": {reasons.most_common(1)[0][0]}" if reasons else ""
-    return (
-        f"No trial completed: {reasons.total()} of {count(len(report.trials), 'trial')} "
-        f"failed{common}."
-    )
-
-
 def _best_sentence(report: Report, best: Trial) -> str:
     """The search's estimate."""
     facts, metric = report.facts, report.metric
@@ -71,8 +62,7 @@ def _best_sentence(report: Report, best: Trial) -> str:
     members, deviation = facts.folds * facts.repeats, best.deviation(metric)
     score = f"{kind} {metric.name} {metric.text(best.score(metric))}"
     if deviation is not None and members > 1:
-        over = count(members, unit)
-        score += f" ({metric.spread(deviation)}, standard deviation over {over})"
+        score += f" ({metric.spread(deviation)}, standard deviation over {count(members, unit)})"
     done = count(len(completed(report.trials)), "completed trial")
     return f"{_with_settings(best)} did best: {score}, the best of {done}."
 
@@ -102,8 +92,7 @@ def _with_settings(trial: Trial | Finalist) -> str:
 def comparison_sentence(evidence: Evidence) -> str:
     """Which optimizers cannot be told apart in the final round, which are beaten and by how much.
 
-    By the intervals that hold for all pairs together with 95 %.
-    """
+    By the intervals that hold for all pairs together with 95 %."""
     if evidence.winner is None:
         return "Every optimizer diverged in the final round, so there is nothing to compare."
     diverged = [finalist.optimizer for finalist in evidence.finalists if not finalist.completed]
@@ -131,11 +120,8 @@ def _comparison(
         return f"No other optimizer is there to compare {best} with{lost}."
     level = [best, *[pair.worse for pair in against if not pair.is_clear]]
     beaten = [pair for pair in against if pair.is_clear]
-    parts = []
-    if len(level) > 1:
-        parts.append(f"{listing(level)} cannot be told apart on this table")
-    if beaten:
-        parts.append(_beaten(level, beaten, pairs, metric))
+    parts = [f"{listing(level)} cannot be told apart on this table"] if len(level) > 1 else []
+    parts += [_beaten(level, beaten, pairs, metric)] if beaten else []
     together = f"s for all {len(pairs)} comparisons together" if len(pairs) > 1 else ""
     return f"{'; '.join(parts)}{lost} (95 % interval{together}{caveat})."
 
@@ -155,13 +141,16 @@ def _beaten(
     return f"{who} {verb} {listing(behind)} by {metric.amount(low)} to {metric.difference(high)}"
 
 
-def loading_code(model_uri: str) -> str:
+def loading_code(model_uri: str, arrays: str = "") -> str:
     """Python that loads the registered model and scores rows with it."""
-    return (
-        "import mlflow, pandas as pd\n\n"
-        f"model = mlflow.pyfunc.load_model({model_uri!r})\n"
-        'model.predict(pd.read_csv("rows.csv"))'
-    )
+    module, rows = "pandas as pd", 'pd.read_csv("rows.csv")'
+    if arrays:
+        module, rows = "numpy as np", 'np.load("rows.npz")["x"]'
+    load = f"model = mlflow.pyfunc.load_model({model_uri!r})"
+    return f"import mlflow, {module}\n\n{load}\nmodel.predict({rows})"
+
+
+NOT_KEPT = "No model was kept: tracking.keep_models is none."
 
 
 def ui_command(tracking_uri: str) -> str:
@@ -202,8 +191,7 @@ def what_would_change(report: Report) -> list[str]:
 def _baselines(evidence: Evidence, winner: Finalist) -> Iterator[str]:
     best = max(winner.mean(ACCURACY), winner.ensemble[ACCURACY.name])
     for model in evidence.baselines:
-        ahead = model.mean(ACCURACY) - best
-        if ahead > 0:
+        if (ahead := model.mean(ACCURACY) - best) > 0:
             yield (
                 f"{model.name.capitalize()} is {ACCURACY.difference(ahead)} ahead of the best "
                 "networks in cross-validation: for this table another kind of model may serve "
@@ -214,21 +202,17 @@ def _baselines(evidence: Evidence, winner: Finalist) -> Iterator[str]:
 def _closest(evidence: Evidence, winner: Finalist) -> Iterator[str]:
     """How much it would take to tell the winner from the nearest other one."""
     against = [pair for pair in evidence.pairs if pair.better == winner.optimizer]
-    nearest = min(
-        (pair for pair in against if not pair.is_clear),
-        key=lambda pair: pair.difference,
-        default=None,
-    )
-    if nearest is None:
+    unclear = [pair for pair in against if not pair.is_clear]
+    if not unclear:
         return
+    nearest = min(unclear, key=lambda pair: pair.difference)
     half = (nearest.high_all - nearest.low_all) / 2
     names = f"{nearest.better} and {nearest.worse}"
     times = (half / nearest.difference) ** 2 if nearest.difference > 0 else float("inf")
     if times > _MOST_TIMES:
         yield (
-            f"{names} are so close that no number of rows that is worth collecting would tell "
-            "them apart; choose by another need, such as speed or a wide range of good learning "
-            "rates."
+            f"{names} are so close that no number of rows that is worth collecting would tell them "
+            "apart; choose by another need, such as speed or a wide range of good learning rates."
         )
     else:
         yield (
@@ -265,10 +249,10 @@ def _budget(evidence: Evidence) -> Iterator[str]:
     tried = {tolerance.optimizer: tolerance.trials for tolerance in evidence.tolerances}
     few, many = min(tried.values(), default=0), max(tried.values(), default=0)
     if few and many >= 2 * few:
-        rarest = [name for name, trials in tried.items() if trials == few]
+        rarest = listing([name for name, trials in tried.items() if trials == few])
         yield (
-            f"The search spent {many} trials on one optimizer and {few} on "
-            f"{listing(rarest)}; with search.budget=equal each has the same chance."
+            f"The search spent {many} trials on one optimizer and {few} on {rarest}; with "
+            "search.budget=equal each has the same chance."
         )
     for tolerance in evidence.tolerances:
         expected = tolerance.expected_best

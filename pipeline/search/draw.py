@@ -1,8 +1,7 @@
 """The points of one batch, drawn one after the other, within the budget of trials.
 
 What draws them is made anew for each batch from the trials before it, so the points follow from
-these and from the seed alone.
-"""
+these and from the seed alone."""
 
 import math
 from collections import Counter
@@ -36,8 +35,7 @@ def quotas(config: Config, space: Space) -> list[float]:
     """How many trials each entry may have: one for each of its points, infinitely many included.
 
     With equal budgets no more than its share either. What the budget leaves over goes to the first
-    entries, one each; what an entry with few points does not use goes to nobody.
-    """
+    entries, one each; what an entry with few points does not use goes to nobody."""
     sizes = [branch.size for branch in space.branches]
     if config.search.budget == "shared":
         return sizes
@@ -48,20 +46,26 @@ def quotas(config: Config, space: Space) -> list[float]:
 class Draw:
     """The points of one batch.
 
+    TPE (Bergstra et al. 2011) with a shared budget and the random sampler have one study, in which
+    the entry is one of the parameters. With equal budgets, and always with a Gaussian process, the
+    entries take turns; TPE and the process then have a study for each, over its own ranges, and the
+    entries know nothing of each other.
+
     Args:
         before: the trials before the batch.
-        start: the number of the batch's first trial.
-    """
+        start: the number of the batch's first trial."""
 
     def __init__(self, config: Config, space: Space, before: Sequence[Trial], start: int) -> None:
-        self._config = config
-        self._space = space
+        self._config, self._space, self._before, self._number = config, space, before, start
+        self._name = config.search.sampler
+        self._metric = metric_of(config.search.objective)
         self._quotas = quotas(config, space)
-        self._number = start
         self._drawn = Counter(space.entry(trial) for trial in before)
         self._sobol_drawn = self._drawn.copy()
         self._rng = generator(config.seed, Purpose.LEFT_OVER, start)
-        self._sampler = Sampler(config, space, before, start)
+        self._seed = config.seed, Purpose.SAMPLER, start
+        self._in_turn = config.search.budget == "equal" or self._name == "gp"
+        self._studies: dict[int | None, Study] = {}
 
     def next(self, taken: Collection[Key]) -> Point | None:
         """The batch's next point, not one of `taken` where that can be; None when all are."""
@@ -69,22 +73,24 @@ class Draw:
         if not entries:
             return None
         turn = min(entries, key=lambda entry: self._drawn[entry])
-        is_small = self._space.size <= self._config.search.trials
-        point = self._enumerated(turn, taken) if is_small else self._sampled(turn, taken)
+        if self._space.size <= self._config.search.trials:  # all of them are tried
+            left = (p for p in self._space.alternating() if self._space.key(p) not in taken)
+            is_shared = self._config.search.budget == "shared"
+            point = next(point for point in left if is_shared or point.entry == turn)
+        else:
+            point = self._sampled(turn, taken)
         self._number += 1
         self._drawn[point.entry] += 1
         return point
 
-    def _enumerated(self, turn: int, taken: Collection[Key]) -> Point:
-        left = (p for p in self._space.alternating() if self._space.key(p) not in taken)
-        is_shared = self._config.search.budget == "shared"
-        return next(point for point in left if is_shared or point.entry == turn)
-
     def _sampled(self, turn: int, taken: Collection[Key]) -> Point:
         for _ in range(ATTEMPTS):
-            point = self._sampler.draw(self._number, turn) or self._next_sobol(turn)
+            drawn = None
+            if self._has_begun(turn):
+                drawn = self._study(turn).suggest(turn if self._in_turn else None)
+            point = drawn or self._next_sobol(turn)
             # Also a point that is had already: the samplers keep away from what is running.
-            self._sampler.add_running(point)
+            self._add_running(point)
             if self._space.key(point) not in taken:
                 return point
         # The sampler insists on what was had. The entry whose turn it is has something left.
@@ -92,82 +98,32 @@ class Draw:
             point = self._space.any_but(taken, turn, self._rng)
         else:
             point = self._next_sobol(turn)
-        self._sampler.add_running(point)
+        self._add_running(point)
         return point
+
+    def _add_running(self, point: Point) -> None:
+        """Takes the point for one whose outcome is awaited."""
+        if self._name in ("tpe", "gp"):
+            self._study(point.entry).add(point, "RUNNING")
 
     def _next_sobol(self, turn: int) -> Point:
         index = self._sobol_drawn[turn]
         self._sobol_drawn[turn] += 1
         return sobol_point(self._space, self._config.seed, turn, index)
 
-
-def sobol_point(space: Space, seed: int, entry: int, index: int) -> Point:
-    """Point `index`, from 0, of an entry's sequence of evenly spread points over its own ranges.
-
-    It depends on nothing else. A scrambled Sobol sequence: Sobol 1967, scrambled as in Matousek
-    1998 (scipy.stats.qmc.Sobol). Optuna's QMCSampler draws its first trial at random and knows no
-    ranges that come and go with the optimizer.
-    """
-    axes = space.branches[entry].axes
-    if not axes:
-        return Point(entry, {})
-    # A longer sequence begins with the shorter one. Powers of two keep it balanced.
-    row = _sobol(seed, entry, len(axes), max(6, index.bit_length()))[index]
-    return Point(entry, {a.path: a.at(float(u)) for a, u in zip(axes, row, strict=True)})
-
-
-@lru_cache(256)
-def _sobol(seed: int, entry: int, dimensions: int, log2_length: int) -> npt.NDArray[np.float64]:
-    from scipy.stats.qmc import Sobol  # slow to import, and most searches need few points
-
-    rng = generator(seed, Purpose.SOBOL, entry)
-    rows: npt.NDArray[np.float64] = Sobol(dimensions, rng=rng).random_base2(log2_length)
-    return rows
-
-
-class Sampler:
-    """The configured sampler of a batch: it knows the trials before and the points that run.
-
-    TPE (Bergstra et al. 2011) with a shared budget and the random sampler have one study, in which
-    the entry is one of the parameters. With equal budgets, and always with a Gaussian process, the
-    entries take turns; TPE and the process then have a study for each, over its own ranges, and the
-    entries know nothing of each other.
-    """
-
-    def __init__(self, config: Config, space: Space, before: Sequence[Trial], start: int) -> None:
-        self._name = config.search.sampler
-        self._metric = metric_of(config.search.objective)
-        self._space = space
-        self._before = before
-        self._seed = config.seed, Purpose.SAMPLER, start
-        self._in_turn = config.search.budget == "equal" or self._name == "gp"
-        self._studies: dict[int | None, Study] = {}
-
-    def draw(self, number: int, turn: int) -> Point | None:
-        """A point for trial `number`, of entry `turn` where they take turns; None: too early."""
-        if not self._has_begun(number, turn):
-            return None
-        return self._study(turn).suggest(turn if self._in_turn else None)
-
-    def add_running(self, point: Point) -> None:
-        """Takes the point for one whose outcome is awaited."""
-        if self._name in ("tpe", "gp"):
-            self._study(point.entry).add(point, "RUNNING")
-
-    def _has_begun(self, number: int, turn: int) -> bool:
+    def _has_begun(self, turn: int) -> bool:
         """Whether there were enough trials, of all entries or of the one whose turn it is."""
+        number = self._number
         if self._in_turn:
             number = sum(self._space.entry(trial) == turn for trial in self._before)
-        match self._name:
-            case "random":
-                return True
-            case "gp":
-                return number >= 3 + len(self._space.branches[turn].axes)
-            case "tpe" if self._in_turn:
-                return number >= SOBOL_TRIALS
-            case "tpe":
-                return number >= max(10, SOBOL_TRIALS * len(self._space.branches))
-        return False
+        enough: dict[str, float] = {
+            "random": 0,
+            "gp": 3 + len(self._space.branches[turn].axes),
+            "tpe": max(10, SOBOL_TRIALS * len(self._space.branches)),
+        }
+        if self._in_turn:
+            enough["tpe"] = SOBOL_TRIALS
+        return number >= enough.get(self._name, math.inf)
 
     def _study(self, entry: int) -> Study:
         key = entry if self._in_turn and self._name != "random" else None
@@ -185,12 +141,10 @@ class Sampler:
             point = self._space.point(trial)
             if entry not in (None, point.entry):
                 continue
-            if self._name == "gp":
-                # It reads complete trials, and running ones, but neither pruned nor failed ones:
-                # the former count with their last value, the latter with the worst.
-                study.add(point, "COMPLETE", drawn_in)
-            elif trial.state == "COMPLETE":
-                study.add(point, "COMPLETE", value)
+            if self._name == "gp" or trial.state == "COMPLETE":
+                # A Gaussian process reads neither pruned nor failed trials: the former count with
+                # their last value, the latter with the worst.
+                study.add(point, "COMPLETE", drawn_in if self._name == "gp" else value)
             else:
                 # Of a pruned trial TPE reads the last epoch. It passes failed ones over, and would
                 # go there again; as pruned before the first epoch they are the last of all.
@@ -199,13 +153,35 @@ class Sampler:
         return study
 
 
+def sobol_point(space: Space, seed: int, entry: int, index: int) -> Point:
+    """Point `index`, from 0, of an entry's sequence of evenly spread points over its own ranges.
+
+    It depends on nothing else. A scrambled Sobol sequence: Sobol 1967, scrambled as in Matousek
+    1998 (scipy.stats.qmc.Sobol). Optuna's QMCSampler draws its first trial at random and knows no
+    ranges that come and go with the optimizer."""
+    axes = space.branches[entry].axes
+    if not axes:
+        return Point(entry, {})
+    # A longer sequence begins with the shorter one. Powers of two keep it balanced.
+    row = _sobol(seed, entry, len(axes), max(6, index.bit_length()))[index]
+    return Point(entry, {a.path: a.at(float(u)) for a, u in zip(axes, row, strict=True)})
+
+
+@lru_cache(256)
+def _sobol(seed: int, entry: int, dimensions: int, log2_length: int) -> npt.NDArray[np.float64]:
+    from scipy.stats.qmc import Sobol  # slow to import, and most searches need few points
+
+    rng = generator(seed, Purpose.SOBOL, entry)
+    rows: npt.NDArray[np.float64] = Sobol(dimensions, rng=rng).random_base2(log2_length)
+    return rows
+
+
 def fenced(values: Sequence[float | None]) -> list[float]:
     """Values of trials, larger is better, of which none is far below the others.
 
     One further below than Tukey's fence, as the loss of a network that all but diverged, would
     flatten all others, so it is drawn in to the fence. None: the trial has no value, and counts as
-    the worst.
-    """
+    the worst."""
     scores = np.array([value for value in values if value is not None] or [0.0])
     low, high = np.quantile(scores, [0.25, 0.75])
     worst = max(float(scores.min()), float(low - 1.5 * (high - low)))

@@ -1,20 +1,16 @@
 """The bridge to Optuna: a space as one of its studies, its samplers, its pruner.
 
-This is the only file that imports optuna.
-"""
+This is the only file that imports optuna."""
 
+import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
@@ -22,9 +18,20 @@ from pipeline.search.space import Axis, Point, Space
 
 OPTIMIZER = "optimizer"  # Optuna's name for the choice of the entry
 
-# Optuna reports every study and trial, and that a GP would be faster with greenlet; the pipeline
-# has a progress display of its own.
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+_verbosity = threading.Lock()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Optuna reports every study, and that a GP would be faster with greenlet; the pipeline has a
+    progress display of its own."""
+    with _verbosity:
+        before = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(before)
 
 
 class Study:
@@ -34,21 +41,21 @@ class Study:
 
     Args:
         sampler: the name of the one that `suggest` asks, `tpe`, `gp` or `random`.
-        entry: the only one that the study has, without the choice of it; None: all of them.
-    """
+        entry: the only one that the study has, without the choice of it; None: all of them."""
 
+    @_silent()
     def __init__(self, space: Space, sampler: str, seed: int, entry: int | None = None) -> None:
         self._space = space
         self._entry = entry
         self._study = optuna.create_study(direction="maximize", sampler=_sampler(sampler, seed))
 
+    @_silent()
     def suggest(self, entry: int | None) -> Point:
         """Asks the sampler for a point, of `entry` if given. The trial itself is discarded.
 
         A trial that runs in Optuna carries what was drawn for the ranges of all entries, also of
         those that it does not have, and TPE would keep away from these. A copy without them runs
-        instead.
-        """
+        instead."""
         trial = self._study.ask()
         if entry is None:
             labels = self._space.labels
@@ -80,15 +87,12 @@ class Study:
         for axis in self._space.branches[point.entry].axes:
             params[axis.path] = axis.encode(point.params[axis.path])
             distributions[axis.path] = _distribution(axis)
-        self._study.add_trial(
-            create_trial(
-                state=TrialState[state],
-                value=value,
-                params=params,
-                distributions=distributions,
-                intermediate_values=dict(intermediate or {}),
-            )
+        place: Any = {"params": params, "distributions": distributions}
+        values = dict(intermediate or {})
+        trial = create_trial(
+            state=TrialState[state], value=value, intermediate_values=values, **place
         )
+        self._study.add_trial(trial)
 
 
 class MedianRule:
@@ -98,16 +102,15 @@ class MedianRule:
     trials had at the same epoch.
 
     Args:
-        earlier: for each complete trial to compare with its values by epoch.
-    """
+        earlier: for each complete trial to compare with its values by epoch."""
 
+    @_silent()
     def __init__(self, earlier: Sequence[Mapping[int, float]]) -> None:
         self._study = optuna.create_study(direction="maximize")
         self._pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
         self._reached: dict[int, dict[int, float]] = defaultdict(dict)
         for values in earlier:
-            trial = create_trial(value=0.0, intermediate_values=dict(values))
-            self._study.add_trial(trial)
+            self._study.add_trial(create_trial(value=0.0, intermediate_values=dict(values)))
 
     def dropped(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
         """As `pruning.Rule.dropped`."""
@@ -141,5 +144,5 @@ def _sampler(name: str, seed: int) -> BaseSampler:
 def _distribution(axis: Axis) -> BaseDistribution:
     if axis.categorical:
         return CategoricalDistribution(axis.labels)
-    kind = IntDistribution if axis.whole else FloatDistribution
-    return kind(axis.low, axis.high, log=axis.log, step=axis.step)
+    kinds = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
+    return kinds[axis.whole](axis.low, axis.high, log=axis.log, step=axis.step)

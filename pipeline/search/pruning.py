@@ -6,16 +6,14 @@ batch that was cut short is judged as if it had not been.
 
 With `search.budget: equal` these are the trials of its own entry of `optimizers` only: an optimizer
 that is slow at first is not cut by what the others have at that epoch. The rungs are the same for
-all entries.
-"""
+all entries."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from pipeline.config import Config
@@ -43,8 +41,7 @@ class Halving:
     before, together with what earlier ones had there. Ties stay. Of a stack of three trials or more
     the best that came stays too; one or two could never be dropped that way.
 
-    `earlier` holds for each earlier trial its values at the rungs that it reached.
-    """
+    `earlier` holds for each earlier trial its values at the rungs that it reached."""
 
     earlier: Sequence[Mapping[int, float]]
     factor: int = 3
@@ -72,59 +69,40 @@ def rules_of(
 
     Args:
         before: all trials of earlier batches.
-        stack: the trials of the stack.
-    """
-    if config.search.budget == "shared":
-        groups = [(before, stack)]
-    else:
-        labels = {trial.optimizer for trial in stack}
-        groups = [(_of(label, before), _of(label, stack)) for label in labels]
-    rules = [(_rule(config, earlier), {t.number for t in judged}) for earlier, judged in groups]
-    return [(rule, numbers) for rule, numbers in rules if rule is not None]
-
-
-def _of(label: str, trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.optimizer == label]
-
-
-def _rule(config: Config, before: Sequence[Trial]) -> Rule | None:
-    """The rule that compares with all trials of `before`.
-
-    None: there is no epoch to judge them at, or they are too few.
-    """
-    metric = metric_of(config.search.objective)
-    rungs = rungs_of(config)
-    is_median = config.search.pruner == "median"
-    earlier = [
-        {
-            rung: metric.sign * value
-            for rung in rungs
-            if (value := trial.value_at(metric, rung)) is not None
-        }
-        for trial in before
-        if trial.state == "COMPLETE" or not is_median
-    ]
-    if not rungs or (is_median and len(earlier) < MEDIAN_STARTUP):
-        return None
-    return MedianRule(earlier) if is_median else Halving(earlier)
+        stack: the trials of the stack."""
+    metric, rungs = metric_of(config.search.objective), rungs_of(config)
+    is_median, is_shared = config.search.pruner == "median", config.search.budget == "shared"
+    labels = {trial.optimizer for trial in stack}
+    rules: list[tuple[Rule, set[int]]] = []
+    for group in [labels] if is_shared else [{label} for label in labels]:
+        earlier = []
+        for trial in before:
+            of_group = is_shared or trial.optimizer in group
+            if of_group and (trial.state == "COMPLETE" or not is_median):
+                values = {rung: trial.value_at(metric, rung) for rung in rungs}
+                earlier.append({r: metric.sign * v for r, v in values.items() if v is not None})
+        if rungs and (len(earlier) >= MEDIAN_STARTUP or not is_median):
+            judged = {trial.number for trial in stack if trial.optimizer in group}
+            rules.append((MedianRule(earlier) if is_median else Halving(earlier), judged))
+    return rules
 
 
 def rungs_of(config: Config) -> tuple[int, ...]:
     """The epochs at which trials are judged, from 1, ascending; none without a pruner."""
-    match config.search.pruner:
-        case "halving":
-            return halving_rungs(_most_epochs(config), batch_size(config))
-        case "median":
-            return median_rungs(_most_epochs(config))
-        case _:
-            return ()
+    if config.search.pruner == "none":
+        return ()
+    leaf, epochs = config.ranges().get("training.epochs"), config.training.epochs
+    if leaf is not None:  # they are searched too: the upper end
+        axis = Axis.of("training.epochs", leaf)
+        epochs = int(max(axis.values or ()) if axis.categorical else axis.high)
+    is_median = config.search.pruner == "median"
+    return median_rungs(epochs) if is_median else halving_rungs(epochs, batch_size(config))
 
 
 def halving_rungs(epochs: int, batch: int, factor: int = 3) -> tuple[int, ...]:
     """Epochs // factor**k, ..., epochs // factor: as many as it takes to bring a batch down to one.
 
-    At most three, since the first of more would come before anything can be told apart.
-    """
+    At most three, since the first of more would come before anything can be told apart."""
     depth = min(3, max(1, round(math.log(batch, factor))))
     rungs = {max(1, epochs // factor**k) for k in range(1, depth + 1)}
     return tuple(sorted(rung for rung in rungs if rung < epochs))
@@ -135,15 +113,6 @@ def median_rungs(epochs: int, judged: int = 8) -> tuple[int, ...]:
     warm_up = max(1, epochs // 10)
     rungs = np.linspace(warm_up, epochs, judged, endpoint=False).astype(int).tolist()
     return tuple(sorted({rung for rung in rungs if rung < epochs}))
-
-
-def _most_epochs(config: Config) -> int:
-    """The epochs that a trial may run: the upper end, when they are searched too."""
-    leaf = config.ranges().get("training.epochs")
-    if leaf is None:
-        return config.training.epochs
-    axis = Axis.of("training.epochs", leaf)
-    return int(max(axis.values or ()) if axis.categorical else axis.high)
 
 
 class StackPruning:
@@ -157,8 +126,7 @@ class StackPruning:
         rungs: the epochs at which trials are judged, ascending.
         rules: each with the numbers of the trials that it judges.
         trial_of: the trial's number for each member of the stack, by the member's position.
-        metric: what is judged.
-    """
+        metric: what is judged."""
 
     def __init__(
         self,
@@ -167,10 +135,8 @@ class StackPruning:
         trial_of: Sequence[int],
         metric: Metric,
     ) -> None:
-        self._rungs = rungs
-        self._rules = rules
+        self._rungs, self._rules, self._metric = rungs, rules, metric
         self._trial_of = np.asarray(trial_of, dtype=np.int64)
-        self._metric = metric
         self._last = np.full(len(self._trial_of), np.nan)  # each member's last score
         self._unread: list[tuple[Tensor, Tensor]] = []
 
@@ -184,31 +150,27 @@ class StackPruning:
         Args:
             epoch: epochs done, from 1.
             scores: by the metric's name [K] float, of the members that were trained in this epoch.
-            members: [K] int64, their positions.
-        """
+            members: [K] int64, their positions."""
         if epoch > self._rungs[-1]:
             return ()
         self._unread.append((scores[self._metric.name], members))
         if epoch not in self._rungs:
             return ()
         for values, positions in self._unread:
-            members_now = positions.cpu().numpy()
-            self._last[members_now] = self._metric.sign * values.detach().cpu().numpy()
+            now = positions.cpu().numpy()
+            self._last[now] = self._metric.sign * values.detach().cpu().numpy()
         self._unread.clear()
-        return self._judged(epoch, members_now)
-
-    def _judged(self, epoch: int, members: npt.NDArray[Any]) -> list[int]:
-        scores = np.where(np.isfinite(self._last), self._last, -np.inf)
+        last = np.where(np.isfinite(self._last), self._last, -np.inf)
         ran = ~np.isnan(self._last)
-        ran[members] = True
-        values = {
-            int(trial): float(scores[ran & (self._trial_of == trial)].mean())
+        ran[now] = True
+        by_trial = {
+            int(trial): float(last[ran & (self._trial_of == trial)].mean())
             for trial in np.unique(self._trial_of[ran])
         }
-        running = set(self._trial_of[members].tolist())
+        running = set(self._trial_of[now].tolist())
         dropped: set[int] = set()
         for rule, numbers in self._rules:
-            judged = {trial: value for trial, value in values.items() if trial in numbers}
+            judged = {trial: value for trial, value in by_trial.items() if trial in numbers}
             if judged.keys() & running:
                 dropped |= rule.dropped(epoch, judged, judged.keys() & running)
-        return [int(member) for member in members if int(self._trial_of[member]) in dropped]
+        return [int(member) for member in now if int(self._trial_of[member]) in dropped]

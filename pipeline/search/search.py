@@ -7,8 +7,7 @@ trials that were finished, as if nothing had happened; the order of telling does
 batch that was cut short comes out again with the same points and the same numbers.
 
 With `search.budget: equal` each entry of `optimizers` has a study of its own and the same number of
-trials; the entries take turns, and a pruner compares a trial with those of its own entry.
-"""
+trials; the entries take turns, and a pruner compares a trial with those of its own entry."""
 
 import math
 from collections import Counter
@@ -28,14 +27,12 @@ class Search:
     Args:
         config: the configuration; `search.trials` is the whole budget, `history` included.
         history: finished trials of the same search, in any order. Numbers may be missing, also in
-            the middle: those are proposed again.
-    """
+            the middle: those are proposed again."""
 
     def __init__(self, config: Config, history: Sequence[Trial] = ()) -> None:
-        self._config = config
+        self._config, self._space = config, Space(config)
         self._trials: int = config.search.trials
         self._metric = metric_of(config.search.objective)
-        self._space = Space(config)
         self._quotas = quotas(config, self._space)
         self._told: dict[int, Trial] = {}
         self._tried: Counter[int] = Counter()  # trials told, by entry
@@ -46,8 +43,7 @@ class Search:
     def ask(self) -> list[Trial]:
         """The proposals of the current batch that wait to be told; [] when the search is done.
 
-        Asking again before telling gives the same proposals.
-        """
+        Asking again before telling gives the same proposals."""
         return [proposal for proposal in self.batch if proposal.number not in self._told]
 
     @property
@@ -55,8 +51,7 @@ class Search:
         """The whole current batch, with those proposals that were told already; [] when done.
 
         For training a batch again that was cut short: its stacks must be whole, since results
-        depend on the size of a stack in the last bits, and halving on all its trials.
-        """
+        depend on the size of a stack in the last bits, and halving on all its trials."""
         if self.remaining == 0:
             return []
         start = self._batch_start(next(n for n in range(self._trials) if n not in self._told))
@@ -71,8 +66,7 @@ class Search:
 
         Raises:
             ValueError: its number does not wait to be told, or it is complete and its objective is
-                not finite.
-        """
+                not finite."""
         if trial.number not in {proposal.number for proposal in self.ask()}:
             raise ValueError(f"trial {trial.number} does not wait to be told")
         self._add(trial)
@@ -104,8 +98,7 @@ class Search:
             trial_of: for each member of the stack the number of its trial.
 
         Returns:
-            None when nothing will be pruned.
-        """
+            None when nothing will be pruned."""
         numbers = {trial.number for trial in stack}
         if unknown := set(trial_of) - numbers:
             raise ValueError(f"members of trials that are not proposed: {unknown}")

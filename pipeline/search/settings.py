@@ -1,12 +1,11 @@
 """The searched settings as a reader has them: one for each name, whichever optimizers have it.
 
 `optimizers.0.lr` and `optimizers.3.lr` are two ranges and one setting, `lr`: a trial has one value
-of it, which lies somewhere in the range of its own optimizer.
-"""
+of it, which lies somewhere in the range of its own optimizer."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +23,10 @@ class Setting:
 
     name: `optimizer`, `lr`, another argument of optimizers (`weight_decay`), or the path of a leaf
         that all trials have (`model.dropout`).
-    label: the name for people, which names the optimizers where not all have it.
-    axes: label of an entry of `optimizers` -> its range; all of numbers, or all the same choice.
-    """
+    axes: label of an entry of `optimizers` -> its range; all of numbers, or all the same choice."""
 
     name: str
-    label: str
+    label: str  # for people; it names the optimizers where not all have it
     axes: Mapping[str, Axis]
 
     @property
@@ -88,8 +85,9 @@ def settings_of(config: Config) -> tuple[Setting, ...]:
                 key = argument(axis.path), axis.labels if axis.categorical else None
                 groups.setdefault(key, {})[space.labels[branch.entry]] = axis
     for (name, _), axes in groups.items():
-        owners = "" if len(axes) == len(space.labels) else f" ({_owners([*axes])})"
-        settings.append(Setting(name, plain_name(name) + owners, axes))
+        owners = [*axes] if len(axes) == 1 else [f"{len(axes)} optimizers"]
+        of_some = f" ({owners[0]})" if len(axes) < len(space.labels) else ""
+        settings.append(Setting(name, plain_name(name) + of_some, axes))
     first = (OPTIMIZER, LEARNING_RATE)
     return tuple(sorted(settings, key=lambda s: first.index(s.name) if s.name in first else 2))
 
@@ -121,7 +119,3 @@ def others_text(params: Mapping[str, Any], most: int = 5) -> str:
     if len(shown) > most:
         shown[most:] = [formats.count(len(shown) - most, "other setting")]
     return ", ".join(shown)
-
-
-def _owners(optimizers: Sequence[str]) -> str:
-    return optimizers[0] if len(optimizers) == 1 else f"{len(optimizers)} optimizers"

@@ -2,11 +2,11 @@
 
 A point is an entry's index and a value for every range of that entry: those of the model and of
 the training, which all entries share, and those of the entry's own arguments. A space whose
-every range has a grid is finite; its points can be counted and numbered.
-"""
+every range has a grid is finite; its points can be counted and numbered."""
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,11 +64,6 @@ class Axis:
             return cls(path, None, False, leaf.low, leaf.high, leaf.log)
         return cls(path, values, False, leaf.low, values[-1], leaf.log, leaf.step)
 
-    def is_of(self, entry: int) -> bool:
-        """Whether an entry of `optimizers` has it: one of its own, or one that all entries have."""
-        own, of_any = f"optimizers.{entry}.", "optimizers."
-        return self.path.startswith(own) or not self.path.startswith(of_any)
-
     @property
     def whole(self) -> bool:
         """Whether the values are whole numbers."""
@@ -99,10 +94,9 @@ class Axis:
         # A whole number stands for all that is rounded to it, so that the ends get their share.
         margin = 0.5 if self.whole else 0.0
         low, high = self.low - margin, self.high + margin
+        value = low + fraction * (high - low)
         if self.log:
             value = math.exp(math.log(low) + fraction * (math.log(high) - math.log(low)))
-        else:
-            value = low + fraction * (high - low)
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
 
@@ -135,10 +129,11 @@ class Space:
 
     def __init__(self, config: Config) -> None:
         axes = [Axis.of(path, leaf) for path, leaf in config.ranges().items()]
-        self.branches = tuple(
-            Branch(entry, tuple(axis for axis in axes if axis.is_of(entry)))
-            for entry in range(len(config.optimizers))
-        )
+        branches = []
+        for entry in range(len(config.optimizers)):
+            others = re.compile(rf"optimizers\.(?!{entry}\.)")
+            branches.append(Branch(entry, tuple(a for a in axes if not others.match(a.path))))
+        self.branches = tuple(branches)
         self.labels: tuple[str, ...] = config.labels
 
     @cached_property

@@ -3,7 +3,8 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,12 @@ _ADVISORY_LOCK = 0x6F7074696D697A65  # any number that nobody else takes
 
 
 def connect() -> MlflowClient:
-    """A client of the store at MLFLOW_TRACKING_URI, or of MLflow's default.
+    """A client of the store that MLflow's own functions use.
 
-    A database is created under a lock between processes: MLflow's own creation of tables races.
-    """
+    A database is created under a lock between processes: MLflow's own creation of tables races."""
     uri = store_uri()
-    be_patient()
+    # A request is repeated for seconds, not for minutes: we have our own way.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     path = sqlite_path(uri)
     if path is not None and path.is_dir():
         raise UserError(f"MLFLOW_TRACKING_URI: {uri} must name a file; {path} is a folder")
@@ -43,18 +44,13 @@ def connect() -> MlflowClient:
             client = MlflowClient(uri)
     except (MlflowException, OSError, ImportError, ValueError, *_DATABASE_ERRORS) as error:
         raise UserError(f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}") from error
-    # Fixed for the process, so that `models:/` means this store even after a change of folder.
-    mlflow.set_tracking_uri(uri)
     return client
 
 
 def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, or MLflow's default; nothing is created."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        mlflow.set_tracking_uri(None)
-        uri = mlflow.get_tracking_uri()
-    return str(uri)
+    """What `mlflow.set_tracking_uri` was told, MLFLOW_TRACKING_URI, or MLflow's default; nothing is
+    created."""
+    return str(mlflow.get_tracking_uri())
 
 
 def paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
@@ -76,27 +72,22 @@ def _initialisation_lock(uri: str) -> Iterator[None]:
 
     The lock is a transaction on an empty SQLite file of its own: known to every platform, and gone
     with its process. The file lies beside the database, where every process that shares it looks,
-    and stays: SQLite reports an error to those who wait for a file that is removed.
-    """
+    and stays: SQLite reports an error to those who wait for a file that is removed."""
     path = sqlite_path(uri)
-    if path is None and uri.startswith("postgresql"):
-        engine = sqlalchemy.create_engine(uri)
-        try:
-            with engine.connect() as connection:
-                # Given back when the connection closes, also by a process that is killed.
-                connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})"))
-                yield
-        finally:
-            engine.dispose()
-        return
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock")
-    file = sqlite3.connect(lock, timeout=_INITIALISATION_SECONDS, isolation_level=None)
-    with closing(file):
-        file.execute("BEGIN EXCLUSIVE")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock")
+        file = sqlite3.connect(lock, timeout=_INITIALISATION_SECONDS, isolation_level=None)
+        with closing(file):
+            file.execute("BEGIN EXCLUSIVE")
+            yield
+    elif uri.startswith("postgresql"):
+        # Unpooled: given back when the connection closes, also by a process that is killed.
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})"))
+            yield
+    else:
         yield
 
 
@@ -112,15 +103,10 @@ def sqlite_path(uri: str) -> Path | None:
 def quiet() -> None:
     """Silence MLflow's running commentary, unless the user asks for it."""
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # It prints a traceback for each error of the database, which it raises as well.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        for name, level in _LEVELS.items():
+            logging.getLogger(name).setLevel(level)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-
-_CODES = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED")
 
 
 def is_outage(error: BaseException, uri: str) -> bool:
@@ -129,16 +115,46 @@ def is_outage(error: BaseException, uri: str) -> bool:
     if urlsplit(uri).scheme.partition("+")[0] == "sqlite":
         return "database is locked" in str(error)
     if isinstance(error, MlflowException):
-        return error.error_code in _CODES
+        codes = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED")
+        return error.error_code in codes
     return isinstance(error, (requests.exceptions.RequestException, ConnectionError, TimeoutError))
-
-
-def be_patient() -> None:
-    """Let MLflow's client repeat a request for seconds, not for minutes; we have our own way."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 
 def hurry() -> None:
     """The program is being ended: a store that does not answer at once is done without."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "2"
+
+
+# MLflow prints a traceback for each error of the database, which it raises as well.
+_LEVELS = {"mlflow": logging.WARNING, "alembic": logging.WARNING}
+_LEVELS["mlflow.store.db.utils"] = logging.CRITICAL
+_VARIABLES = (
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+)
+_lock = threading.Lock()
+_before: list[tuple[Mapping[str, int], Mapping[str, str | None]]] = []  # one for each open block
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """After the block the process is as it was before `quiet`, `connect` and `hurry`; where
+    blocks are open in several threads, after the last one."""
+    with _lock:
+        levels = {name: logging.getLogger(name).level for name in _LEVELS}
+        _before.append((levels, {name: os.environ.get(name) for name in _VARIABLES}))
+    try:
+        yield
+    finally:
+        with _lock:
+            found = _before.pop()
+            if not _before:
+                for name, level in found[0].items():
+                    logging.getLogger(name).setLevel(level)
+                for name, value in found[1].items():
+                    os.environ.pop(name, None)
+                    if value is not None:
+                        os.environ[name] = value

@@ -4,8 +4,7 @@ MLflow has no compare-and-set, so each process that wants to work on a search wr
 own to the experiment and then looks for others: `pending` first, and `held` once it has looked and
 seen nobody. Whoever sees another's `held` gives way; of several that are pending the one with the
 least token stays and waits for the rest to go. Of two processes at least one has written its tag
-before the other looks, so never do both hold it.
-"""
+before the other looks, so never do both hold it."""
 
 import logging
 import os
@@ -15,7 +14,6 @@ import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from mlflow import MlflowClient
@@ -101,19 +99,15 @@ def claims(client: MlflowClient, experiment_id: str) -> list[Claim]:
     claimed = []
     for key, text in client.get_experiment(experiment_id).tags.items():
         if key.startswith(_PREFIX):
-            state, _, rest = text.partition(" ")
-            beat, _, identity = rest.partition(" ")
+            state, beat, identity = text.split(" ", 2)
             claimed.append(Claim(key, state == "held", int(beat), identity))
     return claimed
 
 
 def silent_identities(claimed: Iterable[Claim]) -> set[str]:
     """The processes that have claims, none of which was renewed in time."""
-    silent: set[str] = set()
-    alive: set[str] = set()
-    for claim in claimed:
-        (silent if claim.gone else alive).add(claim.identity)
-    return silent - alive
+    states = {(claim.identity, claim.gone) for claim in claimed}
+    return {identity for identity, gone in states if gone and (identity, False) not in states}
 
 
 def is_left(identity: str, silent: Collection[str]) -> bool:
@@ -121,12 +115,12 @@ def is_left(identity: str, silent: Collection[str]) -> bool:
     return is_gone(identity) or (identity in silent and not is_local(identity))
 
 
-def drop(client: MlflowClient, experiment_id: str, claim: Claim) -> None:
-    """Take the claim away; another process may have been faster."""
+def drop(client: MlflowClient, experiment_id: str, key: str) -> None:
+    """Take a claim away; another process may have been faster."""
     try:
-        client.delete_experiment_tag(experiment_id, claim.key)
+        client.delete_experiment_tag(experiment_id, key)
     except MlflowException as error:
-        _log.debug("%s was gone already: %s", claim.key, error)
+        _log.debug("%s was gone already: %s", key, error)
 
 
 class Lease:
@@ -134,7 +128,6 @@ class Lease:
 
     def __init__(self, client: Any, experiment_id: str, fingerprint: str) -> None:
         self._client, self._experiment_id = client, experiment_id
-        self._fingerprint = fingerprint
         self._key = f"{_PREFIX}{fingerprint}.{uuid.uuid4().hex}"
         self._ended = threading.Event()
         self._lost = False
@@ -149,26 +142,25 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._release()
 
     def check(self) -> None:
         """Raises RunError when another process took this one for gone and went on in its place.
 
-        That is after minutes of silence, as when a laptop sleeps.
-        """
+        That is after minutes of silence, as when a laptop sleeps."""
         if self._lost:
             raise RunError("another process has taken this search over; see its runs in MLflow")
 
     def _acquire(self) -> None:
         self._write("pending")
-        while rivals := [claim for claim in self._others() if not claim.gone]:
+        of_search = self._key.rpartition(".")[0] + "."
+        while rivals := [
+            claim
+            for claim in claims(self._client, self._experiment_id)
+            if claim.key.startswith(of_search) and claim.key != self._key and not claim.gone
+        ]:
             if first := next((r for r in rivals if r.held or r.key < self._key), None):
                 host, pid = first.identity.split(" ")[:2]
                 raise RunError(
@@ -178,27 +170,21 @@ class Lease:
             self._ended.wait(WAIT_SECONDS)
         self._write("held")
 
-    def _others(self) -> list[Claim]:
-        prefix = f"{_PREFIX}{self._fingerprint}."
-        return [c for c in self._claims() if c.key.startswith(prefix) and c.key != self._key]
-
     def _write(self, state: str) -> None:
         text = f"{state} {now_ms()} {this_process()}"
         self._client.set_experiment_tag(self._experiment_id, self._key, text)
 
     def _release(self) -> None:
         with signals.deferred():
-            drop(self._client, self._experiment_id, Claim(self._key, True, 0, ""))
+            drop(self._client, self._experiment_id, self._key)
 
     def _keep(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             try:
-                if all(claim.key != self._key for claim in self._claims()):
+                written = claims(self._client, self._experiment_id)
+                if all(claim.key != self._key for claim in written):
                     self._lost = True
                     return
                 self._write("held")
             except Exception as error:  # the store may be away for a while
                 _log.debug("the lease could not be renewed: %s", error)
-
-    def _claims(self) -> list[Claim]:
-        return claims(self._client, self._experiment_id)

@@ -1,6 +1,5 @@
 """Models in MLflow: logged with their trials, registered as versions under an alias, deleted when
-nobody needs them any more.
-"""
+nobody needs them any more."""
 
 import json
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mlflow import MlflowClient
+from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -19,8 +18,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from pipeline.common.errors import UserError, first_line
 from pipeline.models import flavor
-from pipeline.tracking.connection import is_outage, paged
-from pipeline.tracking.runs import DESCRIPTION, Run, has_code
+from pipeline.tracking.connection import is_outage, paged, quiet, undisturbed
+from pipeline.tracking.runs import DESCRIPTION, Run
 from pipeline.tracking.store import Store
 
 MODEL_NAME = "model"
@@ -51,18 +50,23 @@ def log_model(
 
     Args:
         number: the trial's.
-        model_args: for the flavor's save_model.
-    """
+        model_args: for the flavor's save_model."""
     client = run.client
     model = client.create_logged_model(
         run.experiment_id, MODEL_NAME, run.run_id, {"trial.number": str(number)}, dict(params)
     )
     model_id: str = model.model_id
     description = Model(model.artifact_location, run.run_id, model_uuid=model_id, model_id=model_id)
+    place = urlsplit(model.artifact_location)
+    is_here = place.scheme in ("", "file") and not place.netloc
     try:
-        with _model_folder(model.artifact_location) as (folder, is_final):
+        with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+            folder = Path(temporary, MODEL_NAME)
+            if is_here:  # a store on this machine gets the files where they stay
+                folder = Path(unquote(place.path) if place.scheme else model.artifact_location)
+                folder.parent.mkdir(parents=True, exist_ok=True)
             flavor.save_model(path=str(folder), mlflow_model=description, **model_args)
-            if not is_final:
+            if not is_here:
                 client.log_model_artifacts(model_id, str(folder))
     except BaseException as error:
         if not is_outage(error, store.uri):
@@ -88,13 +92,20 @@ def register(
     killed on the way here leaves no second one behind when it starts again.
 
     Raises:
-        UserError: MLflow doesn't take the name.
-    """
+        UserError: MLflow doesn't take the name."""
     client = store.client
-    _ensure_model(client, name, model_description)
+    try:
+        client.create_registered_model(name, description=model_description)
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise UserError(f"registry.name: {error.message}") from error
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     model = client.get_logged_model(model_id)
     texts = {key: str(value) for key, value in (tags or {}).items()}
-    version = _version_of(client, name, model)
+    made = map(_version, client.search_model_versions(f"run_id = '{model.source_run_id}'"))
+    same = [each for each in made if (each.name, each.model_id) == (name, model_id)]
+    version = max(same, key=lambda version: version.version, default=None)
     if version is not None:
         client.update_model_version(name, str(version.version), description)
         for key, value in texts.items():
@@ -106,9 +117,9 @@ def register(
         )
         version = _version(created)
     # The model's own page shows the versions that were made of it.
-    made = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
+    shown = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
     this = {"name": name, "version": str(version.version)}
-    versions = made if this in made else [*made, this]
+    versions = shown if this in shown else [*shown, this]
     client.set_logged_model_tags(
         model_id, {"mlflow.modelVersions": json.dumps(versions), DESCRIPTION: description}
     )
@@ -121,17 +132,16 @@ def find_version(store: Store, name: str, alias: str = "champion") -> Version | 
     try:
         return _version(store.client.get_model_version_by_alias(name, alias))
     except MlflowException as error:
-        if has_code(error, "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def delete_models(store: Store, trial_run_ids: Collection[str], kept: Collection[str]) -> int:
     """Delete the models that these trials logged, but for those whose ids are in `kept`; how many.
 
     A model that is a registered version, of whatever name, is never deleted. Files go first, so
-    that a deletion that was cut short is made up for by the next one.
-    """
+    that a deletion that was cut short is made up for by the next one."""
     doomed = [
         model
         for model in paged(store.client.search_logged_models, experiment_ids=[store.experiment_id])
@@ -139,31 +149,34 @@ def delete_models(store: Store, trial_run_ids: Collection[str], kept: Collection
     ]
     if not doomed:
         return 0
-    registered = registered_models(store)
+    versions = map(_version, paged(store.client.search_model_versions))
+    registered = {version.model_id for version in versions}
     doomed = [model for model in doomed if model.model_id not in registered]
     for model in doomed:
-        get_artifact_repository(model.artifact_location).delete_artifacts()
+        get_artifact_repository(model.artifact_location, store.uri).delete_artifacts()
         store.client.delete_logged_model(model.model_id)
     return len(doomed)
 
 
-def registered_models(store: Store) -> set[str]:
-    """The ids of all logged models that a version of a registered model was made of."""
-    versions = map(_version, paged(store.client.search_model_versions))
-    return {version.model_id for version in versions if version.model_id}
+def load_pyfunc(tracking_uri: str, uri: str) -> Any:
+    """A model as `mlflow.pyfunc.load_model` gives it, of this store, whatever MLflow's own
+    functions use by now.
+
+    Raises UserError when there is no such model."""
+    with undisturbed():
+        quiet()
+        with downloaded(MlflowClient(tracking_uri), uri) as folder:
+            return pyfunc.load_model(str(folder))
 
 
 @contextmanager
 def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
     """The folder of the model at a `models:/...` URI, a run's or a path, for the block.
 
-    Raises UserError when there is no such model; MLflow's error of a store that is away goes on.
-    """
+    Raises UserError when there is no such model; MLflow's error of a store that is away goes on."""
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         try:
-            local = download_artifacts(
-                artifact_uri=uri, dst_path=folder, tracking_uri=client.tracking_uri
-            )
+            local = download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
         except (MlflowException, OSError) as error:
             # MLflow lists the files that it could not get under a heading, the reasons below it.
             of_files = str(error).startswith("The following failures occurred")
@@ -174,49 +187,8 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
         yield Path(local)
 
 
-@contextmanager
-def _model_folder(location: str) -> Iterator[tuple[Path, bool]]:
-    """Where to save a model, a folder that is not there yet; and whether that is its final place.
-
-    A store on this machine gets the files where they stay.
-    """
-    parts = urlsplit(location)
-    if parts.scheme in ("", "file") and not parts.netloc:
-        folder = Path(unquote(parts.path) if parts.scheme else location)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        yield folder, True
-        return
-    with tempfile.TemporaryDirectory(prefix="model-") as temporary:
-        yield Path(temporary, MODEL_NAME), False
-
-
-def _ensure_model(client: Any, name: str, description: str | None) -> None:
-    try:
-        client.create_registered_model(name, description=description)
-    except MlflowException as error:
-        if has_code(error, "INVALID_PARAMETER_VALUE"):
-            raise UserError(f"registry.name: {error.message}") from error
-        if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
-            raise
-
-
-def _version_of(client: Any, name: str, model: Any) -> Version | None:
-    """The latest version of `name` that was made of this logged model."""
-    entities = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-    made = [_version(entity) for entity in entities]
-    return max(
-        (each for each in made if (each.name, each.model_id) == (name, model.model_id)),
-        key=lambda version: version.version,
-        default=None,
-    )
-
-
 def _version(entity: Any) -> Version:
     prefix, _, model_id = entity.source.partition("models:/")
-    return Version(
-        entity.name,
-        int(entity.version),
-        entity.run_id or None,
-        model_id if not prefix and model_id else entity.model_id,
-        dict(entity.tags or {}),
-    )
+    model_id = model_id if not prefix and model_id else entity.model_id
+    tags, run_id = dict(entity.tags or {}), entity.run_id or None
+    return Version(entity.name, int(entity.version), run_id, model_id, tags)

@@ -1,18 +1,16 @@
 """Runs of MLflow from the inside: what is written to them, their data sets, and the launcher's run.
 
-Nothing here is a global of MLflow.
-"""
+Nothing here is a global of MLflow."""
 
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -21,6 +19,8 @@ from mlflow.exceptions import MlflowException
 from pipeline.common import signals
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
+from pipeline.data.arrays import is_code
+from pipeline.data.given import ARRAYS, TABLE
 
 Context = Literal["training", "validation", "testing"]
 
@@ -31,17 +31,23 @@ _NAME_LENGTH = 500
 
 @dataclass(frozen=True)
 class DataSet:
-    """One part of the data: `digest` is a hexadecimal digest of the whole part, of any length.
+    """One part of the data.
 
     `columns` gives each column's MLflow type: boolean, integer, long, float, double, datetime or
-    string. `source` is a path, a URL or sklearn:NAME, as in the configuration.
-    """
+    string; arrays have none, but `tensors`: the dtype and the shape of a row of "features" and
+    "targets". `source` is a path, a URL, sklearn:NAME or FILE.py:NAME, as in the configuration."""
 
     name: str
-    digest: str
+    digest: str  # hexadecimal, of the whole part, of any length
     source: str
     rows: int
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    @property
+    def short_name(self) -> str:
+        """The name cut to what MLflow holds."""
+        return self.name[:_NAME_LENGTH]
 
     @property
     def short_digest(self) -> str:
@@ -51,43 +57,40 @@ class DataSet:
     def to_input(self, context: Context) -> DatasetInput:
         """The entity for `log_inputs`, tagged with what the run used the data for."""
         source_type, source = _source(self.source)
-        entity = Dataset(
-            name=self.short_name,
-            digest=self.short_digest,
-            source_type=source_type,
-            source=json.dumps(source),
-            schema=self._schema(),
-            profile=json.dumps(
-                {
-                    "num_rows": self.rows,
-                    "num_columns": len(self.columns),
-                    "num_elements": self.rows * len(self.columns),
-                }
-            ),
-        )
+        profile: dict[str, object]
+        if self.tensors:
+            profile = {f"{n}_shape": [self.rows, *shape] for n, (_, shape) in self.tensors.items()}
+        else:
+            size = {"num_columns": len(self.columns), "num_elements": self.rows * len(self.columns)}
+            profile = {"num_rows": self.rows, **size}
+        texts = json.dumps(source), self._schema(), json.dumps(profile)
+        entity = Dataset(self.short_name, self.short_digest, source_type, *texts)
         return DatasetInput(entity, tags=[InputTag("mlflow.data.context", context)])
 
-    @property
-    def short_name(self) -> str:
-        """The name cut to what MLflow holds."""
-        return self.name[:_NAME_LENGTH]
-
     def _schema(self) -> str | None:
-        specs = [
-            {"type": kind, "name": name, "required": False} for name, kind in self.columns.items()
-        ]
-        text = json.dumps({"mlflow_colspec": specs})
+        if self.tensors:
+            specs = {}
+            for name, (dtype, shape) in self.tensors.items():
+                spec = {"dtype": dtype, "shape": [-1, *shape]}
+                specs[name] = json.dumps([{"type": "tensor", "tensor-spec": spec}])
+            return json.dumps({"mlflow_tensorspec": specs})
+        kinds = self.columns.items()
+        columns = [{"type": kind, "name": name, "required": False} for name, kind in kinds]
+        text = json.dumps({"mlflow_colspec": columns})
         return text if len(text) <= _SCHEMA_LENGTH else None
 
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:
     """MLflow's source type and content, so that `mlflow.data.get_source` understands them."""
     scheme, _, name = source.partition(":")
-    if scheme == "sklearn":
-        return "code", {"tags": {"mlflow.source.name": f"sklearn.datasets.load_{name}"}}
-    if urlsplit(source).scheme in ("http", "https"):
+    code = source if is_code(source) else ""
+    if source in (TABLE, ARRAYS):
+        code = f"{source} handed over in Python"
+    elif scheme == "sklearn":
+        code = f"sklearn.datasets.load_{name}"
+    elif scheme.lower() in ("http", "https"):
         return "http", {"url": source}
-    return "local", {"uri": source}
+    return ("code", {"tags": {"mlflow.source.name": code}}) if code else ("local", {"uri": source})
 
 
 Stage = Literal["pipeline", "prepare", "train", "trial", "final", "evaluate"]
@@ -121,14 +124,12 @@ class Run:
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters as text, cut to MLflow's 6,000 characters.
 
-        A resumed run keeps the values that it has: MLflow's parameters never change.
-        """
+        A resumed run keeps the values that it has: MLflow's parameters never change."""
         if reserved := _LAUNCHER_PARAMS & values.keys():
             raise ValueError(f"mlflow run logs these itself: {sorted(reserved)}")
         logged = self.client.get_run(self.run_id).data.params
-        params = [
-            Param(k, shorten(str(v), PARAM_LENGTH)) for k, v in values.items() if k not in logged
-        ]
+        texts = {k: shorten(str(v), PARAM_LENGTH) for k, v in values.items()}
+        params = [Param(key, text) for key, text in texts.items() if key not in logged]
         self.client.log_batch(self.run_id, params=params, synchronous=True)
 
     def metrics(
@@ -140,15 +141,8 @@ class Run:
     ) -> None:
         """Log metrics; None and values that are not finite are left out.
 
-        With `model_id` they are the model's as well, measured on `data`.
-        """
-        now = now_ms()
-        name, digest = (data.short_name, data.short_digest) if data else (None, None)
-        metrics = [
-            Metric(key, float(value), now, 0, model_id, name, digest)
-            for key, value in values.items()
-            if value is not None and math.isfinite(value)
-        ]
+        With `model_id` they are the model's as well, measured on `data`."""
+        metrics = list(finite(values, now_ms(), model_id, data))
         self.client.log_batch(self.run_id, metrics=metrics, synchronous=True)
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -184,6 +178,19 @@ class Run:
         self.client.set_terminated(self.run_id, status, end)
 
 
+def finite(
+    values: Mapping[str, float | None],
+    time: int,
+    model_id: str | None = None,
+    data: DataSet | None = None,
+) -> Iterator[Metric]:
+    """Metrics of these values, without None and those that are not finite."""
+    of_data = (data.short_name, data.short_digest) if data else (None, None)
+    for key, value in values.items():
+        if value is not None and math.isfinite(value):
+            yield Metric(key, float(value), time, 0, model_id, *of_data)
+
+
 def outcome(error: BaseException) -> tuple[Status, str | None]:
     """The status of a run that ended with `error`, and a short reason."""
     if isinstance(error, SystemExit) and error.code in (None, 0):
@@ -199,22 +206,14 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def has_code(error: MlflowException, *codes: str) -> bool:
-    """Whether MLflow's error has one of these codes (RESOURCE_ALREADY_EXISTS, ...)."""
-    return error.error_code in codes
-
-
 # What MLflow calls a run that got no name: `stylish-crab-123`.
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-
-_DEFAULT_EXPERIMENT = "Default"
 
 
 def take_run_id(environment: MutableMapping[str, str] = os.environ) -> str | None:
     """The launcher's run, removed from the environment so that no child process takes it again.
 
-    MLFLOW_TRACKING_URI stays: everything that loads a model reads it.
-    """
+    MLFLOW_TRACKING_URI stays: everything that loads a model reads it."""
     run_id = environment.pop("MLFLOW_RUN_ID", None)
     if run_id:
         environment.pop("MLFLOW_EXPERIMENT_ID", None)
@@ -236,25 +235,14 @@ class Launcher:
         try:
             info = client.get_run(run_id).info
         except MlflowException as error:
-            raise UserError(
-                f"MLFLOW_RUN_ID={run_id}: no such run in {client.tracking_uri}; "
-                "unset MLFLOW_RUN_ID to make a new one"
-            ) from error
-        if info.status not in ("RUNNING", "SCHEDULED") or info.lifecycle_stage != "active":
-            raise UserError(
-                f"MLFLOW_RUN_ID={run_id}: the run must be running; it is "
-                f"{info.status if info.lifecycle_stage == 'active' else 'deleted'}; "
-                "unset MLFLOW_RUN_ID to make a new one"
-            )
+            raise _not_usable(run_id, f"no such run in {client.tracking_uri}") from error
+        status = info.status if info.lifecycle_stage == "active" else "deleted"
+        if status not in ("RUNNING", "SCHEDULED"):
+            raise _not_usable(run_id, f"the run must be running; it is {status}")
         experiment = client.get_experiment(info.experiment_id)
-        generated = _GENERATED_NAME.fullmatch(info.run_name or "")
-        return cls(
-            run_id, info.experiment_id, experiment.name, None if generated else info.run_name
-        )
+        name = None if _GENERATED_NAME.fullmatch(info.run_name or "") else info.run_name
+        return cls(run_id, info.experiment_id, experiment.name, name)
 
-    def chose_experiment(self, configured: str) -> bool:
-        """Whether the launcher's run is in the experiment where everything belongs.
 
-        A launcher that is told no experiment makes its run in Default.
-        """
-        return self.experiment == configured or self.experiment != _DEFAULT_EXPERIMENT
+def _not_usable(run_id: str, why: str) -> UserError:
+    return UserError(f"MLFLOW_RUN_ID={run_id}: {why}; unset MLFLOW_RUN_ID to make a new one")

@@ -15,25 +15,17 @@ from mlflow.tracking.context.registry import resolve_tags
 from pipeline.common import signals
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
-from pipeline.tracking import processes
+from pipeline.tracking import processes, runs
 from pipeline.tracking.connection import connect, hurry, paged, quiet
 from pipeline.tracking.processes import Lease
-from pipeline.tracking.runs import (
-    DESCRIPTION,
-    TAG_LENGTH,
-    Launcher,
-    Run,
-    Stage,
-    Status,
-    has_code,
-    outcome,
-    take_run_id,
-)
+from pipeline.tracking.runs import Launcher, Run, Stage, Status
 
 PAGE = 1000  # MLflow returns no more runs at once
 
 # The UI opens the experiment with runs and metrics first, not with traces of prompts.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+FINISHED = "attributes.status = 'FINISHED'"  # a condition of searches
 
 _log = logging.getLogger(__name__)
 
@@ -49,29 +41,28 @@ class Store:
         self.context_tags: dict[str, str] = resolve_tags()
         self.context_tags["pipeline.process"] = processes.this_process()
         self.launcher: Launcher | None = None
-        self._launched: Stage = "pipeline"
+        self._launched: Stage | None = "pipeline"
 
     @classmethod
-    def open(cls, experiment: str, launched: Stage = "pipeline") -> "Store":
-        """The store at MLFLOW_TRACKING_URI, or MLflow's default, ready for runs in `experiment`.
+    def open(cls, experiment: str, launched: Stage | None = "pipeline") -> "Store":
+        """The store that MLflow's own functions use, ready for runs in `experiment`.
 
         Creates what is missing; several processes may do so at once. Started by `mlflow run` with
         an experiment, that one takes the place of the configured. Runs that a process left RUNNING
         when it ended are closed: a process of this host that is no more, or one of another host
-        that has not renewed its lease for minutes. MLflow's own functions use this store from here
-        on. `launched` is the stage that this command is for: its run takes the place of the
-        launcher's. Raises UserError when the store or the experiment can't be used.
-        """
+        that has not renewed its lease for minutes. `launched` is the stage that this command is
+        for: its run takes the place of the launcher's; None: a launcher's run is somebody else's.
+        Raises UserError when the store or the experiment can't be used."""
         quiet()
-        run_id = take_run_id()
+        run_id = runs.take_run_id() if launched is not None else None
         client = connect()
         launcher = Launcher.find(client, run_id) if run_id else None
-        if launcher and launcher.chose_experiment(experiment):
+        # A launcher that is told no experiment makes its run in Default.
+        if launcher and (launcher.experiment != "Default" or experiment == "Default"):
             store = cls(client, launcher.experiment_id, launcher.experiment)
         else:
             store = cls(client, _experiment_id(client, experiment), experiment)
-        store.launcher = launcher
-        store._launched = launched
+        store.launcher, store._launched = launcher, launched
         store._close_abandoned()
         return store
 
@@ -90,8 +81,7 @@ class Store:
 
         The first run of the stage that `mlflow run` is about takes the launcher's place: the
         launcher's run becomes this one when it is in the right experiment, else it ends as this one
-        ends and its description links here.
-        """
+        ends and its description links here."""
         launcher = None
         if stage == self._launched:
             launcher, self.launcher = self.launcher, None
@@ -113,7 +103,7 @@ class Store:
                 linked = self._link(launcher, run) if launcher else None
             yield run
         except BaseException as error:
-            status, reason = outcome(error)
+            status, reason = runs.outcome(error)
             if signals.ended_by_signal(error):
                 hurry()
             if launcher and status == "KILLED":
@@ -137,42 +127,35 @@ class Store:
     ) -> Run:
         """A new run that the caller closes; `start` is in milliseconds since the epoch (now)."""
         all_tags = {**self.context_tags, **tags, "pipeline.stage": stage}
-        all_tags = {key: shorten(value, TAG_LENGTH) for key, value in all_tags.items()}
+        all_tags = {key: shorten(value, runs.TAG_LENGTH) for key, value in all_tags.items()}
         created = self.client.create_run(self.experiment_id, start, all_tags, name)
         return Run(self.client, created.info.run_id, self.experiment_id, stage, name)
 
-    def find_stage(self, stage: Stage, fingerprint: str) -> str | None:
-        """The latest FINISHED run of a stage with this fingerprint, or None."""
-        runs = self._newest_first(stage, fingerprint)
-        return next((run.info.run_id for run in runs if run.info.status == "FINISHED"), None)
-
-    def latest(self, stage: Stage, fingerprint: str) -> Any | None:
-        """The latest run (mlflow.entities.Run) of a stage with this fingerprint, in any state."""
-        return next(self._newest_first(stage, fingerprint), None)
+    def latest(self, stage: Stage, fingerprint: str, *conditions: str) -> Any | None:
+        """The latest run (mlflow.entities.Run) of a stage with this fingerprint, in any state
+        unless the conditions say more."""
+        return self._latest(stage, f"tags.`pipeline.fingerprint` = '{fingerprint}'", *conditions)
 
     def child(self, parent: Run, stage: Stage) -> Any | None:
         """The latest run of a stage under `parent`, in any state."""
-        children = self.search(
-            f"tags.`mlflow.parentRunId` = '{parent.run_id}'",
-            f"tags.`pipeline.stage` = '{stage}'",
-            order=["attributes.start_time DESC"],
-        )
-        return next(children, None)
+        return self._latest(stage, f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
 
-    def parent(self, run_id: str) -> Any | None:
+    def _latest(self, stage: Stage, *conditions: str) -> Any | None:
+        of_stage = f"tags.`pipeline.stage` = '{stage}'"
+        found = self.search(of_stage, *conditions, order=["attributes.start_time DESC"])
+        return next(found, None)
+
+    def parent(self, run: Any) -> Any | None:
         """The run (mlflow.entities.Run) that this one is a child of; None when it was deleted."""
-        parent_id = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        parent_id = run.data.tags.get("mlflow.parentRunId")
         parent = self.client.get_run(parent_id) if parent_id else None
-        is_there = parent is not None and parent.info.lifecycle_stage == "active"
-        return parent if is_there else None
+        return parent if parent and parent.info.lifecycle_stage == "active" else None
 
     def trials_under(self, train_run_id: str) -> Iterator[Any]:
         """All runs of trials (mlflow.entities.Run) of a train run, the first first."""
-        return self.search(
-            f"tags.`mlflow.parentRunId` = '{train_run_id}'",
-            "tags.`pipeline.stage` = 'trial'",
-            order=["attributes.start_time ASC"],
-        )
+        of_train = f"tags.`mlflow.parentRunId` = '{train_run_id}'"
+        order = ["attributes.start_time ASC"]
+        return self.search(of_train, "tags.`pipeline.stage` = 'trial'", order=order)
 
     def text(self, run_id: str, path: str) -> str | None:
         """A text artifact of a run; None when it is not there or cannot be had."""
@@ -188,8 +171,7 @@ class Store:
     def lease(self, fingerprint: str) -> Iterator[Lease]:
         """The right to work on the search with this fingerprint, for the block.
 
-        Raises RunError when a living process has it, on this host or another.
-        """
+        Raises RunError when a living process has it, on this host or another."""
         with Lease(self.client, self.experiment_id, fingerprint) as lease:
             # Whoever had it may have ended since the store was opened.
             self._close_abandoned()
@@ -207,17 +189,9 @@ class Store:
             order_by=list(order),
         )
 
-    def _newest_first(self, stage: Stage, fingerprint: str) -> Iterator[Any]:
-        return self.search(
-            f"tags.`pipeline.stage` = '{stage}'",
-            f"tags.`pipeline.fingerprint` = '{fingerprint}'",
-            order=["attributes.start_time DESC"],
-        )
-
     def _reopen(self, run_id: str, stage: Stage, name: str, tags: Mapping[str, str]) -> Run:
         self.client.update_run(run_id, status="RUNNING", name=name)
-        run = Run(self.client, run_id, self.experiment_id, stage, name)
-        run.tags({**tags, "pipeline.process": self.context_tags["pipeline.process"]})
+        run = self._taken(run_id, stage, name, tags)
         tags_there = self.client.get_run(run_id).data.tags
         for key in ("pipeline.reason", "pipeline.abandoned"):
             if key in tags_there:
@@ -229,7 +203,11 @@ class Store:
             name = launcher.given_name
         else:
             self.client.update_run(launcher.run_id, name=name)
-        run = Run(self.client, launcher.run_id, self.experiment_id, stage, name)
+        return self._taken(launcher.run_id, stage, name, tags)
+
+    def _taken(self, run_id: str, stage: Stage, name: str, tags: Mapping[str, str]) -> Run:
+        """A run that was there, now this process's."""
+        run = Run(self.client, run_id, self.experiment_id, stage, name)
         run.tags({**tags, "pipeline.process": self.context_tags["pipeline.process"]})
         return run
 
@@ -237,31 +215,25 @@ class Store:
         """The launcher's run, described by a link to `run`; None when it is that run."""
         if launcher.run_id == run.run_id:
             return None
+        place = f"[{self.experiment}](#/experiments/{self.experiment_id})"
+        link = f"[{run.name}]({run.link}) (`{run.run_id}`) of the experiment {place}"
         linked = Run(self.client, launcher.run_id, launcher.experiment_id, run.stage, "")
-        linked.tags(
-            {
-                DESCRIPTION: f"Everything is in the run [{run.name}]({run.link}) "
-                f"(`{run.run_id}`) of the experiment "
-                f"[{self.experiment}](#/experiments/{self.experiment_id}).",
-                "pipeline.process": self.context_tags["pipeline.process"],
-            }
-        )
+        process = {"pipeline.process": self.context_tags["pipeline.process"]}
+        linked.tags({runs.DESCRIPTION: f"Everything is in the run {link}.", **process})
         return linked
 
     def _close_abandoned(self) -> None:
         """Close the runs that are RUNNING although their process is gone, as KILLED.
 
-        A trial that was being written is FAILED and counts as never run (`pipeline.abandoned`).
-        """
-        experiments = {self.experiment_id}
-        if self.launcher:
-            experiments.add(self.launcher.experiment_id)
-        leases = {e: processes.claims(self.client, e) for e in sorted(experiments)}
+        A trial that was being written is FAILED and counts as never run (`pipeline.abandoned`)."""
+        of_launcher = {self.launcher.experiment_id} if self.launcher else set()
+        experiments = sorted({self.experiment_id} | of_launcher)
+        leases = {e: processes.claims(self.client, e) for e in experiments}
         silent = processes.silent_identities(c for claims in leases.values() for c in claims)
         # Deciding first and closing afterwards keeps the pages of the search from shifting.
         abandoned = [
             run
-            for run in self.search("attributes.status = 'RUNNING'", experiments=sorted(experiments))
+            for run in self.search("attributes.status = 'RUNNING'", experiments=experiments)
             if processes.is_left(run.data.tags.get("pipeline.process", ""), silent)
         ]
         for entity in abandoned:
@@ -278,22 +250,20 @@ class Store:
         for experiment_id, claims in leases.items():
             for claim in claims:
                 if claim.gone:
-                    processes.drop(self.client, experiment_id, claim)
+                    processes.drop(self.client, experiment_id, claim.key)
 
     def fail_models(self, run: Run) -> None:
         """No model of the run stays one that is still being written."""
-        for model in self.client.search_logged_models(
-            [run.experiment_id], f"source_run_id = '{run.run_id}'"
-        ):
+        condition = f"source_run_id = '{run.run_id}'"
+        for model in self.client.search_logged_models([run.experiment_id], condition):
             if model.status == LoggedModelStatus.PENDING:
                 self.client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
-def _close(status: Status, reason: str | None, *runs: Run | None) -> None:
+def _close(status: Status, reason: str | None, *opened: Run | None) -> None:
     with signals.deferred():
-        for run in runs:
-            if run is not None:
-                run.close(status, reason)
+        for run in filter(None, opened):
+            run.close(status, reason)
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
@@ -302,7 +272,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
         try:
             return str(client.create_experiment(name, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
-            if not has_code(error, "RESOURCE_ALREADY_EXISTS"):
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise UserError(f"experiment: {first_line(error)}") from error
             experiment = client.get_experiment_by_name(name)  # another process was faster
     if experiment.lifecycle_stage != "active":

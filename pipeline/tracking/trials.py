@@ -1,12 +1,12 @@
 """Trials in MLflow: logged, one run each with its curves, scores and model, and read back.
 
 The model is there before the metrics, so that the scores name the model and the data set that they
-are of.
-"""
+are of."""
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -17,20 +17,12 @@ from mlflow.exceptions import MlflowException
 from pipeline.common import signals
 from pipeline.common.text import count, number, percent, shorten
 from pipeline.models.metrics import ACCURACY, LOSS, METRICS
+from pipeline.tracking import runs
 from pipeline.tracking.connection import is_outage
 from pipeline.tracking.registry import log_model
-from pipeline.tracking.runs import (
-    DESCRIPTION,
-    PARAM_LENGTH,
-    DataSet,
-    Run,
-    Stage,
-    Status,
-    now_ms,
-    outcome,
-)
+from pipeline.tracking.runs import DESCRIPTION, DataSet, Run, Stage, Status
 from pipeline.tracking.store import Store
-from pipeline.training.trial import CURVES, FOLDS_RUNNING, State, Trial, best_epochs
+from pipeline.training.trial import CURVES, FOLDS_RUNNING, State, Trial
 
 MOST_EPOCHS = 500
 """Of a longer curve so many values are logged, evenly in epochs: no chart shows more. The epochs
@@ -51,36 +43,34 @@ class Logged:
 
 @dataclass(frozen=True)
 class TrialLog:
-    """Writes the trials of one train run.
-
-    Attributes:
-        total: how many are expected, for their names.
-        data: the data set that the scores were measured on.
-        judged: epochs at which trials are pruned, from 1.
-    """
+    """Writes the trials of one train run."""
 
     store: Store
     train: Run
-    total: int
-    data: DataSet | None = None
-    judged: Collection[int] = ()
+    total: int  # how many are expected, for their names
+    data: DataSet | None = None  # that the scores were measured on
+    judged: Collection[int] = ()  # epochs at which trials are pruned, from 1
+    has_models: bool = True  # whether complete trials come with one
     stage: ClassVar[Stage] = "trial"
 
     def log_trial(self, trial: Trial, model_args: Mapping[str, Any] | None) -> Logged:
         """Write a whole trial. `model_args` go to the flavor's save_model; None: no model.
 
         Only a COMPLETE trial has a model and scores. When writing fails the run ends as FAILED,
-        the trial counts as never run, and the error goes on.
-        """
+        the trial counts as never run, and the error goes on."""
         complete = trial.state == "COMPLETE"
-        end = now_ms()
+        end = runs.now_ms()
         start = end - round(1000 * trial.seconds)
-        params = _params(trial)
+        others = {path: value for path, value in trial.params.items() if not _is_lr(path)}
+        values = {"optimizer": trial.optimizer, "lr": trial.lr, **others}
+        params = {k: shorten(encode_param(v), runs.PARAM_LENGTH) for k, v in values.items()}
         run: Run | None = None
         model_id = None
         try:
+            tags = self._tags(trial) | {f"{self.stage}.state": trial.state}
+            tags |= {f"{self.stage}.reason": trial.reason} if trial.reason else {}
             with signals.deferred():
-                run = self.store.create(self.stage, self._name(trial), self._tags(trial), start)
+                run = self.store.create(self.stage, self._name(trial), tags, start)
             if complete and model_args is not None:
                 model_id = log_model(self.store, run, trial.number, params, model_args)
             metrics = [*_curves(trial, start, end, self.judged)]
@@ -106,18 +96,16 @@ class TrialLog:
     def tidy(self) -> set[int]:
         """End the trials' runs that an outage cut short; the numbers of those that are whole.
 
-        For the writer alone: what is RUNNING must not be in somebody's hands.
-        """
+        For the writer alone: what is RUNNING must not be in somebody's hands."""
         whole = set()
         for entity in self.store.trials_under(self.train.run_id):
-            if entity.info.status == "RUNNING":
-                run = Run(
-                    self.store.client, entity.info.run_id, self.store.experiment_id, "trial", ""
-                )
+            if _is_whole(entity):
+                whole.add(int(entity.data.tags["trial.number"]))
+            elif entity.info.status == "RUNNING":
+                run_id, experiment_id = entity.info.run_id, self.store.experiment_id
+                run = Run(self.store.client, run_id, experiment_id, "trial", "")
                 _abandon(run, ConnectionError("the tracking store went away"))
                 self.store.fail_models(run)
-            elif "pipeline.abandoned" not in entity.data.tags:
-                whole.add(int(entity.data.tags["trial.number"]))
         return whole
 
     def _name(self, trial: Trial) -> str:
@@ -125,85 +113,62 @@ class TrialLog:
         return f"#{trial.number:0{digits}d} {trial.optimizer} lr={trial.lr:.2g}"
 
     def _tags(self, trial: Trial) -> dict[str, str]:
-        tags = {
-            "mlflow.parentRunId": self.train.run_id,
-            "trial.number": str(trial.number),
-            "trial.state": trial.state,
-            # `lr` is a parameter of every trial: this tells which range it is of.
-            "trial.lr": lr_path(trial.params) or FIXED,
-            DESCRIPTION: _description(trial),
-        }
-        return tags | {"trial.reason": trial.reason} if trial.reason else tags
+        tags = {"mlflow.parentRunId": self.train.run_id, "trial.number": str(trial.number)}
+        # `lr` is a parameter of every trial: this tells which range it is of.
+        tags["trial.lr"] = lr_path(trial.params) or FIXED
+        tags[DESCRIPTION] = _description(trial, self.has_models)
+        return tags | ({"training.engine": trial.fits[0].engine} if trial.fits else {})
 
     def _scores(self, trial: Trial, end: int, model_id: str | None) -> Iterator[Metric]:
         values = dict(trial.scores) | {"best_epoch": trial.best_epoch}
         values |= {f"{name}_std": value for name, value in trial.deviations.items()}
         # MLflow keeps the data set of a metric with the model, and only there.
-        data = self.data if model_id else None
-        of_data = (data.short_name, data.short_digest) if data else (None, None)
-        for key, value in values.items():
-            if value is not None and math.isfinite(value):
-                yield Metric(key, float(value), end, 0, model_id, *of_data)
+        yield from runs.finite(values, end, model_id, self.data if model_id else None)
 
 
 @dataclass(frozen=True)
 class FinalLog(TrialLog):
     """Writes the finalists of one train run, each under the trial that it repeats: so the children
-    of a train run are its trials and nothing else.
+    of a train run are its trials and nothing else."""
 
-    Attributes:
-        round: which final round it is: what was asked of it, and the trials that are in it.
-        further: further metrics by the trial's number in the search.
-        repeated: the run of each trial, by the same number.
-    """
-
-    round: str = ""
+    round: str = ""  # which it is: what was asked of it, and the trials that are in it
     further: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """Further metrics by the trial's number in the search."""
     repeated: Mapping[int, str] = field(default_factory=dict)
+    """The run of each trial, by the same number."""
     stage: ClassVar[Stage] = "final"
 
     def written(self) -> dict[int, Logged]:
         """The finalists of this round that are whole in the store, by their numbers."""
-        whole = {}
-        for entity in self.store.search(
-            f"tags.`final.train` = '{self.train.run_id}'", "tags.`pipeline.stage` = 'final'"
-        ):
-            tags = entity.data.tags
-            is_whole = entity.info.status != "RUNNING" and "pipeline.abandoned" not in tags
-            if is_whole and tags.get("final.round") == self.round:
-                whole[int(tags["final.trial"])] = Logged(entity.info.run_id, _model_of(entity))
-        return whole
+        of_train = f"tags.`final.train` = '{self.train.run_id}'"
+        return {
+            int(run.data.tags["final.trial"]): Logged(run.info.run_id, _model_of(run))
+            for run in self.store.search(of_train, "tags.`pipeline.stage` = 'final'")
+            if _is_whole(run) and run.data.tags.get("final.round") == self.round
+        }
 
     def _name(self, trial: Trial) -> str:
         return f"final · {trial.optimizer} lr={trial.lr:.2g}"
 
     def _tags(self, trial: Trial) -> dict[str, str]:
-        tags = {
-            "mlflow.parentRunId": self.repeated[trial.number],
-            "final.train": self.train.run_id,
-            "final.round": self.round,
-            "final.trial": str(trial.number),
-            "final.state": trial.state,
-            DESCRIPTION: self._final_description(trial),
-        }
-        return tags | {"final.reason": trial.reason} if trial.reason else tags
-
-    def _final_description(self, trial: Trial) -> str:
-        if trial.state != "COMPLETE":
-            return f"Trial {trial.number} once more, on fresh folds. It failed: {trial.reason}."
-        further = self.further[trial.number]
-        return (
-            f"Trial {trial.number} once more, on fresh folds from fresh weights: "
-            f"{percent(further['cross_fitted_accuracy'])} accuracy at epochs that other rows chose "
-            f"(cross-fitted), {percent(trial.score(ACCURACY))} at each fold's best epoch; the "
-            f"search had {percent(further['search_accuracy'])}."
-        )
+        number, text = trial.number, f"Trial {trial.number} once more, on fresh folds"
+        if trial.state == "COMPLETE":
+            further = self.further[number]
+            text += (
+                f" from fresh weights: {percent(further['cross_fitted_accuracy'])} accuracy at "
+                "epochs that other rows chose (cross-fitted), "
+                f"{percent(trial.score(ACCURACY))} at each fold's best epoch; the search had "
+                f"{percent(further['search_accuracy'])}."
+            )
+        else:
+            text += f". It failed: {trial.reason}."
+        tags = {"final.train": self.train.run_id, "final.round": self.round}
+        tags |= {"final.trial": str(number), "mlflow.parentRunId": self.repeated[number]}
+        return tags | {DESCRIPTION: text}
 
     def _scores(self, trial: Trial, end: int, model_id: str | None) -> Iterator[Metric]:
         yield from super()._scores(trial, end, model_id)
-        for key, value in self.further.get(trial.number, {}).items():
-            if math.isfinite(value):
-                yield Metric(key, float(value), end, 0)
+        yield from runs.finite(self.further.get(trial.number, {}), end)
 
 
 def trials_of(store: Store, train_run_id: str) -> list[Trial]:
@@ -211,7 +176,7 @@ def trials_of(store: Store, train_run_id: str) -> list[Trial]:
     was cut short are left out."""
     trials: dict[int, Trial] = {}
     for run in store.trials_under(train_run_id):
-        if "pipeline.abandoned" not in run.data.tags and run.info.status != "RUNNING":
+        if _is_whole(run):
             trial = _read(run)
             trials.setdefault(trial.number, trial)
     return [trials[key] for key in sorted(trials)]
@@ -219,30 +184,28 @@ def trials_of(store: Store, train_run_id: str) -> list[Trial]:
 
 def with_history(store: Store, trial: Trial) -> Trial:
     """The trial with its curves and the scores of its folds."""
-    fold_scores = curves_of(store, trial.run_id, [f"fold_{name}" for name in METRICS])
-    scores = {name: fold_scores[f"fold_{name}"] for name in METRICS}
+    scores = {name: curve_of(store, trial.run_id, f"fold_{name}") for name in METRICS}
     if not len(scores[LOSS.name]):
         scores = {name: np.array([value]) for name, value in trial.scores.items()}
-    curves = curves_of(store, trial.run_id, [*CURVES, FOLDS_RUNNING])
-    curves[FOLDS_RUNNING] = _filled(curves[FOLDS_RUNNING])
+    curves = {name: curve_of(store, trial.run_id, name) for name in (*CURVES, FOLDS_RUNNING)}
+    if len(running := curves[FOLDS_RUNNING]):  # where there is none, the value before
+        known = np.where(np.isfinite(running), np.arange(len(running)), 0)
+        curves[FOLDS_RUNNING] = running[np.maximum.accumulate(known)]
     return replace(trial, curves=curves, fold_scores=scores)
 
 
 def with_curve(store: Store, trial: Trial, name: str) -> Trial:
     """The trial with one curve."""
-    return replace(trial, curves=curves_of(store, trial.run_id, [name]))
+    return replace(trial, curves={name: curve_of(store, trial.run_id, name)})
 
 
-def curves_of(store: Store, run_id: str, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """A trial's metrics by step, from 1: float64 [steps], NaN where there is no value."""
-    curves = {}
-    for name in names:
-        history = store.client.get_metric_history(run_id, name)
-        curve = np.full(max((point.step for point in history), default=0), np.nan)
-        for point in history:
-            curve[point.step - 1] = point.value
-        curves[name] = curve
-    return curves
+def curve_of(store: Store, run_id: str, name: str) -> np.ndarray:
+    """A trial's metric by step, from 1: float64 [steps], NaN where there is no value."""
+    history = store.client.get_metric_history(run_id, name)
+    values = np.full(max((point.step for point in history), default=0), np.nan)
+    for point in history:
+        values[point.step - 1] = point.value
+    return values
 
 
 def lr_path(params: Mapping[str, Any]) -> str | None:
@@ -253,8 +216,7 @@ def lr_path(params: Mapping[str, Any]) -> str | None:
 def encode_param(value: Any) -> str:
     """A parameter as text that people read and `decode_param` turns back into the same value.
 
-    JSON, except that a string stands as it is unless it would read as something else.
-    """
+    JSON, except that a string stands as it is unless it would read as something else."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str) and decode_param(value) == value:
@@ -275,8 +237,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _is_lr(path: str) -> bool:
-    section, _, rest = path.partition(".")
-    return section == "optimizers" and rest.partition(".")[2] == "lr"
+    return re.fullmatch(r"optimizers\.[^.]+\.lr", path) is not None
 
 
 def _read(run: Any) -> Trial:
@@ -286,10 +247,10 @@ def _read(run: Any) -> Trial:
     if tags["trial.lr"] != FIXED:
         params[tags["trial.lr"]] = lr
     return Trial(
-        number=int(tags["trial.number"]),
-        optimizer=optimizer,
-        params=params,
-        lr=lr,
+        int(tags["trial.number"]),
+        optimizer,
+        params,
+        lr,
         state=tags["trial.state"],
         reason=tags.get("trial.reason"),
         scores={name: metrics[name] for name in METRICS if name in metrics},
@@ -302,13 +263,18 @@ def _read(run: Any) -> Trial:
     )
 
 
+def _is_whole(run: Any) -> bool:
+    """Whether its writing was not cut short."""
+    return run.info.status != "RUNNING" and "pipeline.abandoned" not in run.data.tags
+
+
 def _model_of(run: Any) -> str | None:
     outputs = run.outputs.model_outputs if run.outputs else []
     return outputs[0].model_id if outputs else None
 
 
 def _abandon(run: Run, error: BaseException) -> None:
-    reason = outcome(error)[1] or "ended"
+    reason = runs.outcome(error)[1] or "ended"
     tags = {f"{run.stage}.state": "FAIL", f"{run.stage}.reason": reason}
     try:
         with signals.deferred():
@@ -318,62 +284,38 @@ def _abandon(run: Run, error: BaseException) -> None:
         error.add_note(f"The run {run.run_id} could not be closed: {failure}")
 
 
-def _description(trial: Trial) -> str:
+def _description(trial: Trial, has_model: bool) -> str:
     """What became of a trial, in a sentence."""
     if trial.state == "FAIL":
         return f"Failed: {trial.reason}."
     if trial.state == "PRUNED":
-        epochs = max((len(curve) for curve in trial.curves.values()), default=0)
+        epochs = max(map(len, trial.curves.values()), default=0)
         return f"Dropped after {count(epochs, 'epoch')}: other trials were better there."
     networks = count(len(trial.fits), "network")
     return (
         f"{percent(trial.score(ACCURACY))} validation accuracy (standard deviation "
         f"{percent(trial.deviation(ACCURACY))}) and loss {number(trial.score(LOSS))}, the mean of "
-        f"{networks}, each at its best epoch ({number(trial.best_epoch)} on average). The model is "
-        "their mean answer."
+        f"{networks}, each at its best epoch ({number(trial.best_epoch)} on average). "
+        + ("The model is their mean answer." if has_model else "No model was kept.")
     )
-
-
-def _params(trial: Trial) -> dict[str, str]:
-    values = {"optimizer": trial.optimizer, "lr": trial.lr}
-    values |= {path: value for path, value in trial.params.items() if not _is_lr(path)}
-    return {key: shorten(encode_param(value), PARAM_LENGTH) for key, value in values.items()}
 
 
 def _curves(trial: Trial, start: int, end: int, judged: Collection[int]) -> Iterator[Metric]:
     """Finite values, their times spread evenly over the trial's; how many folds run where that
     changes."""
+    kept = {*judged, *(fit.best_epoch for fit in trial.fits)}
     for name, curve in trial.curves.items():
-        chosen = _shown_epochs(len(curve), {*judged, *best_epochs([trial])})
-        if name == FOLDS_RUNNING:
-            chosen = _changes(curve)
-        for epoch in chosen:
-            if math.isfinite(curve[epoch - 1]):
-                time = start + round((end - start) * epoch / len(curve))
+        epochs = len(curve)
+        if name == FOLDS_RUNNING:  # the first and the last epoch, and those around a change
+            before = np.flatnonzero(np.diff(curve)) + 1
+            chosen = {1, epochs, *before.tolist(), *(before + 1).tolist()}
+        else:
+            even = np.linspace(1, epochs, min(epochs, MOST_EPOCHS)).round().astype(int)
+            chosen = {*even.tolist(), *kept}
+        for epoch in sorted(chosen):
+            if 0 < epoch <= epochs and math.isfinite(curve[epoch - 1]):
+                time = start + round((end - start) * epoch / epochs)
                 yield Metric(name, float(curve[epoch - 1]), time, epoch)
-
-
-def _shown_epochs(epochs: int, kept: Collection[int]) -> list[int]:
-    """The epochs of a curve that are logged, from 1, ascending."""
-    if epochs <= MOST_EPOCHS:
-        return list(range(1, epochs + 1))
-    even = np.linspace(1, epochs, MOST_EPOCHS).round().astype(int).tolist()
-    return sorted({*even, *(epoch for epoch in kept if 0 < epoch <= epochs)})
-
-
-def _changes(curve: np.ndarray) -> list[int]:
-    """The first and the last epoch, and those around a change of the value."""
-    before = np.flatnonzero(np.diff(curve)) + 1
-    ends = [1, len(curve)] if len(curve) else []
-    return sorted({*ends, *before.tolist(), *(before + 1).tolist()})
-
-
-def _filled(curve: np.ndarray) -> np.ndarray:
-    """The curve with the value before wherever there is none."""
-    if not len(curve):
-        return curve
-    last = np.maximum.accumulate(np.where(np.isfinite(curve), np.arange(len(curve)), 0))
-    return np.asarray(curve[last])
 
 
 def _fold_scores(trial: Trial, end: int) -> Iterator[Metric]:

@@ -1,7 +1,6 @@
 """The writer: trials go to MLflow in one thread beside the training, in the order they came.
 
-While the store cannot take them they wait in a journal on disk.
-"""
+While the store cannot take them they wait in a journal on disk."""
 
 import os
 import queue
@@ -9,10 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,11 +21,15 @@ from pipeline.common.errors import RunError, first_line
 from pipeline.common.files import whole
 from pipeline.config import Config
 from pipeline.tracking.connection import is_outage
-from pipeline.tracking.trials import TrialLog, decode_param, encode_param
+from pipeline.tracking.trials import TrialLog
 from pipeline.training.outcomes import Fit
 from pipeline.training.trial import Trial
 
 ROOT = Path("unwritten")
+
+# What a file of the journal may hold beside tensors and plain values: no pickle runs anything else.
+_KNOWN: list[Any] = [Trial, Fit, np.ndarray, np.dtype, np.dtypes.Float64DType]
+_KNOWN += [np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]]
 
 
 class Journal:
@@ -41,14 +43,17 @@ class Journal:
         """Keep a trial."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole(self._path(trial.number)) as path, path.open("wb") as file:
-            torch.save(_plain(trial), file)
+            # Without the configuration; of the stack's weights the member's alone.
+            fits = tuple(replace(fit, weights=fit.weights.clone()) for fit in trial.fits)
+            torch.save(replace(trial, config=None, fits=fits), file)
             file.flush()
             os.fsync(file.fileno())
 
     def __iter__(self) -> Iterator[Trial]:
         for number in self.numbers:
-            content = torch.load(self._path(number), weights_only=True)
-            yield _trial(content, self._config)
+            with torch.serialization.safe_globals(_KNOWN):
+                trial: Trial = torch.load(self._path(number), weights_only=True)
+            yield replace(trial, config=self._config.at(trial.optimizer, trial.params))
 
     @property
     def numbers(self) -> list[int]:
@@ -69,48 +74,10 @@ class Journal:
         return self.folder / f"{number}.trial"
 
 
-def _plain(trial: Trial) -> dict[str, Any]:
-    """What `torch.load(weights_only=True)` reads back: tensors and plain values."""
-    content = {each.name: _tensors(getattr(trial, each.name)) for each in fields(trial)}
-    content["params"] = {path: encode_param(value) for path, value in trial.params.items()}
-    content["fits"] = [
-        {each.name: _tensors(getattr(fit, each.name)) for each in fields(fit)} for fit in trial.fits
-    ]
-    del content["config"]
-    return content
-
-
-def _trial(content: dict[str, Any], config: Config) -> Trial:
-    params = {path: decode_param(text) for path, text in content["params"].items()}
-    fits = tuple(Fit(**{**fit, "curves": _arrays(fit["curves"])}) for fit in content["fits"])
-    arrays = {name: _arrays(content[name]) for name in ("curves", "fold_scores")}
-    own = config.at(content["optimizer"], params)
-    return Trial(**{**content, **arrays, "config": own, "params": params, "fits": fits})
-
-
-def _tensors(value: Any) -> Any:
-    """Arrays as tensors, so that no pickle is needed; tensors in memory of their own."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, Mapping):
-        return {name: _tensors(each) for name, each in value.items()}
-    return float(value) if isinstance(value, np.floating) else value
-
-
-def _arrays(values: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value.numpy()) for name, value in values.items()}
-
-
 CAPACITY = 64  # trials that may wait; a stack gives them all at once
 ENDING_SECONDS = 2.0  # for what waits still when a signal ends the search
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts while the store is away
 PATIENCE = 900.0  # seconds for which a store that is away is waited for at the end
-
-
-class _Stop:
-    """The end of the queue."""
 
 
 class Writer:
@@ -126,8 +93,7 @@ class Writer:
         model: what the flavor saves of a trial; called in the writer's thread, so it may use
             what belongs to nobody else.
         journal: where trials wait; what is in it is written first.
-        say: is told when the store goes away and when it is back.
-    """
+        say: is told when the store goes away and when it is back."""
 
     def __init__(
         self,
@@ -138,7 +104,7 @@ class Writer:
         capacity: int = CAPACITY,
     ) -> None:
         self._log, self._model, self._journal, self._say = log, model, journal, say
-        self._queue: queue.Queue[Trial | _Stop] = queue.Queue(capacity)
+        self._queue: queue.Queue[Trial | Literal["stop"]] = queue.Queue(capacity)
         self._error: BaseException | None = None
         self._hurry = threading.Event()
         self._away_since: float | None = None
@@ -152,12 +118,7 @@ class Writer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         if error is not None and signals.ended_by_signal(error):
             self._finish(time.monotonic() + ENDING_SECONDS)
             return
@@ -183,7 +144,7 @@ class Writer:
         """Wait for what is in the queue, until then at the longest."""
         while self._thread.is_alive():
             try:
-                self._queue.put_nowait(_Stop())
+                self._queue.put_nowait("stop")
                 break
             except queue.Full:
                 if until is not None and time.monotonic() > until:
@@ -198,28 +159,23 @@ class Writer:
         try:
             self._write_waiting()
             while not self._hurry.is_set():
-                trial = self._next()
-                if isinstance(trial, _Stop):
-                    break
-                if trial is not None:
-                    self._take(trial)
-                else:
+                is_away = self._away_since is not None
+                try:
+                    trial = self._queue.get(timeout=self._pause if is_away else None)
+                except queue.Empty:  # time to look whether the store is back
                     self._write_waiting()
+                    continue
+                if trial == "stop":
+                    break
+                if is_away or not self._write(trial):
+                    self._journal.add(trial)
             self._write_the_rest()
-            self._keep_the_rest()
+            with suppress(queue.Empty):  # what a signal leaves waits on disk for the next start
+                while True:
+                    if (trial := self._queue.get_nowait()) != "stop":
+                        self._journal.add(trial)
         except BaseException as error:
             self._error = error
-
-    def _next(self) -> Trial | _Stop | None:
-        """What comes next; None when it is time to look whether the store is back."""
-        try:
-            return self._queue.get(timeout=None if self._away_since is None else self._pause)
-        except queue.Empty:
-            return None
-
-    def _take(self, trial: Trial) -> None:
-        if self._away_since is not None or not self._write(trial):
-            self._journal.add(trial)
 
     def _write_waiting(self) -> None:
         """What is in the journal, as far as the store takes it."""
@@ -240,14 +196,6 @@ class Writer:
                 )
             self._hurry.wait(self._pause)
             self._write_waiting()
-
-    def _keep_the_rest(self) -> None:
-        """What a signal leaves in the queue waits on disk for the next start."""
-        with suppress(queue.Empty):
-            while True:
-                trial = self._queue.get_nowait()
-                if not isinstance(trial, _Stop):
-                    self._journal.add(trial)
 
     def _write(self, trial: Trial, again: bool = False) -> bool:
         """Whether the store took the trial; `again` when it may have done so before."""

@@ -1,7 +1,7 @@
 """The rows that a stack sees: encoded for each split, and drawn in batches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.common.seeds import Purpose, seed64
-from pipeline.config.sections import Model
+from pipeline.config.component import Component
+from pipeline.config.sections import Model, Training
 from pipeline.data.splits import Split
-from pipeline.models.mlp import Architecture
+from pipeline.models.architecture import Architecture
+from pipeline.models.inspection import module_architecture
+from pipeline.models.mlp import MLP
 from pipeline.models.task import Task
 
 CROSS_FIT_SHARES = 5
@@ -27,14 +30,18 @@ GATHERED_ELEMENTS = 2**20
 class Arrays:
     """A study's rows.
 
-    x: [S, N, D], encoded by what was fitted on the training rows of each of the S splits.
+    x: [S, N, D], encoded by what was fitted on the training rows of each of the S splits; or
+        [1, N, *shape] where nothing was fitted: whole numbers from 0 to 255 (uint8), which networks
+        get as shares of 255, ids (int64) or floats.
     y: [N], what `task` says; label ids are int64.
-    """
+    is_shared: whether all splits have the same x."""
 
     x: Tensor
     y: Tensor
     splits: tuple[Split, ...]
     task: Task
+    is_shared: bool = False
+    _architectures: dict[str, Architecture] = field(default_factory=dict, repr=False)
 
     @classmethod
     def build(
@@ -50,22 +57,46 @@ class Arrays:
             chunks = [encoder(chunk) for chunk in torch.split(torch.from_numpy(raw), 2**13)]
         return cls(torch.cat(chunks, dim=1), torch.from_numpy(y), tuple(splits), task)
 
-    def architecture(self, model: Model) -> Architecture:
-        """That of the networks of a configuration without ranges."""
-        return Architecture(
-            self.x.shape[2], model.hidden, self.task.outputs, model.activation, model.batch_norm
-        )
+    def rows(self, split: int, index: Tensor) -> Tensor:
+        """These rows [B] as the networks of a split get them, [B, ...]."""
+        x = self.x[0 if self.is_shared else split]
+        return as_inputs(x.index_select(0, index), torch.float32)
+
+    def architecture(self, model: Model | Component, training: Training) -> Architecture:
+        """That of the networks of a configuration without ranges.
+
+        Raises UserError for somebody's network that does not serve (`module_architecture`)."""
+        if isinstance(model, Model):
+            return MLP(
+                self.x.shape[2], model.hidden, self.task.outputs, model.activation, model.batch_norm
+            )
+        key = repr((model, training.loss, training.class_weight))
+        if key not in self._architectures:
+            rows, task = self.rows(0, torch.arange(2)), self.task.trained_by(training)
+            inputs = inputs_of(self.x.shape[2:])
+            self._architectures[key] = module_architecture(model, rows, inputs, task)
+        return self._architectures[key]
+
+
+def inputs_of(shape: Sequence[int]) -> int | tuple[int, ...]:
+    """What a network is told of rows of this shape: of one dimension their number of columns."""
+    return shape[0] if len(shape) == 1 else tuple(shape)
+
+
+def as_inputs(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows as networks get them: floats of `dtype`, of uint8 the shares of 255, or int64."""
+    if x.dtype == torch.uint8:
+        return x.to(dtype).div_(255)
+    return x.to(dtype) if x.is_floating_point() else x
 
 
 class Random:
     """The generators of a stack. Nothing is drawn from any other, and none is drawn by a member.
 
-    One for each purpose, so that whether anybody needs dropout changes no batch. Weights and
-    batches are drawn on the CPU: they are the same on every device.
-    """
+    One for each purpose, so that whether anybody needs dropout changes no batch. Batches are drawn
+    on the CPU: they are the same on every device."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.weights = torch.Generator().manual_seed(seed64(seed, Purpose.INITIAL_WEIGHTS))
         self.order = torch.Generator().manual_seed(seed64(seed, Purpose.BATCH_ORDER))
         self.dropout = torch.Generator(device).manual_seed(seed64(seed, Purpose.DROPOUT))
 
@@ -74,13 +105,12 @@ class Rows:
     """A study's rows on the device, those of all splits one after the other [S * N].
 
     Attributes:
-        x: [S * N, width], the `columns` of the rows and zeros beside them.
-        y: [S * N].
+        x: [S * N, width], the `columns` of the rows and zeros beside them; or [N, *shape].
+        y: as many.
         training: for each split the places of its training rows.
         smallest: the fewest training rows that any split has.
         batches, batch_rows: how many batches an epoch has, and the rows of each (`Batches`).
-        validation_counts: [S], validation rows.
-    """
+        validation_counts: [S], validation rows."""
 
     def __init__(
         self,
@@ -90,13 +120,14 @@ class Rows:
         dtype: torch.dtype,
         width: int | None = None,
     ) -> None:
-        splits, rows, self.columns = arrays.x.shape
-        x = arrays.x.to(device, dtype).flatten(0, 1)
+        held, rows, self.columns = arrays.x.shape[:3]
+        x = arrays.x.flatten(0, 1).to(device)
+        x = x.to(dtype) if x.is_floating_point() else x
         self.x = x if width is None else F.pad(x, (0, width - self.columns))
-        self.y = arrays.y.to(device).repeat(splits)
-        self.splits = splits
+        self.y = arrays.y.to(device).repeat(held)
+        self.splits, self.dtype = len(arrays.splits), dtype
         self.task = arrays.task
-        offset = torch.arange(splits).unsqueeze(1) * rows
+        offset = torch.arange(self.splits).unsqueeze(1) * (0 if arrays.is_shared else rows)
 
         self.training = [
             torch.from_numpy(split.training) + start
@@ -107,10 +138,14 @@ class Rows:
         self.batch_rows = self.smallest // self.batches
 
         shares = [validation_shares(split, arrays.y) for split in arrays.splits]
-        validation, is_padding = _padded(shares)
-        shape = validation.shape
+        flat = [torch.from_numpy(share) for of_split in shares for share in of_split]
+        padded = nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=-1)
+        validation = padded.view(self.splits, CROSS_FIT_SHARES, -1)
+        is_padding, shape = validation < 0, validation.shape
+        # Padding is the first row of the split again, which weighs nothing.
+        validation = torch.where(is_padding, validation[:, :1, :1], validation)
         places = (validation + offset.unsqueeze(2)).flatten().to(device)
-        self._validation_x = self.x.index_select(0, places).view(*shape, -1)
+        self._validation_x = self.x.index_select(0, places).view(*shape, *self.x.shape[1:])
         self._validation_y = self.y.index_select(0, places).view(shape)
         counts = (~is_padding).sum(dim=(1, 2), keepdim=True)
         self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
@@ -119,14 +154,13 @@ class Rows:
     def validation(self, split: Tensor, at_once: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Chunks of about `at_once` validation rows, as many of every share, side by side.
 
-        Yields x [S, V, width] of all splits, and for the members of `split` [K] their y [K, V] and
-        weights [K, V]; over all chunks a member's weights sum to 1.
-        """
+        Yields x [S, V, ...] of all splits, and for the members of `split` [K] their y [K, V] and
+        weights [K, V]; over all chunks a member's weights sum to 1."""
         step = max(1, at_once // CROSS_FIT_SHARES)
         for start in range(0, self._validation_y.shape[2], step):
             chunk = slice(start, start + step)
             yield (
-                self._validation_x[:, :, chunk].flatten(1, 2),
+                as_inputs(self._validation_x[:, :, chunk].flatten(1, 2), self.dtype),
                 self._validation_y[:, :, chunk].flatten(1).index_select(0, split),
                 self._weights[:, :, chunk].flatten(1).index_select(0, split),
             )
@@ -135,8 +169,7 @@ class Rows:
 def validation_shares(split: Split, y: Tensor) -> list[npt.NDArray[np.int64]]:
     """A split's validation rows in `CROSS_FIT_SHARES` shares, some of them empty if rows are fewer.
 
-    Ordered by label they are dealt out in turn, so each share has every label in proportion.
-    """
+    Ordered by label they are dealt out in turn, so each share has every label in proportion."""
     by_label = split.validation[np.argsort(y[split.validation].numpy(), kind="stable")]
     return [by_label[share::CROSS_FIT_SHARES] for share in range(CROSS_FIT_SHARES)]
 
@@ -147,10 +180,9 @@ def by_share(values: Tensor) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """x [K, D, B], y [K, B] and dropout's draws, none or for each hidden layer [K, units, B].
+    """x [K, B, ...], y [K, B] and dropout's draws, none or for each hidden layer [K, units, B].
 
-    Of many batches for all splits: x [n, S, B, width], y [n, S, B] and draws [n, S, units, B].
-    """
+    Of many batches for some splits: x [n, S, B, width], y [n, S, B] and draws [n, S, units, B]."""
 
     x: Tensor
     y: Tensor
@@ -166,10 +198,18 @@ class Batches:
 
     Args:
         units: of the layers that dropout needs draws for.
-    """
+        rows_last: whether x is [K, D, B], as the built-in network takes it."""
 
-    def __init__(self, rows: Rows, split: Tensor, random: Random, units: Sequence[int]) -> None:
-        self._rows, self._split, self._random, self._units = rows, split, random, units
+    def __init__(
+        self,
+        rows: Rows,
+        split: Tensor,
+        random: Random,
+        units: Sequence[int] = (),
+        rows_last: bool = False,
+    ) -> None:
+        self._rows, self._split, self._random = rows, split, random
+        self._units, self._rows_last = units, rows_last
         used = rows.batches * rows.batch_rows
         order = [
             places[torch.randperm(len(places), generator=random.order)[:used]]
@@ -182,32 +222,30 @@ class Batches:
         return len(self._places)
 
     def __iter__(self) -> Iterator[Batch]:
-        for x, y, draws in self.segments():
-            x = x[..., : self._rows.columns].mT.contiguous()
+        present, member = torch.unique(self._split, return_inverse=True)
+        for x, y, draws in self.segments(present):
+            if self._rows_last:
+                x = x[..., : self._rows.columns].mT.contiguous()
             for batch in zip(x, y, *draws, strict=True):
-                x_split, y_split, *drawn = (part.index_select(0, self._split) for part in batch)
-                yield Batch(x_split, y_split, drawn)
+                x_split, y_split, *drawn = (part.index_select(0, member) for part in batch)
+                yield Batch(as_inputs(x_split, self._rows.dtype), y_split, drawn)
 
-    def segments(self) -> Iterator[Batch]:
-        """Many batches at once, for all splits."""
+    def segments(self, present: Tensor | None = None) -> Iterator[Batch]:
+        """Many batches at once, for these splits [S], or all; draws are made for all."""
         splits, size = self._places.shape[1:]
-        width = self._rows.x.shape[1]
-        at_once = max(1, GATHERED_ELEMENTS // (splits * size * max(width, sum(self._units))))
-        for places in torch.split(self._places, at_once):
-            x = self._rows.x.index_select(0, places.flatten()).view(*places.shape, width)
+        shape = self._rows.x.shape[1:]
+        each = max(shape.numel(), sum(self._units))
+        chosen = self._places if present is None else self._places.index_select(1, present)
+        at_once = max(1, GATHERED_ELEMENTS // (chosen.shape[1] * size * each))
+        for places in torch.split(chosen, at_once):
+            x = self._rows.x.index_select(0, places.flatten()).view(*places.shape, *shape)
             y = self._rows.y.index_select(0, places.flatten()).view(places.shape)
             drawn = [[self._draw(splits, units, size) for units in self._units] for _ in places]
-            yield Batch(x, y, [torch.stack(layer) for layer in zip(*drawn, strict=True)])
+            draws = [torch.stack(layer) for layer in zip(*drawn, strict=True)]
+            if present is not None:
+                draws = [layer.index_select(1, present) for layer in draws]
+            yield Batch(x, y, draws)
 
     def _draw(self, *shape: int) -> Tensor:
-        generator = self._random.dropout
-        dtype = self._rows.x.dtype
+        generator, dtype = self._random.dropout, self._rows.dtype
         return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
-
-
-def _padded(shares: Sequence[Sequence[npt.NDArray[np.int64]]]) -> tuple[Tensor, Tensor]:
-    """Row numbers [S, SHARES, V] and which are padding: the first row of the split again."""
-    flat = [torch.from_numpy(share) for of_split in shares for share in of_split]
-    padded = nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=-1)
-    rows = padded.view(len(shares), CROSS_FIT_SHARES, -1)
-    return torch.where(rows < 0, rows[:, :1, :1], rows), rows < 0

@@ -1,39 +1,10 @@
-"""Where members are trained: in how many stacks, in how many threads, and on which machine.
+"""Where members are trained: in this process, or on other machines."""
 
-Small operations gain nothing from torch's own threads, and lose much where another process holds a
-core: OpenMP's threads spin while they wait for each other in every operation. So each stack runs in
-one thread, and as many stacks run at once as torch has threads. One stack alone has them all to
-itself if its operations are large.
-"""
-
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import torch
-
-from pipeline.models.mlp import Architecture
 from pipeline.training.members import Member, Settings
 from pipeline.training.outcomes import Fit, Watch
-
-WORKING_SET = 2**23
-"""A stack should touch no more bytes in a step than these: a thread's share of the cache."""
-
-LEAST_WORK = 2**25
-"""Multiplications in a step below which a stack is not worth a thread of its own: what is saved is
-less than what the threads take from each other while they dispatch the operations."""
-
-LEAST_NATIVE_WORK = 2**25
-"""Multiplications in an epoch from which a thread of the compiled program takes longer than what
-Python does around it."""
-
-LARGE_PRODUCT = 2**22
-"""Multiplications in a step of one network from which torch's own threads help."""
-
-HEAP = 31 * 2**20
 
 
 @dataclass(frozen=True)
@@ -45,93 +16,11 @@ class Shard:
     watch: Watch | None = None
 
 
-class Executor(Protocol):
-    """Where shards are trained."""
-
-    def run(
-        self, shards: Sequence[Shard], fit: Callable[[Shard], list[Fit]]
-    ) -> Iterator[tuple[int, list[Fit]]]:
-        """The position of each shard with its members' fits, as soon as these are there."""
+Fitting = Callable[[Shard], list[Fit]]
+Executor = Callable[[Sequence[Shard], Fitting], Iterator[tuple[int, list[Fit]]]]
+"""Trains shards: the position of each with its members' fits, as soon as these are there."""
 
 
-class Local:
+def local(shards: Sequence[Shard], fit: Fitting) -> Iterator[tuple[int, list[Fit]]]:
     """One shard after the other, in this process."""
-
-    def run(
-        self, shards: Sequence[Shard], fit: Callable[[Shard], list[Fit]]
-    ) -> Iterator[tuple[int, list[Fit]]]:
-        for position, shard in enumerate(shards):
-            yield position, fit(shard)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """stacks: how many; workers: how many run at once; threads: torch's, within each."""
-
-    stacks: int
-    workers: int
-    threads: int
-
-
-def plan(members: int, architecture: Architecture, rows: int, device: torch.device) -> Layout:
-    """The stacks for so many members, at batches of so many rows.
-
-    It follows from the work and from the number of torch's threads, not from any measurement: the
-    same work is done in the same way.
-    """
-    available = torch.get_num_threads()
-    if device.type != "cpu":
-        return Layout(1, 1, available)
-    products = 3 * rows * architecture.products
-    # Parameters, gradients and two states; activations, their gradients and a temporary.
-    touched = 4 * (4 * architecture.size + 3 * rows * sum(architecture.widths))
-    fitting = max(1, WORKING_SET // touched)
-    useful = max(1, min(available, members, members * products // LEAST_WORK))
-    stacks = max(useful, math.ceil(members / fitting))
-    # No thread waits for another's last stack.
-    stacks = min(members, math.ceil(stacks / useful) * useful)
-    alone = useful == 1 and products >= LARGE_PRODUCT
-    return Layout(stacks, useful, available if alone else 1)
-
-
-def fills_the_threads(members: int, architecture: Architecture, rows: int) -> bool:
-    """Whether members are too few for a thread each, and large enough for torch's own threads."""
-    return members < torch.get_num_threads() and 3 * rows * architecture.products >= LARGE_PRODUCT
-
-
-def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
-    """The same where the compiled program trains them, `rows` being those of an epoch.
-
-    It takes a member after the other, so that only the number of threads matters.
-    """
-    work = members * rows * 3 * architecture.products
-    stacks = max(1, min(torch.get_num_threads(), members, work // LEAST_NATIVE_WORK))
-    return Layout(stacks, stacks, 1)
-
-
-def together(layouts: Sequence[Layout]) -> Layout:
-    """The layout of groups of stacks that run side by side."""
-    stacks = sum(layout.stacks for layout in layouts)
-    several = Layout(stacks, min(stacks, torch.get_num_threads()), 1)
-    return several if len(layouts) > 1 else layouts[0]
-
-
-@contextmanager
-def threads(layout: Layout) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` that runs a function on many stacks at once. torch's number of threads is set
-    meanwhile."""
-    before = torch.get_num_threads()
-    if layout.threads != before:
-        torch.set_num_threads(layout.threads)
-    # The C library hands large blocks back to the system as soon as they are free, and a step would
-    # fault their pages in again, at several times the cost of its arithmetic. Having seen a block
-    # of this size freed, it keeps what is smaller (mallopt(3), M_MMAP_THRESHOLD).
-    torch.empty(HEAP, dtype=torch.uint8)
-    pool = ThreadPoolExecutor(layout.workers, "stack") if layout.workers > 1 else None
-    try:
-        yield pool.map if pool else map
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
-        if layout.threads != before:
-            torch.set_num_threads(before)
+    yield from enumerate(map(fit, shards))

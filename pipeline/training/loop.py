@@ -3,8 +3,7 @@
 `fit` is a pure function. Everything random in it is drawn for the splits of the study, from
 generators of its own, and never for the members that happen to be there: members of one split share
 initial weights, batches and dropout, and adding, removing or reordering members changes nothing for
-the others beyond rounding.
-"""
+the others beyond rounding."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,11 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.models.metrics import ACCURACY, LOSS
-from pipeline.models.mlp import StackedMLP
-from pipeline.models.task import Task
-from pipeline.optimizers.stacked import StackedOptimizer
 from pipeline.training.batches import CROSS_FIT_SHARES, Arrays, Batch, Batches, Rows, by_share
-from pipeline.training.executors import threads
+from pipeline.training.layouts import threads
 from pipeline.training.members import Member, Settings
 from pipeline.training.outcomes import Epoch, Fit, Outcomes, Watch
 from pipeline.training.stacks import Stack, build
@@ -37,13 +33,12 @@ def fit(
     """Train the members together; the outcomes are in their order.
 
     Raises ValueError for members that cannot share a stack (`members.stack_key`), or with an
-    argument that an optimizer does not have.
-    """
+    argument that an optimizer does not have."""
     if not members:
         return []
-    rows, stacks, layout = build(arrays, members, settings)
+    rows, stacks, layout = build(arrays, members, settings, step)
     outcomes = Outcomes(members, arrays.task.metrics, _states(stacks), settings.cross_fit)
-    with threads(layout) as at_once:
+    with threads(layout) as at_once, torch.random.fork_rng(devices=[]):
         for epoch in range(1, max(member.training.epochs for member in members) + 1):
             outcomes.add(epoch, list(at_once(partial(run_epoch, rows), stacks)))
             outcomes.stop(epoch, watch)
@@ -55,19 +50,41 @@ def fit(
 
 def run_epoch(rows: Rows, stack: Stack) -> Epoch:
     """Train for an epoch, then validate."""
-    trained = stack.train(Batches(rows, stack.split, stack.random, stack.units), step)
+    batches = Batches(rows, stack.split, stack.random, stack.units, stack.rows_last)
+    trained = stack.train(batches, step)
     scores, share_losses = validate(rows, stack)
-    return Epoch(stack.members, stack.state, trained, scores, share_losses)
+    rates = stack.end_epoch(scores[LOSS.name])
+    return Epoch(stack, trained, scores, share_losses, rates)
 
 
-def step(network: StackedMLP, optimizer: StackedOptimizer, task: Task, batch: Batch) -> Tensor:
+def step(stack: Stack, batch: Batch) -> Tensor:
     """One step of all members, a batch each; losses [K]. `native/kernel.cpp` has its own steps."""
-    network.zero_gradients()
-    outputs = network(batch.x, training=True, draws=batch.draws)
-    losses = task.losses(outputs, batch.y).mean(dim=1)
-    network.backward(task.gradients(outputs, batch.y))
-    optimizer.step()
+    network, optimizer, task = stack.network, stack.optimizer, stack.task
+
+    def losses_and_gradients() -> Tensor:
+        network.zero_gradients()
+        outputs = network(batch.x, training=True, draws=batch.draws)
+        network.backward(task.gradients(outputs, batch.y))
+        clip(network.gradients, stack.clip_norm)
+        return task.objective(outputs, batch.y)
+
+    losses = losses_and_gradients()
+    first = [losses]
+
+    def closure() -> Tensor:
+        """For an optimizer that asks for the loss again within a step, of one member."""
+        return (first.pop() if first else losses_and_gradients()).sum()
+
+    optimizer.step(closure)
     return losses
+
+
+def clip(gradients: Tensor, norm: float | None) -> None:
+    """Scale each member's gradients [K, P] to this norm at most, as
+    `torch.nn.utils.clip_grad_norm_` does."""
+    if norm is not None:
+        lengths = gradients.norm(dim=1, keepdim=True)
+        gradients.mul_((norm / (lengths + 1e-6)).clamp(max=1.0))
 
 
 @torch.no_grad()
@@ -75,7 +92,8 @@ def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor]:
     """Each member's scores on its validation rows [K] by the metric's name, and what each share of
     these rows adds to the loss [CROSS_FIT_SHARES, K]."""
     task, count = rows.task, len(stack.members)
-    share_losses, hits = rows.x.new_zeros(CROSS_FIT_SHARES, count), rows.y.new_zeros(count)
+    share_losses = torch.zeros(CROSS_FIT_SHARES, count, dtype=rows.dtype, device=rows.y.device)
+    hits = rows.y.new_zeros(count)
     at_once = VALIDATION_ELEMENTS // (count * stack.width)
     others = [metric for metric in task.metrics if metric not in (LOSS, ACCURACY)]
     chunks: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -108,7 +126,6 @@ def shrink(stack: Stack, running: npt.NDArray[np.bool_]) -> bool:
 
 def _states(stacks: Sequence[Stack]) -> Tensor:
     """[M, P + Q], in the order of `fit`'s list."""
-    device = stacks[0].split.device
-    order = np.argsort(np.concatenate([stack.members for stack in stacks]))
-    states = [stack.state(torch.arange(len(stack.members), device=device)) for stack in stacks]
-    return torch.cat(states).index_select(0, torch.from_numpy(order).to(device))
+    order = torch.from_numpy(np.argsort(np.concatenate([stack.members for stack in stacks])))
+    states = [stack.state(torch.arange(len(stack.members)).to(stack.split)) for stack in stacks]
+    return torch.cat(states).index_select(0, order.to(states[0].device))

@@ -12,10 +12,11 @@ from torch import Tensor
 from pipeline.models.metrics import LOSS, Metric
 from pipeline.training.batches import CROSS_FIT_SHARES
 from pipeline.training.members import Member
+from pipeline.training.stacks import Stack
 
 Floats = npt.NDArray[np.float64]
 FitState = Literal["complete", "failed", "dropped"]
-TRAIN_LOSS = "train_loss"
+TRAIN_LOSS, RATE = "train_loss", "lr"
 
 Watch = Callable[[int, Mapping[str, Tensor], Tensor], Collection[int]]
 """Called after each epoch with its number, the scores of the A members that ran it by the metric's
@@ -28,7 +29,7 @@ class Fit:
     """One member's outcome.
 
     curves: `train_loss`, the mean of the losses of an epoch's batches, and each metric's `curve` on
-        the validation rows: [epochs run], finite.
+        the validation rows: [epochs run], finite; with a schedule `lr`, that of the last batch.
     scores: by the metric's name, after the best epoch; NaN when there is none.
     best_epoch: the epoch of the lowest validation loss, from 1; 0 when no epoch was finite.
     state: failed when a loss, a gradient or a weight was not finite; dropped by a `Watch`.
@@ -39,7 +40,7 @@ class Fit:
         validation rows (`batches.validation_shares`) the weights after the epoch of the lowest loss
         on all other shares. `scores` are flattered by rows that chose the epoch themselves; a share
         did not choose these.
-    """
+    engine: what trained it, of `engines`."""
 
     curves: Mapping[str, Floats]
     scores: Mapping[str, float]
@@ -48,23 +49,23 @@ class Fit:
     reason: str | None
     weights: Tensor
     cross_fitted: Tensor | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)
 class Epoch:
     """What an epoch of a stack of K members gave.
 
-    members: [K] positions in the list of members; weights: `Stack.state`.
     trained: [3, K], see `Stack.train`.
     scores: on the validation rows [K] by the metric's name.
     share_losses: [CROSS_FIT_SHARES, K], what each share of these rows adds to the loss.
-    """
+    rates: [K], the learning rates of the last batch."""
 
-    members: npt.NDArray[np.intp]
-    weights: Callable[[Tensor], Tensor]
+    stack: Stack
     trained: Tensor
     scores: Mapping[str, Tensor]
     share_losses: Tensor
+    rates: Tensor
 
 
 class Best:
@@ -72,8 +73,7 @@ class Best:
 
     Attributes:
         epoch: [M], from 1; 0 where no loss was finite yet.
-        weights: [M, P + Q], the initial ones where there is no epoch.
-    """
+        weights: [M, P + Q], the initial ones where there is no epoch."""
 
     def __init__(self, initial: Tensor) -> None:
         self.epoch = np.zeros(len(initial), dtype=int)
@@ -88,9 +88,10 @@ class Best:
         self._loss[better] = losses[better]
         self.epoch[better] = number
         for epoch in epochs:
-            places = np.flatnonzero(better[epoch.members])
-            positions = torch.as_tensor(epoch.members[places], device=self.weights.device)
-            weights = epoch.weights(torch.as_tensor(places, device=self.weights.device))
+            members = epoch.stack.members
+            places = np.flatnonzero(better[members])
+            positions = torch.as_tensor(members[places], device=self.weights.device)
+            weights = epoch.stack.state(torch.as_tensor(places, device=self.weights.device))
             self.weights.index_copy_(0, positions, weights)
 
 
@@ -103,8 +104,7 @@ class Outcomes:
         cross_fit: see `Settings`.
 
     Attributes:
-        running: [M] bool.
-    """
+        running: [M] bool."""
 
     def __init__(
         self,
@@ -125,6 +125,8 @@ class Outcomes:
         self._best = [Best(initial), *(Best(initial.clone()) for _ in range(clones))]
         self._states: list[FitState] = ["complete"] * count
         self._reasons: list[str | None] = [None] * count
+        self._engines = [""] * count
+        self._scheduled = [bool(member.optimizer.arguments.get("schedule")) for member in members]
         self.running = np.ones(count, dtype=bool)
 
     def add(self, number: int, epochs: Sequence[Epoch]) -> None:
@@ -132,26 +134,24 @@ class Outcomes:
 
         Args:
             number: from 1.
-            epochs: what it gave in each stack.
-        """
-        values = np.full((3 + len(self._metrics) + CROSS_FIT_SHARES, len(self.running)), np.nan)
+            epochs: what it gave in each stack."""
+        values = np.full((4 + len(self._metrics) + CROSS_FIT_SHARES, len(self.running)), np.nan)
         for epoch in epochs:
             scored = [epoch.scores[metric.name] for metric in self._metrics]
-            rows = [*epoch.trained, *scored, *epoch.share_losses]
+            rows = [*epoch.trained, *scored, epoch.rates, *epoch.share_losses]
+            members = epoch.stack.members
             # The host waits for the device here, and nowhere else in an epoch.
-            values[:, epoch.members] = torch.stack([row.double() for row in rows]).cpu().numpy()
-        train_loss, gradients, weights, *scores = values[:-CROSS_FIT_SHARES]
+            values[:, members] = torch.stack([row.double() for row in rows]).cpu().numpy()
+            for member in members if number == 1 else ():
+                self._engines[member] = epoch.stack.engine
+        train_loss, gradients, weights, *scores, rates = values[:-CROSS_FIT_SHARES]
         shares = values[-CROSS_FIT_SHARES:]
         loss = scores[self._metrics.index(LOSS)]
-        for what, row in (
-            ("the training loss", train_loss),
-            ("a gradient", gradients),
-            ("a weight", weights),
-            ("the validation loss", loss),
-        ):
+        names = "the training loss", "a gradient", "a weight", "the validation loss"
+        for what, row in zip(names, (train_loss, gradients, weights, loss), strict=True):
             diverged = np.flatnonzero(self.running & ~np.isfinite(row))
             self.fail(diverged, f"{what} was not finite in epoch {number}")
-        self._curves.append(np.stack([train_loss, *scores]))
+        self._curves.append(np.stack([train_loss, *scores, rates]))
         self._ran[self.running] = number
 
         others = (np.delete(shares, share, axis=0).sum(axis=0) for share in range(len(shares)))
@@ -170,7 +170,7 @@ class Outcomes:
         done = (number >= self._epochs) | (number - self._best[0].epoch >= self._patience)
         self.running &= ~done
         if watch is not None and len(ran) > 0:
-            scores = torch.from_numpy(self._curves[-1][1:, ran])
+            scores = torch.from_numpy(self._curves[-1][1:-1, ran])
             by_name = {m.name: row for m, row in zip(self._metrics, scores, strict=True)}
             for member in watch(number, by_name, torch.from_numpy(ran)):
                 if self.running[member]:
@@ -183,16 +183,14 @@ class Outcomes:
 
     def _fit(self, member: int, weights: Tensor, cross_fitted: Tensor | None) -> Fit:
         ran, best = int(self._ran[member]), int(self._best[0].epoch[member])
-        names = (TRAIN_LOSS, *(metric.curve for metric in self._metrics))
+        names = (TRAIN_LOSS, *(metric.curve for metric in self._metrics), RATE)
         values = np.array([epoch[:, member] for epoch in self._curves[:ran]])
         curves = dict(zip(names, values.reshape(ran, len(names)).T.copy(), strict=True))
-        at_best = {m.name: curves[m.curve][best - 1] if best else np.nan for m in self._metrics}
-        return Fit(
-            curves=curves,
-            scores={name: float(score) for name, score in at_best.items()},
-            best_epoch=best,
-            state=self._states[member],
-            reason=self._reasons[member],
-            weights=weights,
-            cross_fitted=cross_fitted,
-        )
+        if not self._scheduled[member]:
+            del curves[RATE]
+        scores = {
+            m.name: float(curves[m.curve][best - 1]) if best else np.nan for m in self._metrics
+        }
+        state, reason = self._states[member], self._reasons[member]
+        engine = self._engines[member]
+        return Fit(curves, scores, best, state, reason, weights, cross_fitted, engine)

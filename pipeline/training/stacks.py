@@ -1,72 +1,51 @@
 """Stacks: members that are trained together, by whatever is fastest for them.
 
-A *member* is one network, a *stack* is K members of one architecture.
-"""
+A *member* is one network, a *stack* is K members of one architecture."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.models.mlp import Architecture, StackedMLP, initial_parameters
+from pipeline.models.architecture import Architecture
+from pipeline.models.mlp import MLP, StackedMLP
+from pipeline.models.module import ModuleArchitecture, ModuleStack
 from pipeline.models.task import Task
-from pipeline.optimizers.stacked import StackedGroup, StackedOptimizer, group_key
+from pipeline.optimizers.classes import wants_closure
+from pipeline.optimizers.schedules import by_batch
+from pipeline.optimizers.stacked import StackedGroup, StackedOptimizer, group_key, has_rule
 from pipeline.training.batches import Arrays, Batch, Batches, Random, Rows
-from pipeline.training.executors import Layout, fills_the_threads, native_plan, plan, together
+from pipeline.training.engines import COMPILED, IN_THREADS, ONE_BY_ONE, STACKED
+from pipeline.training.layouts import Layout, apart, fills_the_threads, native_plan, plan
 from pipeline.training.members import PER_MEMBER, Member, Settings, stack_key
-from pipeline.training.native.kernel import Kernel, can_train
+from pipeline.training.native.kernel import Kernel, can_train, library
 
 Positions = npt.NDArray[np.intp]
-Step = Callable[[StackedMLP, StackedOptimizer, Task, Batch], Tensor]
+Step = Callable[["Stack", Batch], Tensor]
 """One step of all members on a batch each; their losses [K]."""
 
 
-class Stack(Protocol):
-    """Members that are trained together. Whatever trains them, each has its own numbers.
-
-    Attributes:
-        members: [K] positions in the list that `fit` was given.
-        split: [K] int64, their splits.
-        random: the generators of their batches and of their dropout.
-        units: of the layers that dropout needs draws for, none without dropout.
-        width: the units of the widest layer.
-    """
-
-    members: Positions
-    split: Tensor
-    random: Random
-    units: tuple[int, ...]
-    width: int
-
-    def train(self, batches: Batches, step: Step) -> Tensor:
-        """Train for an epoch, by `step` on each batch where it has no steps of its own.
-
-        Returns [3, K]: the mean of each member's losses over the batches; then two sums, of all
-        elements of its gradients and of its weights after the last batch, which are not finite if
-        any of these was not.
-        """
-
-    def outputs(self, x: Tensor) -> Tensor:
-        """[K, outputs, V] for rows [S, V, width], each member those of its split."""
-
-    def state(self, index: Tensor) -> Tensor:
-        """[k, P + Q]: the parameters and running statistics of the members at these places."""
-
-    def keep(self, index: Tensor) -> None:
-        """Go on with the members at these places [k], ascending; the others leave."""
-
-
-class TorchStack:
-    """By operations of torch on all members at once. A class of `torch.optim` that has no stacked
-    rule updates one member after the other.
+class Stack:
+    """By operations of torch, on all members at once where the network can. A class of optimizer
+    that has no stacked rule updates one member after the other.
 
     Args:
-        members: neighbours share an update rule; positions: see `Stack`.
-        initial: [S, P], the parameters that members start with in each split.
-    """
+        members: neighbours share an update rule.
+        positions: [K], theirs in the list that `fit` was given.
+        initial: [S, P + Q], the weights that members start with in each split.
+        batches: of an epoch.
+        vectorized: of somebody's network, see `ModuleStack`.
+
+    Attributes:
+        members: their positions; split: [K] int64, their splits.
+        random: the generators of their batches and of their dropout.
+        units, rows_last: what the batches need, see `Batches`.
+        width: the numbers that the widest layer makes of a row.
+        engine: what trains them, of `engines`."""
 
     def __init__(
         self,
@@ -76,55 +55,90 @@ class TorchStack:
         task: Task,
         initial: Tensor,
         random: Random,
+        batches: int,
+        vectorized: bool = True,
     ) -> None:
         self.members, self.random, self.task = positions, random, task
         self.split = torch.tensor([member.split for member in members], device=initial.device)
-        rates = torch.tensor([member.model.dropout for member in members])
-        self.units = architecture.hidden if rates.any() else ()
-        self.width = max(architecture.widths)
-        self.network = StackedMLP(architecture, initial.index_select(0, self.split), rates)
+        weights = initial.index_select(0, self.split)
+        self.units: tuple[int, ...] = ()
+        self.width = architecture.widest
+        self.rows_last = isinstance(architecture, MLP)
+        self.engine = STACKED if vectorized else ONE_BY_ONE
+        self.network: StackedMLP | ModuleStack
+        if isinstance(architecture, MLP):
+            rates = torch.tensor([getattr(member.model, "dropout", 0.0) for member in members])
+            self.units = architecture.hidden if rates.any() else ()
+            self.network = StackedMLP(architecture, weights, rates)
+        else:
+            assert isinstance(architecture, ModuleArchitecture)
+            self.network = ModuleStack(architecture, weights, random.dropout, vectorized)
+        self.clip_norm = members[0].training.clip_norm
         self.optimizer = StackedOptimizer(
             [member.optimizer for member in members],
             self.network.parameters,
             self.network.gradients,
             architecture.shapes,
+            [member.training.epochs for member in members],
+            batches,
         )
 
     @torch.no_grad()
     def train(self, batches: Batches, step: Step) -> Tensor:
+        """Train for an epoch, by `step` on each batch where it has no steps of its own.
+
+        Returns [3, K]: the mean of each member's losses over the batches; then two sums, of all
+        elements of its gradients and of its weights after the last batch, which are not finite if
+        any of these was not."""
         network = self.network
         loss, gradient_sum = network.parameters.new_zeros(2, len(self.members))
+        self.optimizer.start_epoch()
         for batch in batches:
-            loss += step(network, self.optimizer, self.task, batch)
+            loss += step(self, batch)
             gradient_sum += network.gradients.sum(dim=1)
+        self.optimizer.eval()
         return torch.stack((loss / len(batches), gradient_sum, network.parameters.sum(dim=1)))
 
+    def end_epoch(self, losses: Tensor) -> Tensor:
+        """Let the schedules go forward, by the validation losses [K] too; the learning rates of the
+        epoch's last batch [K] float64."""
+        rates = self.optimizer.rates
+        self.optimizer.end_epoch(losses)
+        return rates
+
     def outputs(self, x: Tensor) -> Tensor:
-        x = x[..., : self.network.architecture.inputs].mT
+        """[K, outputs, V] for rows [S, V, width], each member those of its split."""
+        if isinstance(self.network, StackedMLP):
+            x = x[..., : self.network.architecture.inputs].mT
         return self.network(x.index_select(0, self.split))
 
     def state(self, index: Tensor) -> Tensor:
+        """[k, P + Q]: the parameters and running statistics of the members at these places."""
         return self.network.state(index)
 
     def keep(self, index: Tensor) -> None:
+        """Go on with the members at these places [k], ascending; the others leave."""
         self.members = self.members[index.cpu().numpy()]
         self.split = self.split.index_select(0, index)
         self.network.keep(index)
         self.optimizer.keep(index.tolist(), self.network.parameters, self.network.gradients)
 
 
-class NativeStack(TorchStack):
+class NativeStack(Stack):
     """By the compiled program, which takes many batches in a call, and one member after the other:
     a member's numbers do not depend on the others."""
 
+    network: StackedMLP
+
     def __init__(self, kernel: Kernel, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._kernel = kernel
+        self._kernel, self.engine = kernel, COMPILED
 
     @torch.no_grad()
     def train(self, batches: Batches, step: Step) -> Tensor:
         network = self.network
         loss, gradient_sum = torch.zeros(2, len(self.members), dtype=torch.float64)
+        self.optimizer.start_epoch()
         for x, y, draws in batches.segments():
             segment = x, y, [draw.mT.contiguous() for draw in draws]
             for k, group in self.optimizer.groups:
@@ -140,44 +154,76 @@ class NativeStack(TorchStack):
 
 
 def build(
-    arrays: Arrays, members: Sequence[Member], settings: Settings
+    arrays: Arrays, members: Sequence[Member], settings: Settings, step: Step
 ) -> tuple[Rows, list[Stack], Layout]:
     """The rows, the members in stacks, and the threads that these shall have.
 
-    The stacks follow from the work and the number of torch's threads, not from any measurement.
-    Members of one update rule stand side by side; the compiled program has those that it can.
-    """
+    The stacks follow from the work and the number of torch's threads; of somebody's network, from
+    its engine as well (`engines.Engines`). Members of one update rule stand side by side; the
+    compiled program has those that it can."""
     if len({stack_key(member.model, member.training) for member in members}) > 1:
         raise ValueError(f"members of a stack can differ in {', '.join(PER_MEMBER)} only")
     model, training = members[0].model, members[0].training
     gpu = training.device == "auto" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else training.device.replace("auto", "cpu"))
-    architecture = arrays.architecture(model)
-    compiled = device.type == "cpu" and settings.dtype == torch.float32 and settings.native
-    # Fewer networks than threads, and large ones, are faster with torch's own threads.
-    compiled &= not fills_the_threads(len(members), architecture, training.batch_size)
-    compiled &= can_train(architecture, arrays.task)
-    kernel = Kernel.get(architecture) if compiled else None
+    architecture, task = arrays.architecture(model, training), arrays.task.trained_by(training)
+    kernel = _kernel(architecture, task, members, device, settings)
     width = kernel.width if kernel else None
     rows = Rows(arrays, training.batch_size, device, settings.dtype, width)
-    weights = Random(settings.seed, device).weights
-    initial = initial_parameters(architecture, rows.splits, weights).to(device, settings.dtype)
+    initial = architecture.initial(rows.splits, settings.seed).to(device, settings.dtype)
+
+    def made(program: Kernel | None, places: Positions, vectorized: bool) -> Stack:
+        those, random = [members[k] for k in places], Random(settings.seed, device)
+        arguments = those, places, architecture, task, initial, random, rows.batches
+        return NativeStack(program, *arguments) if program else Stack(*arguments, vectorized)
 
     order = sorted(range(len(members)), key=lambda k: group_key(members[k].optimizer))
-    is_native = [kernel is not None and members[k].optimizer.name in kernel.rules for k in order]
+    engine: dict[bool | None, list[int]] = {}
+    for k in order:
+        optimizer = members[k].optimizer
+        native = kernel is not None and optimizer.path in kernel.rules
+        native = native and has_rule(optimizer) and not by_batch(optimizer)
+        alone = not native and wants_closure(optimizer)
+        engine.setdefault(None if alone else native, []).append(k)
+    in_threads = True
+    if isinstance(architecture, ModuleArchitecture) and False in engine:
+        places = np.array(engine[False])
+        chosen = settings.engines.choose(rows, made, architecture, places, step)
+        in_threads = chosen == IN_THREADS
+        if chosen != STACKED:
+            engine = {None: order}
     stacks: list[Stack] = []
-    layouts = []
-    for program, places in ((kernel, is_native), (None, np.invert(is_native))):
-        positions = np.array(order)[places]
-        if not len(positions):
-            continue
-        if program:
-            layout = native_plan(len(positions), architecture, rows.smallest)
+    for kind, those in engine.items():
+        count = len(those)
+        if kind is None:
+            layout = apart(count, architecture, rows.batch_rows, device, in_threads)
+        elif kind:
+            layout = native_plan(count, architecture, rows.smallest)
         else:
-            layout = plan(len(positions), architecture, rows.batch_rows, device)
-        layouts.append(layout)
-        for stacked in np.array_split(positions, layout.stacks):
-            those, random = [members[k] for k in stacked], Random(settings.seed, device)
-            arguments = those, stacked, architecture, arrays.task, initial, random
-            stacks.append(NativeStack(program, *arguments) if program else TorchStack(*arguments))
-    return rows, stacks, together(layouts)
+            layout = plan(count, architecture, rows.batch_rows, device)
+        for places in np.array_split(np.array(those), layout.stacks):
+            stacks.append(made(kernel if kind else None, places, kind is not None))
+    if len(engine) > 1:
+        layout = Layout(len(stacks), min(len(stacks), torch.get_num_threads()), 1)
+    if isinstance(architecture, ModuleArchitecture) and architecture.draws_unseen:
+        # What torch draws from its own generator needs the process to itself.
+        layout = replace(layout, workers=1)
+    return rows, stacks, layout
+
+
+def _kernel(
+    architecture: Architecture,
+    task: Task,
+    members: Sequence[Member],
+    device: torch.device,
+    settings: Settings,
+) -> Kernel | None:
+    """The compiled program, where it can train such members and is faster."""
+    training = members[0].training
+    is_possible = device.type == "cpu" and settings.dtype == torch.float32 and settings.native
+    if not is_possible or not isinstance(architecture, MLP) or training.clip_norm is not None:
+        return None
+    # Fewer networks than threads, and large ones, are faster with torch's own threads.
+    alone = fills_the_threads(len(members), architecture, training.batch_size)
+    program = None if alone or not can_train(architecture, task) else library()
+    return Kernel(program, architecture) if program else None

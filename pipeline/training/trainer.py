@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,19 +11,23 @@ import torch
 
 from pipeline.common import files
 from pipeline.common.errors import UserError
-from pipeline.config import Choice, Config
-from pipeline.data.encoding import Encoder
+from pipeline.common.imports import is_path, reason_of
+from pipeline.config import Component, Config
+from pipeline.config.ranges import ends
+from pipeline.config.sections import Model
+from pipeline.data.encoding import encoder_for
 from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.data.splits import Split, make_splits
 from pipeline.models import flavor
-from pipeline.models.export import Ensemble, Exporter
-from pipeline.models.mlp import Architecture
+from pipeline.models.architecture import Architecture
+from pipeline.models.export import Ensemble, Exporter, ensemble_of
 from pipeline.models.task import Classification
-from pipeline.optimizers.stacked import OptimizerSpec
+from pipeline.optimizers.schedules import parts_of
 from pipeline.training.batches import CROSS_FIT_SHARES, Arrays
-from pipeline.training.executors import Executor, Local, Shard
+from pipeline.training.engines import Engines
+from pipeline.training.executors import Executor, Shard, local
 from pipeline.training.loop import fit
-from pipeline.training.members import Member, Settings, stack_key
+from pipeline.training.members import Member, Settings, scheduled, stack_key
 from pipeline.training.outcomes import Fit, Outcomes, Watch
 from pipeline.training.trial import Trial, ended
 
@@ -49,10 +53,10 @@ class Trainer:
         seed: of initial weights, batches and dropout; None: that of the configuration.
         cross_fit: see `Settings`.
         executor: where the members are trained.
+        engines: which way somebody's networks are trained, where the search has begun already.
 
     Attributes:
-        arrays: the rows, encoded for each split.
-    """
+        arrays: the rows, encoded for each split."""
 
     def __init__(
         self,
@@ -61,30 +65,36 @@ class Trainer:
         splits: Splitting = search_splits,
         seed: int | None = None,
         cross_fit: bool = False,
-        executor: Executor | None = None,
+        executor: Executor = local,
+        engines: Engines | None = None,
     ) -> None:
         check_device(config)
         rows = load_training(parts)
         self.splits = splits(config, parts, rows)
-        raw = torch.from_numpy(rows.raw)
+        raw, schema = torch.from_numpy(rows.raw), parts.schema
         training_rows = [torch.from_numpy(split.training) for split in self.splits]
-        self._encoder = Encoder.fit(raw, parts.schema, training_rows)
-        task = Classification(parts.schema.classes)
-        self.arrays = Arrays.build(self._encoder, rows.raw, rows.y, self.splits, task)
-        self._schema = parts.schema
-        self._settings = Settings(config.seed if seed is None else seed, cross_fit=cross_fit)
-        self._executor = executor or Local()
-        self._exporter = Exporter(len(parts.schema.columns))
-        self._exported: set[Architecture] = set()
-        columns = [column.name for column in parts.schema.columns]
-        self._example = rows.table.select(columns).slice(0, EXAMPLE_ROWS).to_pandas()
+        is_built_in = isinstance(config.model, Model)
+        self._encoder = encoder_for(raw, schema, training_rows, as_columns=is_built_in)
+        task = task_of(parts)
+        if schema.inputs is None or is_built_in:
+            self.arrays = Arrays.build(self._encoder, rows.raw, rows.y, self.splits, task)
+        else:  # nothing is fitted, so they are held once, as they are
+            y = torch.from_numpy(rows.y)
+            self.arrays = Arrays(raw.unsqueeze(0), y, self.splits, task, is_shared=True)
+        self._schema = schema
+        seed = config.seed if seed is None else seed
+        self._settings = Settings(seed, cross_fit=cross_fit, engines=engines or Engines())
+        self._executor = executor
+        self._exporter = Exporter(raw.shape[1:], raw.dtype)
+        self._exported: set[Hashable] = set()
+        self._example = rows.given(slice(EXAMPLE_ROWS))
 
     def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
         """The trials of a batch, stack by stack; what `watch` gives for a stack prunes them."""
         groups = stacks(batch)
         shards = [self._shard(proposals, watch) for proposals in groups]
         started = time.perf_counter()
-        for position, fits in self._executor.run(shards, partial(_fit, self.arrays)):
+        for position, fits in self._executor(shards, partial(_fit, self.arrays)):
             proposals, count = groups[position], len(self.splits)
             seconds = (time.perf_counter() - started) / len(proposals)
             for place, proposal in enumerate(proposals):
@@ -97,7 +107,7 @@ class Trainer:
         members, numbers = [], []
         for proposal in proposals:
             config = proposal.settings
-            optimizer = OptimizerSpec(config.optimizers[0].name, config.optimizers[0].arguments)
+            optimizer = scheduled(config.optimizers[0], config.training)
             for split in range(len(self.splits)):
                 members.append(Member(split, optimizer, config.model, config.training))
                 numbers.append(proposal.number)
@@ -105,38 +115,39 @@ class Trainer:
 
     def architecture(self, config: Config) -> Architecture:
         """That of a trial's networks."""
-        return self.arrays.architecture(config.model)
+        return self.arrays.architecture(config.model, config.training)
 
-    def export(self, trial: Trial) -> None:
-        """Export the program for the trial's architecture.
+    def export(self, trial: Trial) -> Trial:
+        """Export the program for the trial's architecture; the trial, which has failed where torch
+        cannot export it.
 
         In the thread that trains, while nothing is written: tracing replaces methods of torch for
-        the whole process, so nothing else may compute meanwhile. `model` only swaps weights in.
-        """
-        self.model(trial)
-        self._exported.add(self._program(trial))
+        the whole process, so nothing else may compute meanwhile. `model` only swaps weights in."""
+        try:
+            self.model(trial)
+        except UserError as error:
+            return replace(trial, state="FAIL", reason=str(error))
+        self._exported.add(self.architecture(trial.settings).program)
+        return trial
 
     def is_exported(self, trial: Trial) -> bool:
         """Whether there is nothing to export for the trial."""
-        return trial.state != "COMPLETE" or self._program(trial) in self._exported
-
-    def _program(self, trial: Trial) -> Architecture:
-        """What asks for a program of its own: not batch norm, which is folded into the layers."""
-        return replace(self.architecture(trial.settings), batch_norm=False)
+        if trial.state != "COMPLETE":
+            return True
+        return self.architecture(trial.settings).program in self._exported
 
     def model(self, trial: Trial) -> Mapping[str, Any] | None:
         """What the flavor saves of a completed trial: the mean of its members.
 
         To be called by one thread, after `export` in the one that trains; what it gives is valid
-        until the next call.
-        """
+        until the next call."""
         return self.saved(self.ensemble(trial)) if trial.state == "COMPLETE" else None
 
     def ensemble(self, trial: Trial, temperature: float | None = None) -> Ensemble:
         """The mean of the trial's members; with `temperature` its probabilities are tempered."""
         states = torch.stack([fit.weights for fit in trial.fits])
         architecture = self.architecture(trial.settings)
-        return Ensemble(self._encoder, architecture, states, temperature)
+        return ensemble_of(architecture, self._encoder, states, temperature)
 
     def saved(self, ensemble: Ensemble, threshold: float | None = None) -> Mapping[str, Any]:
         """What the flavor saves; `threshold` is what `predict` takes when it is told none."""
@@ -149,22 +160,47 @@ class Trainer:
         }
 
 
+def task_of(parts: PreparedData) -> Classification:
+    """What the training rows are trained for."""
+    schema = parts.schema
+    # As the configuration has them: YAML writes true and false.
+    names = tuple(str(x).lower() if isinstance(x, bool) else str(x) for x in schema.labels)
+    return Classification(schema.classes, names=names, counts=parts.counts["train"])
+
+
 def _fit(arrays: Arrays, shard: Shard) -> list[Fit]:
-    """As `loop.fit`; members whose networks the memory does not hold have failed."""
+    """As `loop.fit`; members have failed whose networks the memory does not hold, or of which what
+    people brought fails: those of other trials are trained without them."""
     members, settings = shard.members, shard.settings
-    weights = arrays.architecture(members[0].model).size
-    # In 32 bits, at least: a network at work, with its gradients, and what members keep.
-    copies = 1 + CROSS_FIT_SHARES if settings.cross_fit else 1
-    if 4 * weights * (copies * len(members) + 2) <= files.memory_limit():
-        try:
-            return fit(arrays, members, settings, shard.watch)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+    model, training = members[0].model, members[0].training
+    weights = 0
+    try:
+        weights = arrays.architecture(model, training).size
+        # In 32 bits, at least: a network at work, with its gradients, and what members keep.
+        copies = 1 + CROSS_FIT_SHARES if settings.cross_fit else 1
+        if 4 * weights * (copies * len(members) + 2) > files.memory_limit():
+            raise MemoryError
+        return fit(arrays, members, settings, shard.watch)
+    except Exception as error:
+        reason = f"networks of {weights:,} weights do not fit into the memory"
+        if not _is_out_of_memory(error):
+            if not isinstance(error, UserError) and not any(map(_is_brought, members)):
                 raise
+            reason = str(error) if isinstance(error, UserError) else reason_of(error)
+            count = len(arrays.splits)
+            if len(members) > count:
+                trials = [members[i : i + count] for i in range(0, len(members), count)]
+                return [one for trial in trials for one in _fit(arrays, Shard(trial, settings))]
     outcomes = Outcomes(members, arrays.task.metrics, torch.empty(len(members), 0))
-    reason = f"networks of {weights:,} weights do not fit into the memory"
     outcomes.fail(range(len(members)), reason)
     return outcomes.fits()
+
+
+def _is_brought(member: Member) -> bool:
+    """Whether code that is not this program's or torch's own trains it."""
+    schedules = parts_of(member.optimizer.arguments.get("schedule"))
+    brought = (member.model, member.optimizer, member.training.loss, *schedules)
+    return any(isinstance(each, Component) and is_path(each.path) for each in brought)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -176,10 +212,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def check_device(config: Config) -> None:
     """Raise UserError when torch has no such GPU here."""
-    device = config.training.device
-    values = device.choice if isinstance(device, Choice) else (device,)
     count = torch.cuda.device_count()
-    for value in values:
+    for value in ends(config.training.device):
         if value.startswith("cuda") and int(value.partition(":")[2] or 0) >= count:
             raise UserError(
                 f"training.device: must be a device that torch finds here; got {value!r}, and "
@@ -191,5 +225,6 @@ def stacks(batch: Sequence[Trial]) -> list[list[Trial]]:
     """The proposals whose members can share a stack (`members.stack_key`)."""
     groups = defaultdict(list)
     for proposal in batch:
-        groups[stack_key(proposal.settings.model, proposal.settings.training)].append(proposal)
+        model = proposal.settings.model
+        groups[stack_key(model, proposal.settings.training)].append(proposal)
     return list(groups.values())

@@ -1,9 +1,8 @@
 """A trial: one configuration, from its proposal to the report.
 
-It is estimated by its members, one network for each repeat and fold.
-"""
+It is estimated by its members, one network for each repeat and fold."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,8 +11,8 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.data.splits import Split
 from pipeline.models.metrics import METRICS, Metric
-from pipeline.optimizers.stacked import default_arguments
-from pipeline.training.outcomes import Fit, Floats
+from pipeline.optimizers.classes import learning_rate
+from pipeline.training.outcomes import RATE, Fit, Floats
 
 State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
@@ -44,8 +43,7 @@ class Trial:
             the epoch in which a member failed or was dropped on there is nothing. NaN: not read.
         seconds: wall time of its share of the training.
         fits: the members' outcomes, while the trial is in the memory.
-        run_id, model_id, name: of its run in MLflow, once it is there.
-    """
+        run_id, model_id, name: of its run in MLflow, once it is there."""
 
     number: int
     optimizer: str
@@ -95,12 +93,10 @@ def proposed(number: int, label: str, params: Mapping[str, Any], config: Config)
 
     Args:
         label: of one of its `optimizers`.
-        params: a value for each range outside of `optimizers` and of that entry.
-    """
+        params: a value for each range outside of `optimizers` and of that entry."""
     settings = config.at(label, params)
     (optimizer,) = settings.optimizers
-    lr = optimizer.arguments.get("lr", default_arguments(optimizer.name)["lr"])
-    return Trial(number, label, dict(params), float(lr), settings)
+    return Trial(number, label, dict(params), learning_rate(optimizer), settings)
 
 
 def ended(trial: Trial, fits: Sequence[Fit], splits: Sequence[Split], seconds: float) -> Trial:
@@ -142,12 +138,7 @@ def mean_curves(fits: Sequence[Fit]) -> dict[str, Floats]:
     places = [np.minimum(steps, length - 1) for length in lengths]
     curves = {
         name: np.mean([fit.curves[name][at] for fit, at in zip(fits, places, strict=True)], axis=0)
-        for name in CURVES
+        for name in (*CURVES, *([RATE] if RATE in fits[0].curves else []))
     }
     running = lengths[:, None] > steps
     return curves | {FOLDS_RUNNING: running.sum(axis=0).astype(np.float64)}
-
-
-def best_epochs(trials: Iterable[Trial]) -> set[int]:
-    """The best epochs of all members that are in the memory, from 1."""
-    return {fit.best_epoch for trial in trials for fit in trial.fits}

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score
 
@@ -19,10 +21,11 @@ def test_scores_are_scikit_learns(name):
     x, y, splits = _iris()
     every = np.broadcast_to(x, (len(splits), *x.shape))
     scores = baselines.scores(name, every, y, splits, 3)
-    if name == "majority label":
-        model = DummyClassifier(strategy="prior")
-    else:
-        model = baselines._model(name)
+    model = {
+        "majority label": DummyClassifier(strategy="prior"),
+        "logistic regression": LogisticRegression(max_iter=1000),
+        "gradient boosting": HistGradientBoostingClassifier(random_state=0),
+    }[name]
     folds = [(split.training, split.validation) for split in splits]
     assert scores["accuracy"] == pytest.approx(cross_val_score(model, x, y, cv=folds), abs=1e-12)
     expected = -cross_val_score(model, x, y, cv=folds, scoring="neg_log_loss")
@@ -56,3 +59,9 @@ def test_gradient_boosting_is_left_out_where_it_takes_minutes():
     for size, expected in sizes.items():
         assert baselines.affordable("gradient boosting", *size) == expected, size
         assert baselines.affordable("logistic regression", *size)
+
+
+def test_only_the_majority_label_is_affordable_for_many_images():
+    images = (60_000, 784, 10)
+    affordable = [name for name in baselines.NAMES if baselines.affordable(name, *images)]
+    assert affordable == ["majority label"]

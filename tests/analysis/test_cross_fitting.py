@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 from pipeline.analysis.cross_fitting import Predictions, cross_fitted, together
-from pipeline.config.sections import Model
+from pipeline.config.sections import Model, Training
 from pipeline.models.metrics import METRICS
 from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
@@ -30,7 +30,7 @@ def trained(data: Arrays, lr: float = 0.1, seed: int = 0) -> tuple[list[Fit], Mo
 def test_a_share_is_predicted_with_the_weights_that_it_did_not_choose(labels: int) -> None:
     data = arrays(labels)
     fits, model = trained(data)
-    architecture = data.architecture(model)
+    architecture = data.architecture(model, Training())
     found = cross_fitted(fits, data, architecture)
     for place, (one, answers) in enumerate(zip(fits, found, strict=True)):
         validation = data.splits[place].validation
@@ -80,7 +80,7 @@ def test_coins_flatter_the_kept_epoch_and_nothing_else() -> None:
         inputs = torch.from_numpy(x).float().repeat(5, 1, 1)
         data = Arrays(inputs, torch.from_numpy(y), splits, Classification(2))
         fits, model = trained(data, lr=0.03, seed=seed)
-        answers = cross_fitted(fits, data, data.architecture(model))
+        answers = cross_fitted(fits, data, data.architecture(model, Training()))
         kept.append([np.mean([each.scores[name] for each in fits]) for name in METRICS])
         crossed.append([np.mean([each.scores[name] for each in answers]) for name in METRICS])
     flattered = np.array(kept) - np.array(crossed)

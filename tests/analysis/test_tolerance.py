@@ -64,10 +64,7 @@ def _trial(number, optimizer, lr, accuracy, curve=()):
         accuracy=accuracy,
         loss=1 - accuracy,
         seconds=10.0,
-        curves={
-            "val_accuracy": np.array(curve),
-            "val_loss": 1 - np.array(curve),
-        },
+        curves={"val_accuracy": np.array(curve), "val_loss": 1 - np.array(curve)},
         fold_scores=folds(by_fold, 1 - by_fold),
     )
 

@@ -211,10 +211,7 @@ def prepare(content: bytes, name: str) -> None:
         if parts is None:
             assert not any(root.glob("*"))
             return
-        for rows, part in (
-            (data.load_training(parts), "train"),
-            (data.load_test(parts), "test"),
-        ):
+        for rows, part in ((data.load_training(parts), "train"), (data.load_test(parts), "test")):
             assert rows.raw.shape == (parts.rows[part], len(parts.schema.columns))
             assert not np.isinf(rows.raw).any()
             assert np.bincount(rows.y, minlength=2).tolist() == list(parts.counts[part])

@@ -221,13 +221,7 @@ def test_killed_at_random_moments(place: Place, unbroken: Place) -> None:
     assert_whole(place, unbroken)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        (signal.SIGTERM, 143),
-    ],
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ended_by_a_signal(place: Place, unbroken: Place, number: int, code: int) -> None:
     process = place.start()
     place.wait_for(lambda: len(place.trials()) >= 3, process)

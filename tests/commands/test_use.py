@@ -139,11 +139,7 @@ def test_the_example(folder: Path) -> None:
     example = ROOT / "examples" / "use_the_model.py"
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(
-        [sys.executable, str(example)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, str(example)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "step 4: loss" in done.stdout
@@ -200,7 +196,7 @@ def test_the_pages_of_mlflows_ui(folder: Path) -> None:
         ],
         "/models/breast-cancer": ["champion", "Predicts target"],
         f"/models/breast-cancer/versions/{version.version}": [
-            *("champion", "Test accuracy", "Rows have the columns mean radius", "Outputs (2)"),
+            *("champion", "Test accuracy", "Rows have the columns mean radius", "Outputs (2)")
         ],
     }
     port = free_port()

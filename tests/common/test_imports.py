@@ -63,4 +63,16 @@ def test_a_file_that_does_not_serve(tmp_path: Path, content: str, said: str):
 def test_packages_that_do_not_serve():
     assert refusal("torch.nn.Linera").endswith("has no 'Linera'; did you mean 'Linear'?")
     assert "there is no module 'not_there'; is it installed?" in refusal("not_there.nn.Net")
-    assert "there is no module 'torch.not_there'" in refusal("torch.not_there.Net")
+    assert "torch has no 'not_there'" in refusal("torch.not_there.Net")
+
+
+def test_what_a_class_has() -> None:
+    assert imports.load("torch.nn.Embedding.from_pretrained", "model.name") == (
+        torch.nn.Embedding.from_pretrained
+    )
+
+
+def test_a_script_that_ends_the_process_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    file = tmp_path / "script.py"
+    assert refusal(f"{file}:Net") == f"model.name: {file}:2: SystemExit: 0"

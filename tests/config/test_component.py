@@ -12,15 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import UserError
-from pipeline.config import Choice, Component, FloatRange, check
-from pipeline.config.component import (
-    OPTIMIZERS,
-    REFUSED,
-    REFUSED_ARGUMENTS,
-    arguments_of,
-    optimizer_names,
-    signature,
-)
+from pipeline.config import Choice, Component, FloatRange, IntRange, check
+from pipeline.config.component import LOSSES, OPTIMIZERS, REFUSED_ARGUMENTS, SCHEDULES
+from pipeline.config.ranges import plain
+from pipeline.config.sections import Training
 
 TORCH = {
     name: value
@@ -29,7 +24,7 @@ TORCH = {
     and issubclass(value, torch.optim.Optimizer)
     and value is not torch.optim.Optimizer
 }
-NAMES = sorted(set(TORCH) - set(REFUSED))
+NAMES = sorted(set(TORCH) - {"SparseAdam"})
 
 
 def defaults(name: str) -> dict[str, Any]:
@@ -55,22 +50,12 @@ def problems_of(name: Any, arguments: dict[str, Any]) -> tuple[str, ...]:
 
 def test_every_optimizer_of_torch_is_known_or_refused_with_a_reason() -> None:
     assert len(TORCH) >= 10
-    assert set(optimizer_names()) == set(NAMES)
-    assert set(REFUSED) <= set(TORCH)
-    assert all(REFUSED.values())
+    assert set(OPTIMIZERS.names) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_arguments_and_defaults_are_those_of_torch(name: str) -> None:
-    parameters = inspect.signature(TORCH[name]).parameters
-    taken = signature(OPTIMIZERS, name)
-    assert list(taken.types) == list(parameters)
-    assert taken.defaults == {
-        key: parameter.default
-        for key, parameter in parameters.items()
-        if parameter.default is not parameter.empty
-    }
-    assert arguments_of(name) == tuple(defaults(name))
+def test_all_arguments_may_be_set_but_those_that_are_refused(name: str) -> None:
+    assert OPTIMIZERS.arguments_of(name) == tuple(defaults(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +65,8 @@ def test_the_defaults_are_read_as_torch_writes_them(name: str) -> None:
     assert read(name, {}).arguments == {}
     for key, value in defaults(name).items():
         # A number is a float, also where torch writes 0 for 0.0; no flag is a number.
-        assert isinstance(arguments[key], bool | float | tuple)
+        number = int if is_whole(name, key) else float
+        assert isinstance(arguments[key], bool | number | tuple | None)
         assert isinstance(arguments[key], bool) == isinstance(value, bool)
 
 
@@ -103,13 +89,20 @@ def accepted(name: str, arguments: dict[str, Any]) -> bool:
 GRID = (-1.0, -1e-9, 0.0, 1e-9, 0.5, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 2.0, 1e9)
 
 
+def is_whole(name: str, key: str) -> bool:
+    """Whether torch wants an integer."""
+    return inspect.signature(TORCH[name]).parameters[key].annotation in (int, "int")
+
+
 def grid(default: Any) -> Iterator[Any]:
     """Good and bad values of an argument with such a default."""
+    if default is None:
+        return iter((None,))
     if isinstance(default, bool):
         return iter((False, True))
     if isinstance(default, tuple):
         first = (*GRID, None) if default[0] is None else GRID
-        return itertools.product(first, GRID)
+        return itertools.product(first, *[GRID[1::3]] * (len(default) - 1))
     return iter(GRID)
 
 
@@ -117,7 +110,7 @@ def grid(default: Any) -> Iterator[Any]:
 def test_a_value_alone_is_accepted_where_torch_accepts_it(name: str) -> None:
     refused = 0
     for key, default in defaults(name).items():
-        for value in grid(default):
+        for value in (-1, 0, 1, 100) if is_whole(name, key) else grid(default):
             expected = built(name, {key: value})
             assert accepted(name, {key: value}) == expected, (key, value)
             refused += not expected
@@ -127,11 +120,17 @@ def test_a_value_alone_is_accepted_where_torch_accepts_it(name: str) -> None:
 values = st.sampled_from(GRID) | st.floats(-2, 2)
 
 
-def argument(default: Any) -> st.SearchStrategy[Any]:
+def argument(name: str, key: str) -> st.SearchStrategy[Any]:
+    default = defaults(name)[key]
+    if is_whole(name, key):
+        return st.integers(-2, 200)
+    if default is None:
+        return st.none()
     if isinstance(default, bool):
         return st.booleans()
     if isinstance(default, tuple):
-        return st.tuples(values | st.none() if default[0] is None else values, values)
+        first = values | st.none() if default[0] is None else values
+        return st.tuples(first, *[values] * (len(default) - 1))
     return values
 
 
@@ -144,21 +143,20 @@ def test_values_together_are_accepted_where_torch_accepts_them(
     keys = data.draw(st.sets(st.sampled_from(list(defaults(name))), max_size=3))
     if name == "SGD":
         keys |= data.draw(st.sampled_from([set(), {"nesterov", "momentum"}]))
-    arguments = {key: data.draw(argument(defaults(name)[key]), label=key) for key in sorted(keys)}
+    arguments = {key: data.draw(argument(name, key), label=key) for key in sorted(keys)}
     assert accepted(name, arguments) == built(name, arguments)
 
 
 @pytest.mark.parametrize(
     ("name", "substance"),
     [
-        ("LBFGS", "closure"),
         ("SparseAdam", "sparse gradients"),
-        ("Muon", "biases"),
         ("adam", "got 'adam'; did you mean 'Adam'?"),
         ("RMSProp", "did you mean 'RMSprop'?"),
         ("Optimizer", "must be one of Adafactor, Adadelta"),
         ("Zebra", "must be one of Adafactor, Adadelta"),
         ("lr_scheduler", "must be one of Adafactor, Adadelta"),
+        ("nets.py", "must be a path such as nets.py:Net or package.module.Net; got 'nets.py'"),
         (7, "got 7"),
         (None, "got null"),
         ([1], "got [1]"),
@@ -197,7 +195,25 @@ def test_arguments_that_are_refused(key: str) -> None:
             {"betas": [0, 0]},
             ["betas: unknown key; known are label, lr, momentum, dampening"],
         ),
-        ("SGD", {"params": [0]}, ["params: unknown key; known are label, lr, momentum, dampening"]),
+        ("SGD", {"params": [0]}, ["params: cannot be set: the program passes it"]),
+        ("SGD", {"rest": {}}, ["rest: unknown key; known are label, lr, momentum, dampening"]),
+        ("AdamW", {"shedule": None}, ["shedule: unknown key; did you mean 'schedule'?"]),
+        ("Muon", {"rset": {}}, ["rset: unknown key; did you mean 'rest'?"]),
+        (
+            "Muon",
+            {"rest": {"lr": -1, "betaz": 1, "label": "x", "fused": True}},
+            [
+                "rest.lr: `0.0 <= lr` must hold, but got -1",
+                "rest.betaz: unknown key; did you mean 'betas'?",
+                "rest.label: unknown key; known are lr, betas",
+                "rest.fused: cannot be set: how a step",
+            ],
+        ),
+        (
+            "Muon",
+            {"adjust_lr_fn": "x"},
+            ["adjust_lr_fn: `adjust_lr_fn is None or adjust_lr_fn in ['original', 'match_rms"],
+        ),
         ("Adam", {"betas": [0.9]}, ["betas.1: must be given"]),
         ("Adam", {"betas": [0.9, 0.9, 0.9]}, ["betas: must hold at most 2 values; got [0.9"]),
         ("Adam", {"betas": 0.9}, ["betas: must be a list; got 0.9"]),
@@ -288,55 +304,6 @@ def test_two_long_choices_are_checked_in_no_time() -> None:
     assert len(read("Rprop", {"etas": [low, high]}).arguments["etas"][0].grid()) == 9000
 
 
-SOURCE = '''
-from __future__ import annotations
-import nowhere_at_all
-
-class Base:
-    def __init__(self, rate, depth: int = 2, name="x", *, unused=None):
-        if rate > 1: raise ValueError("rate")
-        if depth < 1: raise ValueError("depth")
-        if name == "": raise ValueError("name")
-
-class Net(Base):
-    def __init__(self, params, rate: float | nowhere_at_all.Thing, depth: "int" = 3,
-                 sizes=(1, 2.0), scale: float = nowhere_at_all.SCALE, *, flag=False, name="y"):
-        if not (isinstance(rate, float) and rate > 0): raise ValueError("rate")
-        if scale < 0 and flag: raise ValueError("scale")
-        if nowhere_at_all.bad(depth): raise ValueError("depth")
-        depth = depth * 2
-        if depth > 3: raise ValueError("not said of the argument")
-        super().__init__(rate, unused=name)
-
-class Same(Net):
-    """Takes what Net takes."""
-'''
-
-
-def test_any_class_is_read_from_its_source_and_nothing_is_imported(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "some_nets"
-    (package / "inner").mkdir(parents=True)
-    (package / "__init__.py").write_text("from .inner.nets import Same as Renamed\n")
-    (package / "inner" / "nets.py").write_text(SOURCE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    taken = signature("some_nets", "Renamed")
-    assert list(taken.types) == ["params", "rate", "depth", "sizes", "scale", "flag", "name"]
-    others = {"depth": 3, "sizes": (1, 2.0), "flag": False, "name": "y"}
-    assert taken.defaults == others | {"scale": ...}
-    assert list(map(str, taken.conditions)) == [
-        "`isinstance(rate, float) and rate > 0` must hold",
-        "`scale >= 0 or not flag` must hold",
-        "`rate <= 1` must hold",
-    ]
-    assert "some_nets" not in sys.modules
-    with pytest.raises(LookupError, match="some_nets has no class Other"):
-        signature("some_nets", "Other")
-    with pytest.raises(LookupError, match="no package nowhere_at_all"):
-        signature("nowhere_at_all", "Other")
-
-
 def test_a_wrong_optimizer_is_told_without_importing_torch() -> None:
     code = (
         "import sys, pipeline.config as c\n"
@@ -352,5 +319,179 @@ def test_a_name_is_the_end_of_a_path() -> None:
     for path, name in (("Adam", "Adam"), ("package.Lion", "Lion"), ("nets.py:Net", "Net")):
         component = Component(path, {"lr": Choice((0.1, 1.0))}, name)
         assert component.name == name
-        assert component.to_plain() == {"name": path, "lr": {"choice": [0.1, 1.0]}}
-    assert Component("Adam", {}, "mine").to_plain() == {"name": "Adam", "label": "mine"}
+        assert plain(component) == {"name": path, "lr": {"choice": [0.1, 1.0]}}
+    assert plain(Component("Adam", {}, "mine")) == {"name": "Adam", "label": "mine"}
+
+
+def test_torchs_own_are_the_same_by_their_paths() -> None:
+    assert read("torch.optim.Adam", {"lr": 0.1}) == read("Adam", {"lr": 0.1})
+    assert problems_of("torch.optim.SparseAdam", {}) == problems_of("SparseAdam", {})
+    assert problems_of("torch.optim.Adam", {"lrr": 1}) == problems_of("Adam", {"lrr": 1})
+    by_path = training(
+        loss="torch.nn.BCELoss",
+        schedule={"name": "torch.optim.lr_scheduler.StepLR", "step_size": 3},
+    )
+    assert by_path == training(loss="BCELoss", schedule={"name": "StepLR", "step_size": 3})
+
+
+# Schedules, losses and what is named by its path.
+
+
+def training(**keys: Any) -> Training:
+    return check({"data": {"source": "a.csv", "target": "y"}, "training": keys}).training
+
+
+def problems_in_training(**keys: Any) -> list[str]:
+    with pytest.raises(UserError) as error:
+        training(**keys)
+    return [problem.removeprefix("training.") for problem in error.value.problems]
+
+
+def test_every_schedule_of_torch_is_known() -> None:
+    module = torch.optim.lr_scheduler
+    found = {
+        name
+        for name in module.__all__
+        if issubclass(getattr(module, name), module.LRScheduler) and name != "LRScheduler"
+    }
+    assert set(SCHEDULES.names) == found
+    assert {"OneCycleLR", "ReduceLROnPlateau", "ChainedScheduler"} <= found
+
+
+def test_a_name_alone_is_an_entry() -> None:
+    read = training(loss="BCELoss", schedule="CosineAnnealingLR")
+    assert read.loss == Component("BCELoss", {})
+    assert read.schedule == Component("CosineAnnealingLR", {})
+    assert training(loss="auto", schedule=None) == training()
+    assert training().loss is training().schedule is training().clip_norm is None
+    assert training().to_plain()["loss"] == "auto"
+
+
+@pytest.mark.parametrize("name", LOSSES.names)
+def test_losses_are_classes_of_torch(name: str) -> None:
+    arguments = {key: Choice((0.25,)) for key in LOSSES.arguments_of(name) if "smooth" in key}
+    read = training(loss={"name": name, **{key: plain(v) for key, v in arguments.items()}})
+    assert read.loss == Component(name, arguments)
+    assert issubclass(getattr(torch.nn, name), torch.nn.Module)
+    (problem,) = problems_in_training(loss={"name": name, "reduction": "sum"})
+    assert problem == "loss.reduction: cannot be set: a loss is the mean over the rows of a batch"
+
+
+def test_a_list_of_schedules_is_a_sequence() -> None:
+    warm_up = {"name": "LinearLR", "start_factor": {"low": 0.01, "high": 1, "log": True}}
+    read = training(schedule=[warm_up, "CosineAnnealingLR", {"name": "s.py:Own", "deep": [[1]]}])
+    assert read.schedule == (
+        Component("LinearLR", {"start_factor": FloatRange(0.01, 1.0, log=True)}),
+        Component("CosineAnnealingLR", {}),
+        Component("s.py:Own", {"deep": ((1,),)}),
+    )
+
+
+def test_schedules_within_a_schedule() -> None:
+    inner = [{"name": "ConstantLR", "factor": {"choice": [0.5, 0.1]}}, "StepLR"]
+    entry = {"name": "SequentialLR", "schedulers": inner, "milestones": [{"low": 1, "high": 5}]}
+    assert problems_in_training(schedule=entry) == [
+        "schedule.schedulers.1.step_size: must be given"
+    ]
+    inner[1] = {"name": "LambdaLR", "lr_lambda": "s.py:warm_up"}
+    schedule = training(schedule=entry).schedule
+    assert schedule == Component(
+        "SequentialLR",
+        {
+            "schedulers": (
+                Component("ConstantLR", {"factor": Choice((0.5, 0.1))}),
+                Component("LambdaLR", {"lr_lambda": "s.py:warm_up"}),
+            ),
+            "milestones": (IntRange(1, 5),),
+        },
+    )
+    entry["milestones"] = [1, 2]
+    (problem,) = problems_in_training(schedule=entry)
+    assert "`len(milestones) == len(schedulers) - 1` must hold" in problem
+
+
+@pytest.mark.parametrize(
+    ("keys", "problems"),
+    [
+        ({"loss": "BCELos"}, ["loss: must be one of auto, CrossEntropyLoss, NLLLoss"]),
+        ({"loss": {"name": "MSELoss"}}, ["loss.name: must be one of auto, CrossEntropyLoss"]),
+        ({"loss": {"name": "BCELoss", "weight": [1]}}, ["loss.weight: cannot be set: training.cl"]),
+        ({"loss": [1]}, ["loss: must be a mapping such as {name: CrossEntropyLoss, label_sm"]),
+        (
+            {"loss": {"name": "CrossEntropyLoss", "lable_smoothing": 1}},
+            ["loss.lable_smoothing: unknown key; did you mean 'label_smoothing'?"],
+        ),
+        ({"schedule": "CosineAnealingLR"}, ["got 'CosineAnealingLR'; did you mean 'CosineAnneal"]),
+        ({"schedule": "LRScheduler"}, ["schedule: must be one of LambdaLR, MultiplicativeLR"]),
+        ({"schedule": []}, ["schedule: must hold at least one entry; got []"]),
+        ({"schedule": {"choice": ["StepLR"]}}, ["; a range cannot stand here"]),
+        ({"schedule": {"name": "StepLR"}}, ["schedule.step_size: must be given"]),
+        (
+            {"schedule": [{"name": "StepLR", "step_size": 1, "gama": 1}, 7, "Cosine"]},
+            [
+                "schedule.0.gama: unknown key; did you mean 'gamma'?",
+                "schedule.1: must be a mapping such as {name: StepLR, step_size: 30}; got 7",
+                "schedule.2: must be one of LambdaLR",
+            ],
+        ),
+        (
+            {"schedule": {"name": "ConstantLR", "optimizer": 1, "last_epoch": 1, "factor": 2}},
+            [
+                "schedule.factor: `factor <= 1.0 and factor >= 0` must hold, but got 2",
+                "schedule.optimizer: cannot be set: the program passes it",
+                "schedule.last_epoch: cannot be set: a schedule begins with the training",
+            ],
+        ),
+        (
+            {"schedule": {"name": "LambdaLR", "lr_lambda": "warm_up"}},
+            ["schedule.lr_lambda: must be a path such as nets.py:Net"],
+        ),
+        ({"class_weight": "balance"}, ["class_weight: must be null, balanced or a mapping such"]),
+        ({"class_weight": {}}, ["class_weight: must hold at least one entry; got {}"]),
+        (
+            {"class_weight": {"yes": 0, "no": "1"}},
+            ["class_weight.yes: must be > 0; got 0", "class_weight.no: must be a number; got '1';"],
+        ),
+        ({"clip_norm": 0}, ["clip_norm: must be > 0; got 0"]),
+    ],
+)
+def test_what_is_wrong_with_a_loss_or_a_schedule(keys: dict[str, Any], problems: list[str]) -> None:
+    found = problems_in_training(**keys)
+    assert len(found) == len(problems)
+    assert all(part in problem for part, problem in zip(problems, found, strict=True))
+
+
+def test_weights_of_labels_are_by_their_text() -> None:
+    weights = training(class_weight={0: 1, True: 2, "b.c": 0.5, "low": 3}).class_weight
+    assert weights == {"0": 1.0, "true": 2.0, "b.c": 0.5, "low": 3.0}
+    assert training(class_weight="balanced").class_weight == "balanced"
+
+
+def test_an_entry_may_have_a_schedule_and_muon_has_a_rest() -> None:
+    rest = {"lr": {"low": 0.001, "high": 0.1, "log": True}, "betas": [0.9, 0.95]}
+    muon = read("Muon", {"rest": rest, "lr": 0.1, "schedule": "CosineAnnealingLR"})
+    assert muon.arguments == {
+        "lr": 0.1,
+        "schedule": Component("CosineAnnealingLR", {}),
+        "rest": {"lr": FloatRange(0.001, 0.1, log=True), "betas": (0.9, 0.95)},
+    }
+    assert read("SGD", {"schedule": None}).arguments == {"schedule": None}
+    assert problems_of("p.Lion", {"label": 7, "schedule": "Step"}) == (
+        "label: must be a line of 1 to 60 characters; got 7",
+        problems_of("SGD", {"schedule": "Step"})[0],
+    )
+
+
+def test_arguments_of_a_path_are_any_values() -> None:
+    arguments = {
+        "fused": True,
+        "betas": [0.9, {"low": 0.9, "high": 0.99}],
+        "options": {"low rank": {"choice": [None, {"k": [1]}]}, "text": "x", "none": None},
+        "low": 1,
+    }
+    assert read("pytorch_optimizer.Lion", arguments).arguments == {
+        "fused": True,
+        "betas": (0.9, FloatRange(0.9, 0.99)),
+        "options": {"low rank": Choice((None, {"k": (1,)})), "text": "x", "none": None},
+        "low": 1,
+    }

@@ -1,4 +1,5 @@
 import pickle
+import re
 from typing import Any
 
 import jsonschema
@@ -10,16 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.commands import NAMES
 from pipeline.common.errors import UserError
-from pipeline.config import (
-    Choice,
-    Config,
-    FloatRange,
-    IntRange,
-    check,
-    json_schema,
-    loads,
-)
-from pipeline.config.component import arguments_of, signature
+from pipeline.config import Choice, Config, FloatRange, IntRange, check, json_schema, loads
+from pipeline.config.component import OPTIMIZERS, Component
+from pipeline.config.ranges import plain
+from pipeline.config.signatures import signature
 from pipeline.config.yaml_text import block_text
 from pipeline.models.activations import ACTIVATIONS
 
@@ -79,6 +74,14 @@ def test_the_contract_is_read() -> None:
     written = yaml.safe_load(CONTRACT)
     written["validation"]["final"] = {"folds": 5, "repeats": 4}
     written["search"]["budget"] = "shared"
+    written["data"] |= {"arguments": {}, "size": None}
+    written["model"]["name"] = "mlp"
+    written["training"] |= {
+        "loss": "auto",
+        "class_weight": None,
+        "schedule": None,
+        "clip_norm": None,
+    }
     written["registry"] |= {"model": "ensemble", "threshold": 0.5, "calibrate": True}
     assert config.to_plain() == written
     assert config.flat()["optimizers.0.lr"] == "{low: 0.001, high: 1.0, log: true}"
@@ -137,8 +140,58 @@ def argument(name: str, key: str) -> st.SearchStrategy[tuple[Any, Any]]:
 
 def entry(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
     left_out = {"nesterov"}  # needs others
-    arguments = {key: argument(name, key) for key in arguments_of(name) if key not in left_out}
+    keys = [key for key in OPTIMIZERS.arguments_of(name) if key not in left_out]
+    arguments = {key: argument(name, key) for key in keys} | {"schedule": schedule}
     return st.fixed_dictionaries({"name": st.just((name, name))}, optional=arguments).map(keyed)
+
+
+def named(
+    name: str, **arguments: st.SearchStrategy[tuple[Any, Any]]
+) -> st.SearchStrategy[tuple[Any, Any]]:
+    return st.fixed_dictionaries({"name": st.just((name, name)), **arguments}).map(keyed)
+
+
+KEYS = st.text("aé_- 1", min_size=1, max_size=4)
+texts = st.text(st.characters(codec="utf-8"), max_size=5)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+anything = st.recursive(
+    scalars.map(lambda value: (value, value))
+    | one_of(texts)
+    | one_of(st.lists(texts) | st.dictionaries(KEYS, texts))
+    | number(-1e9, 1e9)
+    | integer(1, 10**9),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(listed)
+        | st.dictionaries(KEYS, inner, max_size=3).map(keyed)
+    ),
+    max_leaves=5,
+)
+
+
+def by_path(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
+    arguments = st.dictionaries(KEYS, anything, max_size=3)
+    return arguments.map(lambda items: keyed({"name": (name, name), **items}))
+
+
+one_schedule = (
+    named("StepLR", step_size=integer(1, 9), gamma=number(0.1, 1))
+    | named("LambdaLR", lr_lambda=st.just(("s.py:f", "s.py:f")))
+    | by_path("schedules.WarmUp")
+    | st.just(({"name": "CosineAnnealingLR"},) * 2)
+)
+schedule = (
+    one_schedule
+    | st.just((None, None))
+    | st.lists(one_schedule, min_size=1, max_size=2).map(listed)
+    | named(
+        "ChainedScheduler", schedulers=st.lists(one_schedule, min_size=1, max_size=2).map(listed)
+    )
+)
+loss = (
+    st.just(("auto", "auto"))
+    | named("CrossEntropyLoss", label_smoothing=number(0, 0.5))
+    | by_path("losses.py:focal")
+)
 
 
 def section(**fields: st.SearchStrategy[tuple[Any, Any]]) -> st.SearchStrategy[tuple[Any, Any]]:
@@ -154,15 +207,20 @@ searched = st.tuples(
         activation=one_of(st.sampled_from(list(ACTIVATIONS))),
         dropout=number(0.0, 0.99),
         batch_norm=one_of(st.booleans()),
-    ),
+    )
+    | by_path("nets.py:Net"),
     section(
         epochs=integer(1, 1000),
         batch_size=integer(2, 512),
         patience=one_of(st.none() | st.integers(1, 100)),
         device=one_of(st.sampled_from(["cpu", "auto"])),
+        loss=loss,
+        schedule=schedule,
+        clip_norm=one_of(st.none() | st.floats(0.1, 9)),
     ),
     st.lists(
-        st.sampled_from(["SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "NAdam"]).flatmap(entry),
+        st.sampled_from(["SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "NAdam"]).flatmap(entry)
+        | by_path("pytorch_optimizer.Lion"),
         min_size=1,
         max_size=3,
     ).map(listed),
@@ -232,6 +290,74 @@ def test_text_and_labels_are_read_back(text: str, label: Any) -> None:
     assert type(loads(config.to_yaml(), "y.yaml").data.positive) is type(label)
 
 
+@settings(max_examples=100)
+@given(st.dictionaries(texts, scalars | st.lists(scalars), max_size=3), st.data())
+def test_keys_of_a_mapping_are_read_back(arguments: dict[str, Any], data: st.DataObject) -> None:
+    weights = {f"{key}.": 2.0 for key in arguments} or None
+    source = {"source": "data.py:make", "arguments": arguments, "size": [8, 9]}
+    config = check({"data": source, "training": {"class_weight": weights}})
+    assert config.data.target is None
+    assert config.data.size == (8, 9)
+    assert plain(config.data.arguments) == arguments
+    assert config.training.class_weight == weights
+    assert loads(config.to_yaml(), "y.yaml") == config
+    assert {"data.arguments", "training.class_weight"} <= config.flat().keys()
+
+
+OWN = """\
+data: {source: 'data/make.py:digits', arguments: {n: 3}}
+model: {name: 'nets.py:Net', hidden: [64, {low: 8, high: 32}], act: {kind: {choice: [relu, tanh]}}}
+training:
+  loss: {name: package.losses.Focal, gamma: {low: 1, high: 3.0}}
+  schedule: [{name: 'a.b.WarmUp'}, {name: LambdaLR, lr_lambda: 's.py:f'}]
+optimizers:
+  - {name: Adam, schedule: StepLR.StepLR}
+  - {name: SGD}
+  - name: pytorch_optimizer.Lion
+    schedule: {name: CyclicLR, base_lr: {choice: [0.1, 0.2]}, max_lr: 1, scale_fn: 's.py:g'}
+"""
+
+
+def test_paths_of_what_people_brought() -> None:
+    config = loads(OWN, "x.yaml")
+    assert config.paths() == {
+        "data.source": "data/make.py:digits",
+        "model.name": "nets.py:Net",
+        "training.loss.name": "package.losses.Focal",
+        "training.schedule.0.name": "a.b.WarmUp",
+        "training.schedule.1.lr_lambda": "s.py:f",
+        "optimizers.0.schedule.name": "StepLR.StepLR",
+        "optimizers.2.name": "pytorch_optimizer.Lion",
+        "optimizers.2.schedule.scale_fn": "s.py:g",
+    }
+    assert loads(CONTRACT, "x.yaml").paths() == {}
+
+
+def test_ranges_of_own_networks_losses_and_schedules() -> None:
+    config = loads(OWN, "x.yaml")
+    values = {
+        "model.hidden.1": 9,
+        "model.act.kind": "tanh",
+        "training.loss.gamma": 2.5,
+        "optimizers.2.schedule.base_lr": 0.2,
+    }
+    assert config.ranges() == {
+        "model.hidden.1": IntRange(8, 32),
+        "model.act.kind": Choice(("relu", "tanh")),
+        "training.loss.gamma": FloatRange(1.0, 3.0),
+        "optimizers.2.schedule.base_lr": Choice((0.1, 0.2)),
+    }
+    trial = config.at("Lion", values)
+    assert trial.model == Component("nets.py:Net", {"hidden": (64, 9), "act": {"kind": "tanh"}})
+    assert trial.training.loss == Component("package.losses.Focal", {"gamma": 2.5})
+    assert trial.optimizers[0].arguments["schedule"].arguments["base_lr"] == 0.2
+    flat = trial.flat()
+    assert flat["model.hidden"] == "[64, 9]"
+    assert flat["model.act"] == "{kind: tanh}"
+    assert flat["training.schedule.1.lr_lambda"] == "s.py:f"
+    assert flat["optimizers.0.schedule.name"] == "CyclicLR"
+
+
 def test_a_trial_needs_a_value_for_each_of_its_ranges() -> None:
     config = loads(CONTRACT, "x.yaml")
     assert config.at("Adagrad", {"optimizers.1.lr": 0.1}).optimizers[0].arguments == {"lr": 0.1}
@@ -298,6 +424,12 @@ def labels_of(*entries: dict[str, Any]) -> tuple[str, ...]:
         ),
         ("[{name: SGD}, {name: SGD}, {name: SGD}]", ("SGD", "SGD [2]", "SGD [3]")),
         ("[{name: SGD, label: mine}, {name: SGD}]", ("mine", "SGD")),
+        ("[{name: p.Lion}, {name: 'l.py:Lion'}, {name: p.a.B}]", ("Lion", "Lion [2]", "B")),
+        (
+            "[{name: SGD}, {name: SGD, schedule: CosineAnnealingLR},"
+            " {name: SGD, schedule: [a.b.C, CosineAnnealingLR]}]",
+            ("SGD", "SGD schedule=CosineAnnealingLR", "SGD schedule=[C, CosineAnnealingLR]"),
+        ),
         ("[{name: SGD}, {name: Adam, label: SGD}]", ("SGD [2]", "SGD")),
         ("[{name: SGD, label: SGD}, {name: SGD, lr: 1}]", ("SGD", "SGD [2]")),
         (
@@ -316,7 +448,10 @@ def test_an_entry_is_called_by_its_class_and_by_what_differs(
     config = loads(f"{DATA}optimizers: {entries}\n", "x.yaml")
     assert config.labels == labels
     assert labels_of(*config.to_plain()["optimizers"]) == labels
-    written = [entry.get("label", entry["name"]) for entry in config.to_plain()["optimizers"]]
+    written = [
+        entry.get("label", re.split("[.:]", entry["name"])[-1])
+        for entry in config.to_plain()["optimizers"]
+    ]
     assert tuple(written) == labels
     paths = config.ranges().keys()
     for index, label in enumerate(labels):

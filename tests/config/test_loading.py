@@ -2,6 +2,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -13,6 +14,8 @@ from pipeline.common.errors import UserError
 from pipeline.config import (
     Config,
     FloatRange,
+    IntRange,
+    check,
     json_schema,
     load,
     loads,
@@ -102,6 +105,29 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("model: {activation: rellu}", 2, "model.activation", "did you mean 'relu'?"),
     ("model: {activation: swish}", 2, "model.activation", "must be one of relu, leaky_relu"),
     ("model: {activation: {choice: [relu, tan]}}", 2, "model.activation.choice.1", "'tanh'?"),
+    ("model: {name: mlpp, hidden: 7}", 2, "model.name", "got 'mlpp'; did you mean 'mlp'?"),
+    ("model: {name: 7}", 2, "model.name", "must be mlp, or a path such as nets.py:Net"),
+    ("model: {nmae: mlp}", 2, "model.nmae", "unknown key; did you mean 'name'?"),
+    ("model: {name: nets.py}", 2, "model.name", "must be a path such as nets.py:Net or"),
+    ("model: {name: 'nets.py:'}", 2, "model.name", "must be a path such as nets.py:Net or"),
+    ("model: {name: 'nets.py:3'}", 2, "model.name", "got 'nets.py:3'"),
+    ("model: {name: n.N, a.b: 1}", 2, "model.a.b", "a key must be text of letters, digits"),
+    ("model: {name: n.N, a: {b.c: 1}}", 2, "model.a.b.c", "a key must be text of letters"),
+    ("model:\n  name: n.N\n  a: .nan", 4, "model.a", "must be a number; got .nan"),
+    ("model:\n  name: n.N\n  a:\n    - b: {low: 1}", 5, "model.a.0.b.high", "must be given"),
+    ("model: {name: n.N, a: {low: 3, high: 1}}", 2, "model.a", "`low <= high` must hold"),
+    ("model: {name: n.N, a: {low: 0, high: 1, log: true}}", 2, "model.a", "`low > 0` must hold"),
+    ("model: {name: n.N, a: {low: 0, high: 1.5, step: 0}}", 2, "model.a.step", "must be > 0"),
+    ("model: {name: n.N, a: {low: 0, hihg: 1, high: 2}}", 2, "model.a.hihg", "mean 'high'?"),
+    ("model: {name: n.N, a: {low: x, high: 2}}", 2, "model.a.low", "must be a number; got 'x'"),
+    ("model: {name: n.N, a: {choice: []}}", 2, "model.a", "must hold at least one value"),
+    ("model: {name: n.N, a: {choice: [1, 1]}}", 2, "model.a.choice.1", "must be given once"),
+    (
+        "model: {name: n.N, a: {choice: [1, {b: {low: 1, high: 2}}]}}",
+        2,
+        "model.a.choice.1.b",
+        "must be a value; got {low: 1, high: 2}; a range cannot stand here",
+    ),
     ("model: {dropout: 1}", 2, "model.dropout", "must be < 1; got 1"),
     ("model: {dropout: -0.1}", 2, "model.dropout", "must be >= 0; got -0.1"),
     ("model: {dropout: .nan}", 2, "model.dropout", "must be finite"),
@@ -181,13 +207,33 @@ WRONG: list[tuple[str, int, str, str]] = [
         "search.pruner",
         "must be one of none, median, halving; got null",
     ),
-    ("optimizers: []", 2, "optimizers", "must be a list of at least one entry; got []"),
+    ("optimizers: []", 2, "optimizers", "must hold at least one entry; got []"),
     ("optimizers: {name: SGD}", 2, "optimizers", "must be a list; got {name: SGD}"),
     ("optimizers:\n  - SGD", 3, "optimizers.0", "such as {name: SGD, lr: 0.1}; got 'SGD'"),
     ("optimizers:\n  - lr: 1", 3, "optimizers.0.name", "must be one of Adafactor, Adadelta"),
     ("optimizers:\n  - nmae: SGD", 3, "optimizers.0.nmae", "unknown key; did you mean 'name'?"),
     ("optimizers:\n  - name: adam", 3, "optimizers.0.name", "did you mean 'Adam'?"),
-    ("optimizers:\n  - name: LBFGS", 3, "optimizers.0.name", "(a closure)"),
+    ("optimizers:\n  - name: SparseAdam", 3, "optimizers.0.name", "sparse gradients only"),
+    (
+        "optimizers:\n  - name: 'x.py:'",
+        3,
+        "optimizers.0.name",
+        "must be a path such as nets.py:Net",
+    ),
+    (
+        "optimizers:\n  - name: Adam\n  - name: SGD\n    schedule:\n      name: StepLR\n"
+        "      step_size: 3\n      gama: 1",
+        8,
+        "optimizers.1.schedule.gama",
+        "unknown key; did you mean 'gamma'?",
+    ),
+    (
+        "optimizers:\n  - {name: p.Lion, schedule: Step}",
+        3,
+        "optimizers.0.schedule",
+        "did you mean 'StepLR'?",
+    ),
+    ("training:\n  loss:\n    nam: x", 4, "training.loss.nam", "did you mean 'name'?"),
     ("optimizers:\n  - name: [SGD]", 3, "optimizers.0.name", "must be one of Adafactor, Adadelta"),
     (
         "optimizers:\n  - name: Adam\n  - name: SGD\n    lr: -1",
@@ -226,6 +272,19 @@ WRONG_DATA: list[tuple[str, int, str, str]] = [
     ("seed: 0", 1, "data", "must be given as a mapping with `source` and `target`"),
     ("seed: 0\ndata: a.csv", 2, "data", "must be a mapping of keys to values; got 'a.csv'"),
     ("seed: 0\ndata:\n  source: a.csv", 2, "data.target", "must be given"),
+    ("data:\n  source: sklearn:iris\n  target: null", 3, "data.target", "must be given"),
+    ("data: {source: http://h/A.parquet}", 1, "data.target", "must be given"),
+    ("data: {source: x.npz, size: [0, 8]}", 1, "data.size.0", "must be >= 1; got 0"),
+    ("data: {source: x.npz, size: [8, 4097]}", 1, "data.size.1", "must be <= 4096; got 4097"),
+    ("data: {source: x.npz, size: [8]}", 1, "data.size.1", "must be given"),
+    ("data: {source: x.npz, size: 8}", 1, "data.size", "must be a list; got 8"),
+    ("data: {source: 'x.py:f', arguments: 8}", 1, "data.arguments", "must be a mapping; got 8"),
+    (
+        "data: {source: 'x.py:f', arguments: {a: {low: 1, high: 2}}}",
+        1,
+        "data.arguments.a",
+        "a range cannot stand here",
+    ),
     (
         "data:\n  target: y\n  source: a.csv\n  test: http://me:pw@h/b.csv",
         4,
@@ -315,6 +374,20 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load("x\0y")
     with pytest.raises(UserError, match="cannot be read"):
         load("x" * 5000)
+
+
+def test_objects_of_python_are_no_values() -> None:
+    model = {"name": "nets.py:Net", "a": [object()], "b": {1, 2}, "c": {"d": DATA.encode}}
+    mapping = {"data": {"source": "a.npz"}, "seed": len, "model": model}
+    with pytest.raises(UserError) as error:
+        check(mapping)
+    assert error.value.problems == (
+        "seed: must be an integer; got an object of the class builtin_function_or_method",
+        "model.a.0: must be a value that YAML has; got an object of the class object",
+        "model.b: must be a value that YAML has; got !!set {1: null, 2: null}",
+        "model.c.d: must be a value that YAML has; got an object of the class"
+        " builtin_function_or_method",
+    )
 
 
 def test_what_people_mean() -> None:
@@ -414,6 +487,25 @@ def test_a_default_list_can_be_reached_into() -> None:
     assert len(config.optimizers) == 5
 
 
+def test_a_default_list_is_that_of_the_built_in_network() -> None:
+    def model(*overrides: str) -> Any:
+        return loads(DATA, "x.yaml", overrides).model
+
+    assert model("model.hidden.1=8").hidden == (64, 8)
+    assert model("model.name=mlp", "model.hidden.1=8").hidden == (64, 8)
+    own = model(
+        "model.name=nets.py:Net", "model.hidden=[7]", "model.depth.low=1", "model.depth.high=3"
+    )
+    assert own.arguments == {"hidden": (7,), "depth": IntRange(1, 3)}
+
+
+@pytest.mark.parametrize("source", ["a.npz", "make.py:data", "images", "table.of.rows"])
+def test_what_is_no_table_needs_no_target(source: str) -> None:
+    text = f"data: {{source: '{source}'}}\n"
+    assert loads(text, "x.yaml").data.target is None
+    VALIDATOR.validate(loads(text, "x.yaml").to_plain())
+
+
 def test_an_anchor_is_not_changed_through_its_alias() -> None:
     text = "data: {source: a, target: y}\noptimizers:\n  - &a {name: SGD, lr: 1}\n  - *a\n"
     config = loads(text, "x.yaml", ["optimizers.0.lr=2"])
@@ -509,7 +601,7 @@ SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
 
 def test_there_are_shipped_files() -> None:
     names = [path.name for path in SHIPPED]
-    assert names == ["default.yaml", "lecture.yaml", "quick.yaml", "water.yaml"]
+    assert names == ["default.yaml", "images.yaml", "lecture.yaml", "quick.yaml", "water.yaml"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
@@ -550,6 +642,14 @@ NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
     ".nan",
     ".inf",
     "\\0",
+    "name: nets.py",
+    "'nets.py:",
+    "a.b: 1",
+    "name: n.N",
+    "'x.py:'",
+    "A.parquet",
+    "target: null",
+    "{low: 1, high: 2}}}",
 )
 
 

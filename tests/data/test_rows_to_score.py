@@ -1,15 +1,19 @@
 """Rows as a model reads them: the same as through pandas, and what does not fit is named."""
 
 import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline import inference
+from pipeline.data import values
 from pipeline.data.encoding import to_raw_or_reasons
-from tests.small_model import COLUMNS, NAMES, RAW, make_rows, make_schema
+from pipeline.inference import InputError
+from tests.small_model import COLUMNS, NAMES, RAW, make_rows, make_schema, to_raw
 
 
 def same(found: np.ndarray, expected: object) -> bool:
@@ -24,7 +28,7 @@ def test_typed_columns() -> None:
     raw, reasons = to_raw_or_reasons(pa.Table.from_pandas(make_rows()), COLUMNS)
     assert reasons == {}
     assert same(raw, RAW)
-    assert same(raw, inference.to_raw(make_rows(), make_schema([0, 1])))
+    assert same(raw, to_raw(make_rows(), make_schema([0, 1])))
 
 
 def test_text_columns() -> None:
@@ -42,13 +46,7 @@ def test_text_columns() -> None:
     assert reasons == {}
     nan = np.nan
     assert same(
-        raw,
-        [
-            [31, 1.5, 1, 18399.25, 2],
-            [nan] * 5,
-            [42, nan, 0, 1, -1],
-            [1000, -2, 1, nan, 0],
-        ],
+        raw, [[31, 1.5, 1, 18399.25, 2], [nan] * 5, [42, nan, 0, 1, -1], [1000, -2, 1, nan, 0]]
     )
 
 
@@ -89,4 +87,29 @@ def test_as_through_pandas() -> None:
     frame["age"] = frame["age"].astype(float).where(np.arange(200) % 7 > 0)
     raw, reasons = to_raw_or_reasons(pa.Table.from_pandas(frame), COLUMNS)
     assert reasons == {}
-    assert same(raw, inference.to_raw(frame, make_schema([0, 1])))
+    assert same(raw, to_raw(frame, make_schema([0, 1])))
+
+
+WORDS = st.one_of(
+    st.floats().map(repr),
+    st.integers().map(str),
+    st.dates().map(str),
+    st.datetimes(timezones=st.timezones()).map(str),
+    st.times().map(str),
+    st.sampled_from(["", " ", "-nan", " Yes", "OFF", "1.0", "red", "3", "now", "2024", "1e400"]),
+    st.text(max_size=3),
+)
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=NAMES)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_text_means_the_same_in_a_file_and_in_a_frame(column: dict[str, Any], data: Any) -> None:
+    texts = data.draw(st.lists(WORDS, min_size=1, max_size=3))
+    raw, unfit = values.reading(pa.chunked_array([texts]), column["kind"], column["categories"])
+    frame = pd.DataFrame({column["name"]: texts})
+    schema = make_schema([0, 1], [column])
+    for row in np.flatnonzero(unfit).tolist():
+        with pytest.raises(InputError):
+            to_raw(frame[row : row + 1], schema)
+    assert same(raw[~unfit], to_raw(frame[~unfit], schema)[:, 0])

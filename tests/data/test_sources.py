@@ -62,11 +62,7 @@ def test_every_ending_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     else:
         write(path, gzip.compress(content.encode()) if ending.endswith("gz") else content)
     table, digest = read(str(path))
-    assert table.to_pydict() == {
-        "a": [1.0, 2.5, None],
-        "b": ["x", None, "z"],
-        "label": [0, 1, 0],
-    }
+    assert table.to_pydict() == {"a": [1.0, 2.5, None], "b": ["x", None, "z"], "label": [0, 1, 0]}
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 

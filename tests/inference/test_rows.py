@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Schema
-from pipeline.inference import InputError, ModelError, TabularModel, load, to_raw
+from pipeline.inference import InputError, ModelError, TabularModel, load
 from pipeline.inference.program import read_program
-from pipeline.models.export import Ensemble, export
+from pipeline.models.export import MLPEnsemble, export
 from pipeline.models.flavor import save_model
-from pipeline.models.mlp import Architecture
+from pipeline.models.mlp import MLP
 from tests.small_model import (
     COLUMNS,
     NAMES,
@@ -31,6 +31,7 @@ from tests.small_model import (
     make_rows,
     make_schema,
     shared_program,
+    to_raw,
 )
 
 SCHEMA = make_schema(["no", "yes"])
@@ -410,14 +411,16 @@ def test_the_program_is_what_torch_reads(
     tmp_path: Path, labels: int, widths: tuple[int, ...]
 ) -> None:
     """An ensemble over every kind of column, read here and by torch.export.load."""
-    architecture = Architecture(1, widths, 1 if labels == 2 else labels, "gelu", True)
+    architecture = MLP(1, widths, 1 if labels == 2 else labels, "gelu", True)
     schema = Schema.from_dict({**make_schema(list(range(labels))), "columns": COLUMNS})
     raw = torch.tensor(RAW, dtype=torch.float64)
     encoder = Encoder.fit(raw, schema, [torch.arange(4), torch.arange(3)])
     architecture = replace(architecture, inputs=schema.width)
     size = architecture.size + sum(architecture.statistics)
     states = torch.rand((2, size), generator=torch.Generator().manual_seed(1))
-    torch.export.save(export(Ensemble(encoder, architecture, states), 5), tmp_path / "model.pt2")
+    torch.export.save(
+        export(MLPEnsemble(encoder, architecture, states), (5,)), tmp_path / "model.pt2"
+    )
     program = read_program(tmp_path / "model.pt2")
     assert type(program).__name__ == "_Graph"
     module = torch.export.load(tmp_path / "model.pt2").module()

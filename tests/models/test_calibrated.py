@@ -7,7 +7,7 @@ from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Column, Schema
 from pipeline.data.splits import make_splits
 from pipeline.models.calibration import tempered
-from pipeline.models.export import Ensemble, Exporter
+from pipeline.models.export import Exporter, MLPEnsemble
 from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
@@ -27,16 +27,16 @@ def _trained(table):
     members = [member(i, "Adam", {"lr": 0.01}, epochs=4, hidden=(6,)) for i in range(6)]
     fits = fit(arrays, members, Settings())
     states = torch.stack([one.weights for one in fits])
-    return raw, encoder, arrays.architecture(members[0].model), states
+    return raw, encoder, arrays.architecture(members[0].model, members[0].training), states
 
 
 @pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
 def test_the_temperature_is_in_the_graph(table):
     raw, encoder, architecture, states = _trained(table)
-    plain = Ensemble(encoder, architecture, states)(raw).detach().numpy()
-    exporter = Exporter(raw.shape[1])
+    plain = MLPEnsemble(encoder, architecture, states)(raw).detach().numpy()
+    exporter = Exporter(raw.shape[1:])
     for temperature in (0.5, 1.7):  # one program, the temperature swapped in
-        ensemble = Ensemble(encoder, architecture, states, temperature)
+        ensemble = MLPEnsemble(encoder, architecture, states, temperature)
         program = exporter.program(ensemble)
         found = program.module()(raw).detach().numpy()
         np.testing.assert_allclose(found, tempered(plain, temperature), atol=2e-6)
@@ -45,7 +45,7 @@ def test_the_temperature_is_in_the_graph(table):
 
 def test_certain_networks_give_no_nan():
     raw, encoder, architecture, states = _trained(load_breast_cancer)
-    ensemble = Ensemble(encoder, architecture, states * 1e4, 0.05)
+    ensemble = MLPEnsemble(encoder, architecture, states * 1e4, 0.05)
     found = ensemble(raw)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found.sum(1), torch.ones(len(raw)))
@@ -54,10 +54,10 @@ def test_certain_networks_give_no_nan():
 @pytest.mark.parametrize("table", [load_breast_cancer, load_iris])
 def test_a_certain_module_can_be_trained_further(table):
     raw, encoder, architecture, states = _trained(table)
-    ensemble = Ensemble(encoder, architecture, states * 1e4, 1.7)
-    plain = Ensemble(encoder, architecture, states * 1e4)(raw).numpy()
+    ensemble = MLPEnsemble(encoder, architecture, states * 1e4, 1.7)
+    plain = MLPEnsemble(encoder, architecture, states * 1e4)(raw).numpy()
     assert (plain == 0).any()
-    module = Exporter(raw.shape[1]).program(ensemble).module()
+    module = Exporter(raw.shape[1:]).program(ensemble).module()
     np.testing.assert_allclose(module(raw).numpy(), tempered(plain, 1.7), atol=2e-6)
     for parameter in module.parameters():
         parameter.requires_grad_()

@@ -33,6 +33,7 @@ from tests.small_model import (
     make_rows,
     make_schema,
     shared_program,
+    to_raw,
 )
 
 SCHEMA = make_schema(["no", "yes"])
@@ -135,7 +136,7 @@ def test_example_and_signature_are_kept(served: Any, logged: ModelInfo) -> None:
     ]
     assert [spec.name for spec in logged.signature.params] == ["threshold"]
     assert list(served.input_example.columns) == NAMES
-    raw = inference.to_raw(served.input_example, SCHEMA)
+    raw = to_raw(served.input_example, SCHEMA)
     np.testing.assert_allclose(raw, RAW, rtol=1e-15)  # its infinity is None now
 
 

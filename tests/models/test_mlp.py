@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.activations import ACTIVATIONS
-from pipeline.models.mlp import Architecture, StackedMLP, initial_parameters
+from pipeline.models.mlp import MLP, StackedMLP, initial_parameters
 from pipeline.models.task import Classification
 
 MODULES = {
@@ -44,13 +44,13 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def stack(architecture: Architecture, members: int, dropout: Tensor | None = None) -> StackedMLP:
+def stack(architecture: MLP, members: int, dropout: Tensor | None = None) -> StackedMLP:
     parameters = initial_parameters(architecture, members, generator())
     rates = torch.zeros(members) if dropout is None else dropout
     return StackedMLP(architecture, parameters, rates)
 
 
-def network(architecture: Architecture, row: Tensor) -> nn.Sequential:
+def network(architecture: MLP, row: Tensor) -> nn.Sequential:
     """One member as torch.nn writes it."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(
@@ -84,7 +84,7 @@ def inputs(members: int, columns: int, rows: int = ROWS) -> Tensor:
 def test_logits_and_gradients_are_those_of_single_networks(
     activation: str, hidden: tuple[int, ...], batch_norm: bool
 ) -> None:
-    architecture = Architecture(3, hidden, 3, activation, batch_norm)
+    architecture = MLP(3, hidden, 3, activation, batch_norm)
     members = stack(architecture, 3)
     networks = [network(architecture, row) for row in members.parameters]
     y = torch.randint(0, 3, (3, ROWS), generator=generator(2))
@@ -106,7 +106,7 @@ def test_logits_and_gradients_are_those_of_single_networks(
 
 
 def test_gradients_add_up_until_they_are_cleared() -> None:
-    members = stack(Architecture(3, (4,), 1), 2)
+    members = stack(MLP(3, (4,), 1), 2)
     for _ in range(2):
         members.backward(torch.ones_like(members(inputs(2, 3), training=True)))
     twice = members.gradients.clone()
@@ -116,7 +116,7 @@ def test_gradients_add_up_until_they_are_cleared() -> None:
 
 
 def test_initial_parameters_are_drawn_as_those_of_nn_linear() -> None:
-    architecture = Architecture(16, (400,), 3, batch_norm=True)
+    architecture = MLP(16, (400,), 3, batch_norm=True)
     rows = initial_parameters(architecture, 2, generator())
     first, last = architecture.views(rows)
     for layer, fan_in in ((first, 16), (last, 400)):
@@ -135,7 +135,7 @@ def test_initial_parameters_are_drawn_as_those_of_nn_linear() -> None:
 def test_the_global_generators_are_left_alone() -> None:
     numpy_state = np.random.get_state
     before = torch.get_rng_state(), numpy_state()[1].copy(), random.getstate()
-    stack(Architecture(3, (4,), 1), 2)
+    stack(MLP(3, (4,), 1), 2)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(numpy_state()[1], before[1])
     assert random.getstate() == before[2]
@@ -143,7 +143,7 @@ def test_the_global_generators_are_left_alone() -> None:
 
 def test_dropout_is_each_members_own_and_only_in_training() -> None:
     rates = torch.tensor([0.0, 0.5, 0.9])
-    architecture = Architecture(3, (50,), 1)
+    architecture = MLP(3, (50,), 1)
     members = stack(architecture, 3, rates)
     x, draws = inputs(3, 3), torch.rand(3, 50, ROWS, generator=generator(3), dtype=torch.float64)
     dropped, plain = members(x, training=True, draws=[draws]), members(x)
@@ -155,7 +155,7 @@ def test_dropout_is_each_members_own_and_only_in_training() -> None:
 
 
 def test_members_that_stay_are_the_same_networks() -> None:
-    members = stack(Architecture(3, (4, 4), 2, batch_norm=True), 4, torch.tensor([0, 0.1, 0, 0.3]))
+    members = stack(MLP(3, (4, 4), 2, batch_norm=True), 4, torch.tensor([0, 0.1, 0, 0.3]))
     x = inputs(4, 3)
     members(x, training=True, draws=[torch.ones(4, 4, ROWS)] * 2)
     before, states = members(x), members.state(torch.arange(4))

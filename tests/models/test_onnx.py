@@ -13,8 +13,8 @@ from pipeline.common.errors import RunError, UserError
 from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Schema
 from pipeline.models import export as exporting
-from pipeline.models.export import Ensemble, export
-from pipeline.models.mlp import Architecture
+from pipeline.models.export import MLPEnsemble, export
+from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification
 from tests.small_model import COLUMNS, RAW, make_schema
 
@@ -25,10 +25,10 @@ def program(labels: int, path: Path, seed: int = 0, temperature: float | None = 
         torch.tensor(RAW, dtype=torch.float64), schema, [torch.arange(4), torch.arange(2)]
     )
     outputs = Classification(labels).outputs
-    architecture = Architecture(schema.width, (6,), outputs)
+    architecture = MLP(schema.width, (6,), outputs)
     states = torch.randn((2, architecture.size), generator=torch.Generator().manual_seed(seed))
-    ensemble = Ensemble(encoder, architecture, states, temperature)
-    torch.export.save(export(ensemble, len(COLUMNS)), path)
+    ensemble = MLPEnsemble(encoder, architecture, states, temperature)
+    torch.export.save(export(ensemble, (len(COLUMNS),)), path)
     return path
 
 

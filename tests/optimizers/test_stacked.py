@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.config.component import Component
 from pipeline.optimizers.rules import RULES
-from pipeline.optimizers.stacked import OptimizerSpec, StackedOptimizer, arguments_of, group_key
+from pipeline.optimizers.stacked import StackedOptimizer, arguments_of, group_key
 
 SHAPES = ((3, 4), (4,), (4, 2), (2,))
 SIZES = [12, 4, 8, 2]
@@ -64,7 +65,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "Rprop": [{}, {"lr": 0.05, "etas": [0.4, 1.3]}],
     "Adafactor": [{}, {"lr": 0.05, "weight_decay": 0.1}],
 }
-ALL = [OptimizerSpec(name, arguments) for name, many in SETTINGS.items() for arguments in many]
+ALL = [Component(name, arguments, "") for name, many in SETTINGS.items() for arguments in many]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -86,7 +87,7 @@ def gradient(parameters: Tensor, step: int) -> Tensor:
     return torch.tanh(parameters - 2 * math.sin(0.1 * step)) + 0.1 * parameters
 
 
-def reference(spec: OptimizerSpec, start: Tensor, steps: int = STEPS) -> Tensor:
+def reference(spec: Component, start: Tensor, steps: int = STEPS) -> Tensor:
     """One network's weights after a plain torch.optim loop."""
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.arguments.items()}
     parts = zip(start.split(SIZES), SHAPES, strict=True)
@@ -100,13 +101,13 @@ def reference(spec: OptimizerSpec, start: Tensor, steps: int = STEPS) -> Tensor:
 
 
 def run(
-    specs: list[OptimizerSpec],
+    specs: list[Component],
     start: Tensor,
     steps: int = STEPS,
     leave: Callable[[int], list[int] | None] = lambda step: None,
 ) -> Tensor:
     parameters, gradients = start.clone(), torch.zeros_like(start)
-    optimizer = StackedOptimizer(specs, parameters, gradients, SHAPES)
+    optimizer = StackedOptimizer(specs, parameters, gradients, SHAPES, [1] * len(specs), 1)
     for step in range(steps):
         gradients.copy_(gradient(parameters, step))
         optimizer.step()
@@ -119,7 +120,7 @@ def run(
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_member_equals_a_plain_torch_optim_loop(name: str) -> None:
-    specs = sorted((OptimizerSpec(name, a) for a in SETTINGS[name]), key=group_key)
+    specs = sorted((Component(name, a, "") for a in SETTINGS[name]), key=group_key)
     start = draw(len(specs))
     stacked = run(specs, start)
     for spec, row, weights in zip(specs, start, stacked, strict=True):
@@ -144,13 +145,13 @@ def test_members_that_leave_change_nothing_for_those_that_stay() -> None:
 def test_every_stacked_rule_is_covered_and_every_argument_is_used() -> None:
     for name in RULES:
         used = set().union(*(arguments for arguments in SETTINGS[name]))
-        assert used | {"eps"} >= set(arguments_of(OptimizerSpec(name))), name
+        assert used | {"eps"} >= set(arguments_of(Component(name, {}, ""))), name
 
 
 def test_a_member_with_broken_gradients_is_alone_with_them() -> None:
     start = draw(1).repeat(len(ALL), 1)
     parameters, gradients = start.clone(), torch.zeros_like(start)
-    optimizer = StackedOptimizer(ALL, parameters, gradients, SHAPES)
+    optimizer = StackedOptimizer(ALL, parameters, gradients, SHAPES, [1] * len(ALL), 1)
     for step in range(20):
         gradients.copy_(gradient(parameters, step))
         gradients[::2] = torch.tensor([torch.nan, torch.inf]).repeat(sum(SIZES) // 2)
@@ -160,14 +161,14 @@ def test_a_member_with_broken_gradients_is_alone_with_them() -> None:
 
 def test_float32_coefficients_are_those_of_torch() -> None:
     """1 - beta2 rounded in float32 would be off by a part in a hundred here."""
-    specs = [OptimizerSpec("Adam", {"lr": 0.01, "betas": (0.9, 0.999999)})] * 2
+    specs = [Component("Adam", {"lr": 0.01, "betas": (0.9, 0.999999)}, "")] * 2
     start = draw(2).float()
     stacked = run(specs, start, 50)
     torch.testing.assert_close(stacked[0], reference(specs[0], start[0], 50), rtol=1e-5, atol=1e-6)
 
 
 def test_an_unknown_argument_is_refused() -> None:
-    with pytest.raises(ValueError, match="SGD has no argument beta"):
-        arguments_of(OptimizerSpec("SGD", {"beta": 1}))
-    with pytest.raises(ValueError, match="Adam has no argument fused"):
-        arguments_of(OptimizerSpec("Adam", {"fused": True}))
+    with pytest.raises(ValueError, match=r"SGD\.beta: unknown argument of SGD"):
+        arguments_of(Component("SGD", {"beta": 1}, ""))
+    with pytest.raises(ValueError, match=r"Adam\.fused"):
+        arguments_of(Component("Adam", {"fused": True}, ""))

@@ -96,7 +96,9 @@ def test_closing_holds_table_answer_and_commands(streams):
 def test_the_table_of_a_final_round_fits_a_terminal(streams):
     evidence = study_evidence({"SGD": 0.7, "Adagrad": 0.66, "RMSprop": 0.66, "Adam": None})
     trials = [trial for trial in search() if trial.state != "PRUNED"]
-    Console(*streams).optimizers(optimizer_table(Report(study_facts(), trials, None, evidence)))
+    Console(*streams).closing(
+        optimizer_table(Report(study_facts(), trials, None, evidence)), [], []
+    )
     lines = streams[0].getvalue().splitlines()
     assert any("Final" in line for line in lines)
     assert max(map(len, lines)) <= 80
@@ -116,7 +118,7 @@ def test_numbers_stand_to_the_right_below_headings_of_their_width(streams):
 
 
 def test_failed_and_pruned_have_columns_only_when_there_are_some(streams):
-    Console(*streams).optimizers(_table([trial(0)], "val_loss"))
+    Console(*streams).closing(_table([trial(0)], "val_loss"), [], [])
     text = streams[0].getvalue()
     assert "Failed" not in text
     assert "Median" in text

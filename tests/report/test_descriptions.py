@@ -7,11 +7,8 @@ from markdown_it import MarkdownIt
 
 from pipeline.analysis.evaluation import evaluate
 from pipeline.common.text import printable
-from pipeline.report.descriptions import (
-    columns_text,
-    markdown,
-    search_description,
-)
+from pipeline.data.schema import Column, Inputs, Schema
+from pipeline.report.descriptions import inputs_text, markdown, search_description
 from pipeline.report.report import Report
 from pipeline.report.tables import optimizer_table
 from pipeline.report.words import verdict
@@ -68,7 +65,14 @@ def test_description_without_a_completed_trial():
 
 
 def test_columns():
-    assert columns_text({"a_b": "number", "c": "category"}) == (
+    columns = (Column("a_b", "number"), Column("c", "category", ("u", "v")))
+    assert inputs_text(Schema(columns, "y", (0, 1))) == (
         "Rows have the columns a&#95;b (number), c (category)."
     )
-    assert columns_text({str(i): "date" for i in range(50)}).endswith("39 (date), and 10 more.")
+    many = tuple(Column(str(i), "date") for i in range(50))
+    assert inputs_text(Schema(many, "y", (0, 1))).endswith("39 (date), and 10 more.")
+
+
+def test_arrays():
+    schema = Schema((), "label", (0, 1), Inputs((3, 8, 8), "uint8"))
+    assert inputs_text(schema) == "Rows are an array \\[rows, 3, 8, 8\\] of uint8."

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.analysis.evaluation import evaluate
+from pipeline.data.schema import Column, Schema
 from pipeline.report.report import Facts, Report
 from pipeline.report.words import loading_code, ui_command, verdict
 from tests.study import CLOSE, FAR, NEAR, failed, predictions, search, study_facts, trial
@@ -77,7 +78,7 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
     # The attributes that are read of config.Config and data.PreparedData.
     config = SimpleNamespace(
         experiment="e",
-        data=SimpleNamespace(source="https://me:secret@host/t.csv", target="y"),
+        data=SimpleNamespace(source="https://me:secret@host/t.csv"),
         validation=SimpleNamespace(folds=5, repeats=2, fraction=0.2),
         training=SimpleNamespace(epochs=30),
         search=SimpleNamespace(trials=8, objective="val_loss"),
@@ -85,17 +86,13 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
         flat=lambda: {"data.source": "https://me:secret@host/t.csv", "training.epochs": "30"},
     )
     parts = SimpleNamespace(
-        schema=SimpleNamespace(
-            labels=("no", "yes"), columns=(SimpleNamespace(name="a", kind="number"),)
-        ),
+        schema=Schema((Column("a", "number"),), "y", ("no", "yes")),
         rows={"train": 80, "test": 20},
         left_out={"b": "constant"},
         directory=tmp_path / "abc123",
         digests={"source": "00", "train": "11", "test": "22"},
     )
-    facts = Facts.of(
-        config, parts, command="run https://me:secret@host/t.csv", model_uri="models:/e@champion"
-    )
+    facts = Facts.of(config, parts, "run https://me:secret@host/t.csv", "", "models:/e@champion")
     assert facts.source == "https://me:***@host/t.csv"
     assert "secret" not in str(facts)
     assert facts.fingerprint == "abc123"

@@ -15,9 +15,7 @@ from mlflow import MlflowClient
 
 from pipeline.tracking.runs import DataSet
 from pipeline.tracking.store import Store
-from pipeline.tracking.trials import (
-    TrialLog,
-)
+from pipeline.tracking.trials import TrialLog
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")

@@ -11,9 +11,7 @@ from mlflow import MlflowClient
 from pipeline.common.errors import UserError
 from pipeline.tracking.registry import find_version, register
 from pipeline.tracking.store import Store
-from pipeline.tracking.trials import (
-    TrialLog,
-)
+from pipeline.tracking.trials import TrialLog
 from tests.tracking.made import make_trial
 
 ROOT = Path(__file__).parents[2]

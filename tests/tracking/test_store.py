@@ -12,18 +12,18 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.data.schema import TensorDatasetSchema
 
 from pipeline.common import signals
 from pipeline.common.errors import UserError
 from pipeline.tracking import processes
 from pipeline.tracking.connection import sqlite_path
 from pipeline.tracking.runs import DataSet, Run
-from pipeline.tracking.store import Store
-from pipeline.tracking.trials import (
-    trials_of,
-)
+from pipeline.tracking.store import FINISHED, Store
+from pipeline.tracking.trials import trials_of
 from tests.tracking.conftest import DATA
 from tests.tracking.made import statuses
 
@@ -45,14 +45,14 @@ def test_four_processes_at_once_on_a_new_file(
 def test_default_store_is_mlflows_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, database: Path
 ) -> None:
-    """Also after another store was opened in this process."""
+    """And MLflow's own stays what it is."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(database, tmp_path / "elsewhere" / "mlflow.db")
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert sqlite_path(Store.open("x").uri) == tmp_path / "elsewhere" / "mlflow.db"
     monkeypatch.chdir(tmp_path)
-    assert mlflow.get_tracking_uri() == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    assert mlflow.get_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,26 @@ def test_data_sets(store: Store, client: MlflowClient) -> None:
     mlflow.data.get_source(found["iris"].dataset)
 
 
+def test_data_sets_of_arrays(store: Store, client: MlflowClient) -> None:
+    tensors = {"features": ("uint8", (1, 8, 8)), "targets": ("int64", ())}
+    images = DataSet("images", "e" * 64, "my.py:Digits", 5, tensors=tensors)
+    with store.run("prepare", "prepare") as run:
+        run.inputs((images, "training"))
+    (logged,) = client.get_run(run.run_id).inputs.dataset_inputs
+    schema = TensorDatasetSchema.from_dict(json.loads(logged.dataset.schema))
+    array = mlflow.data.from_numpy(np.zeros((5, 1, 8, 8), np.uint8), targets=np.arange(5))
+    assert schema == array.schema
+    profile = json.loads(logged.dataset.profile)
+    assert profile == {"features_shape": [5, 1, 8, 8], "targets_shape": [5]}
+    source = mlflow.data.get_source(logged.dataset).to_dict()
+    assert source["tags"]["mlflow.source.name"] == "my.py:Digits"
+
+
 # Finding
 
 
-def test_find_stage_and_pipeline(store: Store) -> None:
-    assert store.find_stage("train", "f") is None
+def test_the_latest_of_a_stage(store: Store) -> None:
+    assert store.latest("train", "f", FINISHED) is None
     with store.run("train", "first", fingerprint="f"):
         pass
     time.sleep(0.002)
@@ -242,9 +257,9 @@ def test_find_stage_and_pipeline(store: Store) -> None:
         raise ValueError("x")
     with store.run("pipeline", "p", fingerprint="f") as pipeline:
         pass
-    assert store.find_stage("train", "f") == second.run_id
-    assert store.find_stage("train", "g") is None
-    assert store.find_stage("pipeline", "f") == pipeline.run_id
+    assert store.latest("train", "f", FINISHED).info.run_id == second.run_id
+    assert store.latest("train", "g", FINISHED) is None
+    assert store.latest("pipeline", "f", FINISHED).info.run_id == pipeline.run_id
     assert store.latest("train", "f").info.run_id == bad.run_id
 
 
@@ -303,7 +318,7 @@ def test_owner() -> None:
 JOB = """
 import os, signal, sys
 from pipeline.common import signals
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import FINISHED, Store
 signals.end_in_good_order()
 store = Store.open("water")
 assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys()

@@ -20,7 +20,7 @@ from pipeline.tracking.store import Store
 from pipeline.tracking.trials import (
     MOST_EPOCHS,
     TrialLog,
-    curves_of,
+    curve_of,
     decode_param,
     encode_param,
     trials_of,
@@ -128,7 +128,7 @@ def test_pruned_and_failed_trials(log: TrialLog, client: MlflowClient) -> None:
     assert run.data.tags["trial.reason"] == "loss is nan in epoch 2"
     assert run.data.metrics == {"train_loss": 0.5, "val_loss": 0.4}
     assert client.search_logged_models([log.store.experiment_id]) == []
-    curves = curves_of(log.store, failed.run_id, CURVES)
+    curves = {name: curve_of(log.store, failed.run_id, name) for name in CURVES}
     np.testing.assert_array_equal(curves["train_loss"], [0.5])
     np.testing.assert_array_equal(curves["val_loss"], [np.nan, 0.4])
     assert curves["val_accuracy"].size == 0
@@ -137,7 +137,8 @@ def test_pruned_and_failed_trials(log: TrialLog, client: MlflowClient) -> None:
 def test_as_many_epochs_as_a_chart_shows_are_all_there(log: TrialLog) -> None:
     curves = {name: np.random.default_rng(0).random(MOST_EPOCHS) for name in CURVES}
     logged = log.log_trial(make_trial(curves=curves), None)
-    for name, curve in curves_of(log.store, logged.run_id, CURVES).items():
+    for name in CURVES:
+        curve = curve_of(log.store, logged.run_id, name)
         np.testing.assert_array_equal(curve, curves[name])
 
 
@@ -147,7 +148,8 @@ def test_longer_curves_are_thinned_evenly_but_for_the_epochs_that_matter(log: Tr
     curves = {name: np.random.default_rng(0).random(epochs) for name in CURVES}
     fits = tuple(Fit(curves, {}, epoch, "complete", None, torch.zeros(1)) for epoch in best)
     logged = replace(log, judged=judged).log_trial(make_trial(curves=curves, fits=fits), None)
-    for name, curve in curves_of(log.store, logged.run_id, CURVES).items():
+    for name in CURVES:
+        curve = curve_of(log.store, logged.run_id, name)
         steps = np.flatnonzero(np.isfinite(curve)) + 1
         np.testing.assert_array_equal(curve[steps - 1], curves[name][steps - 1])
         assert {1, epochs, *best, *judged} <= {*steps.tolist()}

@@ -13,10 +13,7 @@ import torch
 
 from pipeline.common.errors import RunError
 from pipeline.config import loads
-from pipeline.tracking.trials import (
-    TrialLog,
-    trials_of,
-)
+from pipeline.tracking.trials import TrialLog, trials_of
 from pipeline.tracking.writer import Journal, Writer
 from pipeline.training.outcomes import Fit
 from pipeline.training.trial import CURVES, Trial

@@ -14,18 +14,19 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.models.metrics import Metric
-from pipeline.models.mlp import Architecture, StackedMLP, initial_parameters
+from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.task import Classification
-from pipeline.optimizers.stacked import OptimizerSpec
 from pipeline.training import loop, stacks
 from pipeline.training.batches import Arrays, Batches, Random, Rows
-from pipeline.training.executors import Layout, Local, Shard, native_plan, plan
+from pipeline.training.executors import Shard, local
+from pipeline.training.layouts import Layout, native_plan, plan
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings
 from pipeline.training.outcomes import Fit
-from pipeline.training.stacks import TorchStack
+from pipeline.training.stacks import Stack
 from tests.models.test_mlp import Linear, network
 
 FLOAT64 = torch.float64
@@ -64,7 +65,7 @@ def member(split: int, optimizer: str, arguments: dict[str, Any] | None = None, 
         section(**{key: v for key, v in {**KEYS, **keys}.items() if key in section.model_fields})
         for section in (Model, Training)
     )
-    return Member(split, OptimizerSpec(optimizer, arguments or {}), model, training)
+    return Member(split, Component(optimizer, arguments or {}, ""), model, training)
 
 
 def changed(members: Sequence[Member], **keys: Any) -> list[Member]:
@@ -77,20 +78,19 @@ def changed(members: Sequence[Member], **keys: Any) -> list[Member]:
     return [replace(m, model=section(m.model), training=section(m.training)) for m in members]
 
 
-def stack_of(data: Arrays, members: list[Member], settings: Settings) -> tuple[Rows, TorchStack]:
+def stack_of(data: Arrays, members: list[Member], settings: Settings) -> tuple[Rows, Stack]:
     """All members in one stack, in this order."""
     cpu, model = torch.device("cpu"), members[0].model
     random_numbers = Random(settings.seed, cpu)
     rows = Rows(data, members[0].training.batch_size, cpu, settings.dtype)
-    architecture = data.architecture(model)
-    initial = initial_parameters(architecture, len(data.splits), random_numbers.weights)
-    initial = initial.to(settings.dtype)
+    architecture = data.architecture(model, members[0].training)
+    initial = architecture.initial(len(data.splits), settings.seed).to(settings.dtype)
     positions = np.arange(len(members))
-    return rows, TorchStack(members, positions, architecture, data.task, initial, random_numbers)
+    return rows, Stack(members, positions, architecture, data.task, initial, random_numbers, 1)
 
 
-def batches_of(rows: Rows, stack: TorchStack) -> Batches:
-    return Batches(rows, stack.split, stack.random, stack.units)
+def batches_of(rows: Rows, stack: Stack) -> Batches:
+    return Batches(rows, stack.split, stack.random, stack.units, stack.rows_last)
 
 
 SETTINGS = Settings(seed=3, dtype=FLOAT64)
@@ -132,9 +132,9 @@ class Plain:
 
 def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
     """The lecture's loop over one network."""
-    architecture = data.architecture(member.model)
+    architecture = data.architecture(member.model, member.training)
     drawn = Random(settings.seed, torch.device("cpu"))
-    initial = initial_parameters(architecture, len(data.splits), drawn.weights)
+    initial = architecture.initial(len(data.splits), settings.seed)
     model = network(architecture, initial[member.split])
     spec = member.optimizer
     optimizer = getattr(torch.optim, spec.name)(model.parameters(), **spec.arguments)
@@ -299,7 +299,7 @@ def test_the_kept_weights_have_the_scores_that_are_told(labels: int) -> None:
     data = arrays(labels)
     settings, keys = Settings(dtype=FLOAT64), {"hidden": (6,), "batch_norm": True, "epochs": 15}
     members = [member(k, "Adam", {"lr": 0.1}, **keys) for k in range(3)]
-    architecture = data.architecture(members[0].model)
+    architecture = data.architecture(members[0].model, members[0].training)
     for split, found in enumerate(fit(data, members, settings)):
         row = found.weights.unsqueeze(0)
         parameters = row[:, : architecture.size].contiguous()
@@ -445,7 +445,12 @@ SECTIONS = {"model": Model, "training": Training}
 @pytest.mark.parametrize("key", [f"{s}.{k}" for s, of in SECTIONS.items() for k in of.model_fields])
 def test_members_of_a_stack_differ_in_some_keys_only(key: str) -> None:
     """A key that is new parts stacks until somebody makes it a member's own."""
-    of_members = {"model.dropout": 0.5, "training.epochs": 3, "training.patience": 1}
+    of_members: dict[str, Any] = {
+        "model.dropout": 0.5,
+        "training.epochs": 3,
+        "training.patience": 1,
+        "training.schedule": None,
+    }
     other = changed(MEMBERS[:1], **{key.partition(".")[2]: of_members.get(key, "another value")})
     if key in of_members:
         assert len(fit(arrays(), [MEMBERS[0], *other], SETTINGS)) == 2
@@ -461,7 +466,7 @@ def test_shards_are_trained_one_after_the_other_and_when_they_are_asked_for() ->
         trained.append(len(shard.members))
         return [shard]
 
-    for position, results in Local().run(shards, count):
+    for position, results in local(shards, count):
         assert results == [shards[position]]
         assert trained == [7, 6, 5][: position + 1]
     assert len(trained) == 3
@@ -480,9 +485,9 @@ def test_the_plan_follows_the_work() -> None:
     cpu, before = torch.device("cpu"), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        small, wide = Architecture(9, (16, 8), 1), Architecture(100, (256, 128), 1)
+        small, wide = MLP(9, (16, 8), 1), MLP(100, (256, 128), 1)
         assert plan(40, small, 60, cpu) == Layout(1, 1, 1)
-        assert plan(128, Architecture(9, (128, 64), 1), 60, cpu).workers == 2
+        assert plan(128, MLP(9, (128, 64), 1), 60, cpu).workers == 2
         assert plan(7, wide, 1000, cpu).stacks in (4, 6, 7)
         assert plan(1, wide, 1000, cpu) == Layout(1, 1, 2)
         assert native_plan(8, small, 1200) == Layout(1, 1, 1)

@@ -17,17 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.config.component import Component
 from pipeline.models.activations import ACTIVATIONS
-from pipeline.models.mlp import Architecture
+from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification
 from pipeline.optimizers.rules import RULES, Rule
-from pipeline.optimizers.stacked import OptimizerSpec, StackedGroup, arguments_of
-from pipeline.training.loop import fit
+from pipeline.optimizers.stacked import StackedGroup, arguments_of
+from pipeline.training.loop import fit, step
 from pipeline.training.members import Member, Settings
 from pipeline.training.native import codegen, kernel
 from pipeline.training.native.kernel import can_train
 from pipeline.training.outcomes import Fit
-from pipeline.training.stacks import NativeStack, TorchStack, build
+from pipeline.training.stacks import NativeStack, Stack, build
 from tests.training.test_loop import arrays, changed, member
 
 pytestmark = pytest.mark.skipif(kernel.library() is None, reason="needs a C++ compiler")
@@ -85,8 +86,8 @@ def test_every_variant_of_every_rule_trains_as_in_float64() -> None:
 def test_the_variants_are_all_there_and_tried() -> None:
     def variant(name: str, arguments: dict[str, Any]) -> codegen.Variant:
         one = torch.zeros(1, 2)
-        group = StackedGroup([OptimizerSpec(name, arguments)], one, one)
-        return codegen.Variant(group.name, group.flags, group.has_momentum)
+        group = StackedGroup([Component(name, arguments, "")], one, one, [1], 1)
+        return codegen.variant_of(group)
 
     tried = {variant(*optimizer) for optimizer in OPTIMIZERS}
     assert tried <= set(codegen.functions())
@@ -157,11 +158,11 @@ def test_divergence_is_contained_and_named(optimizer: str) -> None:
 
 def test_what_it_lacks_it_does_not_train() -> None:
     task = Classification(2)
-    assert not can_train(Architecture(3, (4,), 1, batch_norm=True), task)
-    assert not can_train(Architecture(3, (4,) * 70, 1), task)
-    assert not can_train(Architecture(3, (4,), 1, "softplus"), task)
-    assert not can_train(Architecture(3, (4,), 1), object())  # type: ignore[arg-type]
-    assert can_train(Architecture(3, (4,), 1), task)
+    assert not can_train(MLP(3, (4,), 1, batch_norm=True), task)
+    assert not can_train(MLP(3, (4,) * 70, 1), task)
+    assert not can_train(MLP(3, (4,), 1, "softplus"), task)
+    assert not can_train(MLP(3, (4,), 1), object())  # type: ignore[arg-type]
+    assert can_train(MLP(3, (4,), 1), task)
 
 
 def test_it_has_every_activation() -> None:
@@ -204,8 +205,8 @@ def test_a_rule_more_is_an_entry_of_the_table(
     assert {variant.name for variant in codegen.functions()} == set(RULES) - {"Rprop"}
     assert_near(fit(arrays(), some, SETTINGS), by_torch)
     assert_near(fit(arrays(), some, replace(SETTINGS, native=False)), by_torch)
-    _, stacks, _ = build(arrays(), [*some, member(0, "Rprop")], SETTINGS)
-    assert [type(stack) for stack in stacks] == [NativeStack, TorchStack]
+    _, stacks, _ = build(arrays(), [*some, member(0, "Rprop")], SETTINGS, step)
+    assert [type(stack) for stack in stacks] == [NativeStack, Stack]
 
 
 @pytest.fixture
@@ -256,8 +257,22 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(
 
 def test_hyper_parameters_reach_the_program() -> None:
     one = torch.zeros(2, 3)
-    specs = [OptimizerSpec("Adam", {"lr": 0.1}), OptimizerSpec("Adam", {"lr": 0.2})]
-    group = StackedGroup(specs, one, one)
+    specs = [Component("Adam", {"lr": 0.1}, ""), Component("Adam", {"lr": 0.2}, "")]
+    group = StackedGroup(specs, one, one, [1, 1], 1)
     columns = group.columns(("lr", "beta2", "weight_decay"))
     assert columns.tolist() == [[0.1, 0.999, 0.0], [0.2, 0.999, 0.0]]
     assert arguments_of(specs[0])["betas"] == (0.9, 0.999)
+
+
+def test_schedules_of_epochs_reach_the_program_and_those_of_batches_are_left_to_torch() -> None:
+    cosine, plateau = (Component(n, {}, "") for n in ("CosineAnnealingLR", "ReduceLROnPlateau"))
+    cycle = Component("OneCycleLR", {}, "")
+    chosen = [
+        member(split, name, {"lr": 0.05, "schedule": schedule}, epochs=5)
+        for name, schedule in (("SGD", cosine), ("Adam", plateau), ("Adam", cosine), ("SGD", cycle))
+        for split in range(3)
+    ]
+    _, stacks, _ = build(arrays(), chosen, SETTINGS, step)
+    by_program = {m for stack in stacks if isinstance(stack, NativeStack) for m in stack.members}
+    assert by_program == set(range(9))
+    assert_near(fit(arrays(), chosen, SETTINGS), fit(arrays(), chosen, DOUBLE))

@@ -69,9 +69,7 @@ def test_a_member_that_has_stopped_stays_at_its_last_value() -> None:
 def test_one_failed_member_fails_the_trial() -> None:
     why = "the training loss was not finite in epoch 3"
     broken = trial(
-        member([0.5, 0.4, 0.3]),
-        member([0.6], "dropped"),
-        member([0.7, 0.6], "failed", why),
+        member([0.5, 0.4, 0.3]), member([0.6], "dropped"), member([0.7, 0.6], "failed", why)
     )
     assert broken.state == "FAIL"
     assert broken.reason == f"repeat 2, fold 1: {why}"

@@ -2,8 +2,7 @@
 
 Every function returns a `Plot` that belongs to nobody else: pyplot and its global state are not
 used. `savefig` draws it on white at twice the screen's resolution, `svg` for a page whose style
-sheet holds `css_variables`, so that one drawing serves light and dark.
-"""
+sheet holds `css_variables`, so that one drawing serves light and dark."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,27 +12,19 @@ from pipeline.analysis.evidence import Evidence
 from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import completed
 from pipeline.models.metrics import METRICS, Metric
-from pipeline.report.figures.colours import css_name, css_variables, optimizer_style
+from pipeline.report.figures.colours import css_name as css_name
+from pipeline.report.figures.colours import css_variables as css_variables
+from pipeline.report.figures.colours import optimizer_style as optimizer_style
 from pipeline.report.figures.final import budget, final_scores, pair_differences
 from pipeline.report.figures.learning import history, landscape, learning_curves, learning_rate
-from pipeline.report.figures.plot import Plot, svg
+from pipeline.report.figures.plot import Plot as Plot
+from pipeline.report.figures.plot import svg as svg
 from pipeline.report.figures.predictions import calibration, confusion, precision_recall, roc
 from pipeline.report.figures.setting_effects import importances, parallel, slices
 from pipeline.search.settings import LEARNING_RATE
 from pipeline.training.trial import Trial
 
 _FOR_PARALLEL = 8  # completed trials; below, a table of them says more
-
-__all__ = [
-    "Plot",
-    "css_name",
-    "css_variables",
-    "evaluation_figures",
-    "evidence_figures",
-    "optimizer_style",
-    "search_figures",
-    "svg",
-]
 
 
 def search_figures(
@@ -46,8 +37,7 @@ def search_figures(
     other metric, curves, history; of its other settings importances, slices, parallel.
 
     Those of the learning rate are left out where it was not searched, and those of other settings
-    where there is nothing to say of them.
-    """
+    where there is nothing to say of them."""
     figures: dict[str, Plot] = {}
     # Where nothing is known of the settings, the learning rate counts as searched.
     settings = searched.settings if searched is not None and searched.trials else None
@@ -79,8 +69,7 @@ def evidence_figures(evidence: Evidence) -> dict[str, Plot]:
 def evaluation_figures(evaluation: Evaluation, labels: Sequence[Any]) -> dict[str, Plot]:
     """The figures of an evaluation: confusion, calibration, roc, precision_recall.
 
-    `labels[i]` is the name of class id i.
-    """
+    `labels[i]` is the name of class id i."""
     n = evaluation.scores.n
     return {
         "confusion": confusion(evaluation.scores, labels),

@@ -25,14 +25,8 @@ STYLES = {name: (light, marker) for name, (light, _, marker) in _CLASSES.items()
 """Colour and marker of each class of torch.optim."""
 ANGULAR = "s^v<>DdP"
 """Markers of other optimizers than these: none of the four round ones, which look alike."""
-DARK = {
-    INK: "#e8eaed",
-    MUTED: "#a4abb3",
-    FAINT: "#6c757f",
-    GRID: "#2b3036",
-    BAND: "#333a42",
-    PAPER: "#15181c",
-}
+DARK = {INK: "#e8eaed", MUTED: "#a4abb3", FAINT: "#6c757f"}
+DARK |= {GRID: "#2b3036", BAND: "#333a42", PAPER: "#15181c"}
 """What each colour becomes on a dark page."""
 SHADES: dict[str, tuple[str, str]] = {}
 """A stronger and a fainter shade of each class's colour, for further optimizers of the class."""
@@ -54,8 +48,7 @@ def optimizer_style(label: str) -> tuple[str, str]:
 
     A label that begins with a class of torch.optim has the class's colour. One that says more than
     the class (`SGD momentum=0.9`) has a shade of it and another marker; one of another class has
-    the colour of any.
-    """
+    the colour of any."""
     if label in STYLES:
         return STYLES[label]
     first, *words = label.split(" ")

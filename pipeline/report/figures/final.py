@@ -58,9 +58,8 @@ def _draw_score(axes: Panel, place: int, row: Finalist | Baseline, evidence: Evi
     """A row of the ranking; returns what is said of it."""
     metric, scale = evidence.metric, evidence.metric.scale
     values, mean = row.scores[metric.name], row.mean(metric)
-    interval = mean, mean
-    if len(values) > 1:
-        interval = mean_interval(values, evidence.folds, metric.highest)
+    n, top = evidence.folds, metric.highest
+    interval = mean_interval(values, n, top) if len(values) > 1 else (mean, mean)
     start, end, lowest, highest = map(metric.text, (*interval, values.min(), values.max()))
     lines = [
         _name(row),
@@ -91,8 +90,7 @@ def _draw_score(axes: Panel, place: int, row: Finalist | Baseline, evidence: Evi
 def pair_differences(evidence: Evidence) -> Plot:
     """Every optimizer against every other one: difference and intervals, those of the winner first.
 
-    Thick: the interval of the pair alone; thin: that which holds for all pairs together.
-    """
+    Thick: the interval of the pair alone; thin: that which holds for all pairs together."""
     if not evidence.pairs or evidence.winner is None:
         return empty("Optimizers against each other", "There are no two to compare.")
     winner, metric = evidence.winner.optimizer, evidence.metric

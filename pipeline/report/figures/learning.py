@@ -68,8 +68,7 @@ def scatter(
     """A mark for each trial that has a place along x, and a ring around the best one's.
 
     Those without a score are at the bottom edge. The axes have their y limits: trials beyond these
-    are hollow marks at the edge.
-    """
+    are hollow marks at the edge."""
     low, high = axes.get_ylim()
     edge = axes.get_xaxis_transform()  # whose heights are from 0 to 1
     off: dict[str, Any] = {"size": size - 1, "transform": edge, "clip_on": False, "hollow": True}
@@ -109,23 +108,19 @@ def about(trial: Trial) -> str:
     """What is said of a trial that is pointed at, in lines."""
     lines = [f"Trial {trial.number}: {trial.optimizer}, learning rate {formats.number(trial.lr)}"]
     if trial.is_complete:
-        lines.append(", ".join(_score_text(trial, metric) for metric in METRICS.values()))
+        scores = (
+            f"{name} {metric.text_with(trial.score(metric), trial.deviation(metric))}"
+            for name, metric in METRICS.items()
+        )
+        lines.append(", ".join(scores))
     else:
         state = {"FAIL": "failed", "PRUNED": "pruned"}.get(trial.state, "not finished")
         reason = f": {formats.shorten(trial.reason, 90)}" if trial.reason else ""
         lines.append(state + reason)
-    lines += [
-        formats.shorten(f"{plain_name(argument(path))}: {value_text(value)}", 90)
-        for path, value in list(trial.params.items())[:8]
-        if argument(path) != LEARNING_RATE
-    ]
+    for path, value in list(trial.params.items())[:8]:
+        if (name := argument(path)) != LEARNING_RATE:
+            lines.append(formats.shorten(f"{plain_name(name)}: {value_text(value)}", 90))
     return "\n".join(lines)
-
-
-def _score_text(trial: Trial, metric: Metric) -> str:
-    deviation = trial.deviation(metric)
-    spread = f" {metric.spread(deviation)}" if deviation else ""
-    return f"{metric.name} {metric.text(trial.score(metric))}{spread}"
 
 
 def learning_rate(trials: Sequence[Trial], metric: Metric) -> Plot:
@@ -201,8 +196,7 @@ def landscape(
 
     Args:
         tolerances: of the same search; for the range.
-        objective: which the range is of, and the order of the optimizers.
-    """
+        objective: which the range is of, and the order of the optimizers."""
     shown = [trial for trial in trials if trial.lr > 0]  # 0 has no place on a log axis
     panels_of = {
         best.optimizer: [trial for trial in shown if trial.optimizer == best.optimizer]
@@ -284,18 +278,15 @@ def _most_tolerant(ranges: dict[str, Tolerance]) -> str:
     first, *others = sorted(widths, key=lambda label: -widths[label])
     if not others or widths[first] < max(_NOTABLE, 1.15 * widths[others[0]]):
         return ""
-    decades = formats.number(widths[first], 2)
-    return f"{text_of(first)} does well over {decades} decades of learning rate, the most of all"
+    decades = f"{formats.number(widths[first], 2)} decades of learning rate"
+    return f"{text_of(first)} does well over {decades}, the most of all"
 
 
 def learning_curves(trials: Sequence[Trial], metric: Metric) -> Plot:
     """Each metric per epoch of the best trial of each optimizer, `metric` first."""
     metrics = [metric, *(other for other in METRICS.values() if other is not metric)]
-    best = [
-        trial
-        for trial in best_per_optimizer(trials, metric)
-        if any(len(_points(trial, each)[0]) for each in metrics)
-    ]
+    best = best_per_optimizer(trials, metric)
+    best = [t for t in best if any(len(_points(t, each)[0]) for each in metrics)]
     if not best:
         return empty("Learning curves", "No trial completed.")
     whose = "each optimizer" if len(best) > 1 else text_of(best[0].optimizer)
@@ -305,9 +296,7 @@ def learning_curves(trials: Sequence[Trial], metric: Metric) -> Plot:
         f"How the best trial of {whose} learns",
         f"Mean over folds on validation rows; {thin}mark: best epoch, mean over folds",
         [1.75] * len(metrics),
-        legend=[
-            entry(trial.optimizer, text=f", lr {formats.number(trial.lr, 2)}") for trial in best
-        ],
+        legend=[entry(t.optimizer, text=f", lr {formats.number(t.lr, 2)}") for t in best],
     )
     longest = max(len(trial.curves.get(each.curve, ())) for trial in best for each in metrics)
     for axes, each in zip(panels, metrics, strict=True):
@@ -334,8 +323,7 @@ def learning_curves(trials: Sequence[Trial], metric: Metric) -> Plot:
 def _points(trial: Trial, metric: Metric) -> tuple[npt.NDArray[np.intp], Floats]:
     """The epochs [P], from 1, that the curve has a value for, and these on the axis [P].
 
-    A long curve that was read back has values for some of its epochs only.
-    """
+    A long curve that was read back has values for some of its epochs only."""
     curve = np.asarray(trial.curves.get(metric.curve, ()), dtype=np.float64)
     places = np.flatnonzero(np.isfinite(curve))
     return places + 1, metric.scale * curve[places]

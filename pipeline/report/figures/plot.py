@@ -24,17 +24,8 @@ from numpy.typing import ArrayLike
 
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
-from pipeline.report.figures.colours import (
-    DARK,
-    FAINT,
-    GRID,
-    INK,
-    MUTED,
-    PAPER,
-    WHITE,
-    css_name,
-    optimizer_style,
-)
+from pipeline.report.figures import colours
+from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, css_name, optimizer_style
 
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
@@ -46,13 +37,10 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Tip:
-    """What is said of a place: of a point, or of a rectangle.
-
-    corners: [2, 2], low and high (x, y) in the coordinates of `transform`; equal for a point.
-    """
+    """What is said of a place: of a point, or of a rectangle."""
 
     transform: Transform
-    corners: npt.NDArray[np.float64]
+    corners: npt.NDArray[np.float64]  # [2, 2] its low and high (x, y); equal for a point
     text: str
 
 
@@ -63,7 +51,7 @@ class Panel(Axes):
         super().__init__(*args, **options)
         self.tips: list[Tip] = []
         self.set(facecolor="none", axisbelow=True)
-        self.grid(visible=True, color=GRID, linewidth=0.8)
+        self.grid(visible=True, color=colours.GRID, linewidth=0.8)
         self.spines[["top", "right"]].set_visible(False)
         self.spines[["left", "bottom"]].set_color(FAINT)
         self.tick_params(colors=MUTED, labelsize=9, length=3, color=FAINT)
@@ -107,10 +95,10 @@ class Panel(Axes):
 
     def limit_values(self, values: Sequence[float], metric: Metric) -> None:
         """Limits for `value_range`, with room for the marks of what is not in it."""
-        if not len(values):
+        if len(values):
+            self.set_ylim(padded(*value_range(values, metric), 0.18))
+        else:
             self.set(ylim=(0, 1), yticks=[])
-            return
-        self.set_ylim(padded(*value_range(values, metric), 0.18))
 
     def log_x(self, values: Sequence[float]) -> None:
         """A log x axis with room for the values, which are > 0, and at most eight ticks."""
@@ -129,15 +117,11 @@ class Panel(Axes):
 
 
 class Plot(Figure):
-    """A figure, 200 pixels per inch, that knows its heading.
-
-    Attributes:
-        title, subtitle: plain text, which a page sets; they are the figure's only free texts.
-        head: inches that the heading takes at the top.
-    """
+    """A figure, 200 pixels per inch, that knows its heading: `title` and `subtitle` are plain text,
+    which a page sets; `head` inches at the top are theirs."""
 
     def __init__(self, title: str, subtitle: str, head: float, size: Range) -> None:
-        super().__init__(figsize=size, dpi=200, facecolor=WHITE)
+        super().__init__(figsize=size, dpi=200, facecolor=colours.WHITE)
         FigureCanvasAgg(self)
         self.title, self.subtitle = (text.replace(r"\$", "$") for text in (title, subtitle))
         self.head = head
@@ -173,8 +157,7 @@ def build(
 ) -> tuple[Plot, list[Panel]]:
     """A plot with its heading and legend, and axes of these heights below each other, in inches.
 
-    `rows` are names, as `text_of` gives them, for y = 0, 1, ... downwards in the only axes.
-    """
+    `rows` are names, as `text_of` gives them, for y = 0, 1, ... downwards in the only axes."""
     if rows:
         heights = ((0.42 if any("\n" in row for row in rows) else 0.34) * len(rows) + 0.1,)
     # A percent sign stays with its number.
@@ -188,28 +171,21 @@ def build(
     height = top + sum(heights) + gap * (len(heights) - 1) + bottom
     plot = Plot(title, subtitle, head, (width, height))
     if rows:
-        left = min(0.22 + _text_width(plot, "\n".join(rows)), 0.6 * width)
+        ticks = plot.text(0, 0, "\n".join(rows), fontsize=9)
+        with _without_glyph_warnings():
+            left = min(0.22 + ticks.get_window_extent().width / plot.dpi, 0.6 * width)
+        ticks.remove()
     look: dict[str, Any] = {"ha": "left", "va": "top", "linespacing": 1.2}
     plot.text(0.12 / width, 1 - 0.12 / height, "\n".join(lines), fontsize=12, fontweight="bold",
               color=INK, **look)  # fmt: skip
     plot.text(0.12 / width, 1 - (0.14 + 0.21 * len(lines)) / height, "\n".join(small), fontsize=9,
               color=MUTED, **look)  # fmt: skip
     if legend:
-        plot.legend(
-            *zip(*legend, strict=True),
-            loc="upper left",
-            bbox_to_anchor=(0.12 / width, 1 - (head + 0.02) / height),
-            ncols=columns,
-            frameon=False,
-            fontsize=9,
-            labelcolor=INK,
-            handlelength=1.3,
-            handletextpad=0.45,
-            columnspacing=1.1,
-            labelspacing=0.35,
-            borderpad=0.0,
-            borderaxespad=0.0,
-        )
+        anchor = 0.12 / width, 1 - (head + 0.02) / height
+        look = {"handlelength": 1.3, "handletextpad": 0.45, "columnspacing": 1.1}
+        look |= {"labelspacing": 0.35, "borderpad": 0.0, "borderaxespad": 0.0, "frameon": False}
+        plot.legend(*zip(*legend, strict=True), loc="upper left", bbox_to_anchor=anchor,
+                    ncols=columns, fontsize=9, labelcolor=INK, **look)  # fmt: skip
     panels: list[Panel] = []
     for tall in heights:
         bounds = (left / width, 1 - (top + tall) / height, (width - left - right) / width)
@@ -233,15 +209,6 @@ def _legend_shape(names: Sequence[str], width: float) -> tuple[int, int]:
     columns = max(1, min(len(names), int((width - 0.2) / (0.42 + 0.078 * longest))))
     rows = math.ceil(len(names) / columns)
     return math.ceil(len(names) / max(1, rows)), rows
-
-
-def _text_width(plot: Plot, text: str) -> float:
-    """Inches, in the size of ticks."""
-    line = plot.text(0, 0, text, fontsize=9)
-    with _without_glyph_warnings():
-        width = float(line.get_window_extent().width) / plot.dpi
-    line.remove()
-    return width
 
 
 @contextmanager
@@ -289,8 +256,7 @@ def svg(plot: Plot, prefix: str) -> str:
     """The plot without its heading as an `<svg>` element: transparent, real text, CSS colours.
 
     What is said of a mark is a `<title>` in a transparent shape of the class `tip` over it.
-    `prefix` (letters, digits, `-`) keeps the ids of several plots on one page apart.
-    """
+    `prefix` (letters, digits, `-`) keeps the ids of several plots on one page apart."""
     target = io.StringIO()
     metadata = {"Date": None, "Creator": None}
     for line in plot.texts:
@@ -303,23 +269,20 @@ def svg(plot: Plot, prefix: str) -> str:
             line.set_visible(True)
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", target.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
-    body = re.sub("|".join(DARK), lambda match: f"var({css_name(match.group())})", body)
+    body = re.sub("|".join(colours.DARK), lambda match: f"var({css_name(match.group())})", body)
     body = body[body.index(">", body.index("<svg")) + 1 : body.rindex("</svg>")]
+    # Without the line breaks and the many digits that nobody sees.
+    places = r'\b(?:d|x|y|transform)="[^"]*"'
+    body = re.sub(places, lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match.group()), body)
+    body = re.sub(r"\s*\n\s*", "\n", body)
     width, height, head = (72 * float(inches) for inches in (*plot.get_size_inches(), plot.head))
     label = html.escape(". ".join(text for text in (plot.title, plot.subtitle) if text))
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 {head:.1f} {width:.1f} '
         f'{height - head:.1f}" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">'
-        f"{_shortened(body)}<g>{''.join(_shape(plot, tip) for tip in plot.tips)}</g></svg>"
+        f"{body}<g>{''.join(_shape(plot, tip) for tip in plot.tips)}</g></svg>"
     )
-
-
-def _shortened(body: str) -> str:
-    """Without the line breaks and the many digits that nobody sees."""
-    places = r'\b(?:d|x|y|transform)="[^"]*"'
-    body = re.sub(places, lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match.group()), body)
-    return re.sub(r"\s*\n\s*", "\n", body)
 
 
 def _shape(plot: Plot, tip: Tip) -> str:

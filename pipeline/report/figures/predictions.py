@@ -13,17 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.analysis.evaluation import Calibration, PrecisionRecallCurve, RocCurve, Scores
 from pipeline.common import text as formats
-from pipeline.report.figures.colours import (
-    ACCENT,
-    BAND,
-    FAINT,
-    INK,
-    MUTED,
-    PAPER,
-    STYLES,
-    WHITE,
-    WRONG,
-)
+from pipeline.report.figures import colours
+from pipeline.report.figures.colours import ACCENT, FAINT, INK, MUTED, PAPER, WHITE
 from pipeline.report.figures.plot import WIDTH, Entry, Panel, Plot, build, empty, text_of
 
 _MOST_CELLS = 30  # labels of a confusion matrix; of more, all but the most mistaken ones are one
@@ -51,8 +42,7 @@ def most_mistaken(
 def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
     """Rows of each true label by predicted label: counts, shaded by the share of the true label.
 
-    Of more than 30 labels those that are mistaken most, and the others together.
-    """
+    Of more than 30 labels those that are mistaken most, and the others together."""
     counts, labels = most_mistaken(scores.confusion, labels)
     classes = len(counts)
     names = [text_of(label, 14 if classes > 4 else 18) for label in labels]
@@ -93,7 +83,10 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
 def _cell(axes: Panel, true: int, predicted: int, count: int, share: float, classes: int) -> None:
     """The cell of a label, its number as large as the cell allows."""
     right = true == predicted
-    color, alpha = ACCENT if right else WRONG, round(0.04 + 0.9 * share, 3) if count else 0.0
+    color, alpha = (
+        ACCENT if right else colours.WRONG,
+        round(0.04 + 0.9 * share, 3) if count else 0.0,
+    )
     corner = predicted - 0.5, true - 0.5
     axes.add_patch(Rectangle(corner, 1, 1, facecolor=(color, alpha), edgecolor=PAPER))
     if count == 0 and classes > 8:
@@ -122,14 +115,12 @@ def calibration(curve: Calibration, labels: Sequence[Any]) -> Plot:
     )
     starts, widths = curve.low_edge + 0.006, curve.high_edge - curve.low_edge - 0.012
     band = np.maximum(100 * (curve.band_high - curve.band_low), 0.6)
-    axes.bar(starts, band, widths, 100 * curve.band_low, align="edge", color=BAND, zorder=1)
+    axes.bar(starts, band, widths, 100 * curve.band_low, align="edge", color=colours.BAND, zorder=1)
     axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=_DASHED, zorder=2)
     axes.plot(curve.predicted, 100 * curve.observed, color=ACCENT, linewidth=1.8, marker="o",
               markersize=7, markeredgecolor=PAPER, zorder=4, clip_on=False)  # fmt: skip
     for place, count in enumerate(curve.count.tolist()):
-        predicted, observed = (
-            formats.percent(shares[place]) for shares in (curve.predicted, curve.observed)
-        )
+        predicted, observed = map(formats.percent, (curve.predicted[place], curve.observed[place]))
         ends = (formats.percent(band[place], 0) for band in (curve.band_low, curve.band_high))
         text = f"{formats.count(count, 'row')}\npredicted {predicted}, came true {observed}\n"
         text += f"calibrated: {' to '.join(ends)}"
@@ -151,14 +142,13 @@ def calibration(curve: Calibration, labels: Sequence[Any]) -> Plot:
 
 @dataclass(frozen=True)
 class _Line:
-    """A curve of one label against the rest, in shares; `point` is where the predicted labels
-    lie."""
+    """A curve of one label against the rest, in shares."""
 
     label: int
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
     area: float
-    point: tuple[float, float] | None
+    point: tuple[float, float] | None  # where the predicted labels lie
 
     def percent(self, most: int = 300) -> npt.NDArray[Any]:
         """Places along it [2, at most `most`] in per cent, even along the thresholds."""
@@ -171,10 +161,9 @@ def roc(curves: Sequence[RocCurve], labels: Sequence[Any], n: int) -> Plot:
     if not curves:
         return empty("ROC curve", "Undefined: the rows hold a single label.")
     lines = [
-        _Line(curve.label, curve.false_positive_rate, curve.true_positive_rate, curve.auc,
-              curve.operating_point)
-        for curve in curves
-    ]  # fmt: skip
+        _Line(c.label, c.false_positive_rate, c.true_positive_rate, c.auc, c.operating_point)
+        for c in curves
+    ]
     task = "Hardest to tell apart"
     if len(labels) == 2:
         task = f"Telling {text_of(labels[1], 18)} from {text_of(labels[0], 18)}"
@@ -187,10 +176,9 @@ def precision_recall(curves: Sequence[PrecisionRecallCurve], labels: Sequence[An
     if not curves:
         return empty("Precision and recall", "Undefined: the rows hold a single label.")
     lines = [
-        _Line(curve.label, curve.recall, curve.precision, curve.average_precision,
-              curve.operating_point)
-        for curve in curves
-    ]  # fmt: skip
+        _Line(c.label, c.recall, c.precision, c.average_precision, c.operating_point)
+        for c in curves
+    ]
     task, guess = "Hardest to find", None  # what guessing reaches differs by label
     if len(labels) == 2:
         task, guess = f"Finding {text_of(labels[1], 24)}", (curves[0].prevalence,) * 2
@@ -213,8 +201,7 @@ def _against_the_rest(
         task: what is hardest with the label that has the smallest area; of two labels, what their
             only curve is of.
         names: of the area, and of what is along x and y.
-        guess: heights of the line of guessing at x = 0 and 1.
-    """
+        guess: heights of the line of guessing at x = 0 and 1."""
     two, rows = len(labels) == 2, formats.count(n, "row")
     ranked = sorted(lines, key=lambda line: line.area)
     count = len(ranked) if len(ranked) <= _MOST_LABELS else 5
@@ -230,7 +217,7 @@ def _against_the_rest(
     else:
         title = f"{task}: {text_of(labels[worst.label], 20)}, {area} {worst.area:.3f}"
         subtitle = f"Each label against the rest, {rows}, with its {area}; dot: predicted labels"
-        palette = [*STYLES.values()]
+        palette = [*colours.STYLES.values()]
         few = len(labels) <= _MOST_LABELS
         styles = [palette[ranked[place].label if few else place] for place in range(count)]
         for line, (color, marker) in zip(ranked, styles, strict=False):

@@ -10,17 +10,9 @@ from pipeline.analysis.importance import Importance, Searched
 from pipeline.analysis.ranking import best_per_optimizer, best_trial, ranking
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
+from pipeline.report.figures import learning
 from pipeline.report.figures.colours import ACCENT, FAINT, INK, MUTED, PAPER, optimizer_style
-from pipeline.report.figures.learning import (
-    EDGE,
-    about,
-    draw_local_mean,
-    height,
-    heights,
-    scatter,
-    trial_legend,
-    with_score,
-)
+from pipeline.report.figures.learning import height, heights, with_score
 from pipeline.report.figures.plot import Panel, Plot, build, entry, text_of, value_range
 from pipeline.search.settings import Setting, value_text
 from pipeline.training.trial import Trial
@@ -38,8 +30,7 @@ def importances(shares: Sequence[Importance]) -> Plot:
     within one optimizer's trials.
 
     Args:
-        shares: over all trials, one at least, and for each optimizer.
-    """
+        shares: over all trials, one at least, and for each optimizer."""
     over_all = [importance for importance in shares if importance.optimizer is None]
     rows = over_all[:_MOST_SETTINGS]
     within = [importance for importance in shares if importance.optimizer is not None]
@@ -80,7 +71,7 @@ def _most_important(over_all: Sequence[Importance]) -> str:
 def _share_text(importance: Importance) -> str:
     trials = formats.count(importance.trials, "trial")
     whose = f"{trials} of {importance.optimizer}" if importance.optimizer else f"all {trials}"
-    share, chance = formats.percent(importance.share), formats.percent(importance.chance)
+    share, chance = map(formats.percent, (importance.share, importance.chance))
     return f"{whose}: {share}, by chance up to {chance}"
 
 
@@ -93,33 +84,30 @@ def slices(searched: Searched) -> Plot:
     """A panel for each setting beside the optimizer and its learning rate, one at least,
     in the order of their importances."""
     metric, trials = searched.metric, searched.trials
-    notes = {
-        importance.setting.label: f"importance {formats.percent(importance.share, 0)}, "
-        f"by chance {formats.percent(importance.chance, 0)}"
-        for importance in searched.importances
-        if importance.optimizer is None
-    }
+    notes = {}
+    for each in searched.importances:
+        if each.optimizer is None:
+            share, chance = (formats.percent(part, 0) for part in (each.share, each.chance))
+            notes[each.setting.label] = f"importance {share}, by chance {chance}"
     order = {label: place for place, label in enumerate(notes)}
     settings = sorted(searched.others, key=lambda each: order.get(each.label, len(order)))
     shown = settings[:_MOST_PANELS]
     what = text_of(shown[0].label) if len(shown) == 1 else "each setting"
+    legend = learning.trial_legend(trials, metric)
     plot, panels = build(
         f"The score against {what}",
         "One mark per trial, whose other settings differ too; ringed: the best; line and band: "
         "local mean ± standard deviation, or median of a value; "
-        f"{EDGE}{_part_of(len(shown), len(settings))}",
-        [1.05 if len(shown) > 1 else 1.9] * len(shown),
-        bottom=0.35,
-        gap=0.68,
-        above=0.34,
-        legend=trial_legend(trials, metric),
-    )
+        f"{learning.EDGE}{_part_of(len(shown), len(settings))}",
+        [1.05 if len(shown) > 1 else 1.9] * len(shown), bottom=0.35, gap=0.68, above=0.34,
+        legend=legend,
+    )  # fmt: skip
     best = best_trial(trials, metric)
     for axes, setting in zip(panels, shown, strict=True):
         axes.limit_values(heights(trials, metric), metric)
         having = [trial for trial in trials if setting.has(trial)]
         place = _places(axes, setting, having)
-        scatter(axes, having, place, metric, alpha=0.7, size=5.5, best=best)
+        learning.scatter(axes, having, place, metric, alpha=0.7, size=5.5, best=best)
         _middle(axes, setting, with_score(having, metric), metric)
         axes.caption(text_of(setting.label, 40), notes.get(setting.label, ""))
     panels[len(panels) // 2].set_ylabel(metric.axis)
@@ -169,15 +157,14 @@ def _middle(axes: Panel, setting: Setting, scored: Sequence[Trial], metric: Metr
     elif len(scored) >= _LEAST_FOR_MEAN:
         x = np.array([float(setting.value(trial)) for trial in scored])
         x = np.log10(x) if axes.get_xscale() == "log" else x
-        draw_local_mean(axes, x, y, metric, INK, _BANDWIDTH * float(np.ptp(x)))
+        learning.draw_local_mean(axes, x, y, metric, INK, _BANDWIDTH * float(np.ptp(x)))
 
 
 def parallel(searched: Searched) -> Plot:
     """Parallel coordinates, turned for narrow pages: a row for each setting, a line for each trial.
 
     The best tenth of the completed trials in colour, five at least, all others in grey: where the
-    lines of the best run together, they agree. There must be a completed trial.
-    """
+    lines of the best run together, they agree. There must be a completed trial."""
     metric, best = searched.metric, searched.best
     done = sorted(with_score(searched.trials, metric), key=lambda trial: ranking(trial, metric))
     settings, count = searched.settings[:_MOST_SETTINGS], len(searched.settings)
@@ -214,7 +201,7 @@ def parallel(searched: Searched) -> Plot:
                   alpha=1.0 if first else 0.75, markersize=6, markeredgecolor=PAPER,
                   markeredgewidth=0.7, zorder=6 if first else 4)  # fmt: skip
         for point in points:
-            axes.say(*point, about(trial))
+            axes.say(*point, learning.about(trial))
     return plot
 
 
@@ -231,11 +218,8 @@ def _ticks(setting: Setting) -> list[tuple[float, str]]:
     """Places and their texts."""
     axis = setting.axis
     if setting.categorical:
-        values = axis.values or ()
-        ticks = [
-            ((i + 0.5) / len(values), text_of(value_text(value), 14))
-            for i, value in enumerate(values)
-        ]
+        texts = [text_of(value_text(value), 14) for value in axis.values or ()]
+        ticks = [((place + 0.5) / len(texts), text) for place, text in enumerate(texts)]
         return ticks if len(ticks) <= 8 else [ticks[0], ticks[-1]]
     if len({(axis.low, axis.high, axis.log) for axis in setting.axes.values()}) > 1:
         return [(0.0, "low end of the optimizer's range"), (1.0, "high end")]

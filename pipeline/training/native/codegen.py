@@ -1,75 +1,65 @@
 """The update rules as C++: each is run once on symbols, and what it does to them is written down.
 
 So a rule stays written once, in `optimizers.rules`. What depends on a member alone is computed
-in double precision before the loop over its parameters, as the rules do it for a stack.
-"""
+in double precision before the loop over its parameters, as the rules do it for a stack."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
+from pipeline.config.component import Component
+from pipeline.optimizers.classes import default_arguments
 from pipeline.optimizers.rules import RULES, TERMS
-from pipeline.optimizers.stacked import OptimizerSpec, StackedGroup, default_arguments
+from pipeline.optimizers.stacked import StackedGroup
 
 Kind = Literal["truth", "double", "float", "each"]
 """double, float: one for each member; each: a float for each parameter."""
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A rule with its booleans set.
 
     name: a key of `RULES`; flags: the booleans among torch's arguments; momentum: whether any
-    member uses the buffer that SGD and RMSprop keep for it.
-    """
+    member uses the buffer that SGD and RMSprop keep for it."""
 
     name: str
     flags: frozenset[tuple[str, bool]]
     momentum: bool = True
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What a variant takes: the names of its hyper-parameters and of its states, in order; a state
-    is a double, or a float for each parameter."""
+def variant_of(group: StackedGroup) -> Variant:
+    """The variant that trains a group."""
+    flags = ((name, value) for name, value in vars(group.hyper).items() if isinstance(value, bool))
+    momentum = getattr(group.hyper, "momentum", True) is not None
+    return Variant(group.name, frozenset(flags), momentum)
 
+
+class Function(NamedTuple):
+    """A variant in C++, and the names of the hyper-parameters and of the states that it takes. All
+    terms but momentum are there, and 0 where they are not used."""
+
+    code: str
+    number: int
     hyper: tuple[str, ...]
-    states: Mapping[str, Kind]
+    states: tuple[str, ...]
 
 
 @cache
-def inputs(variant: Variant) -> Inputs:
-    """A variant's inputs. All terms but momentum are there, and 0 where they are not used."""
-    group = _sample(variant)
-    return Inputs(
-        hyper=tuple(name for name, value in vars(group.hyper).items() if torch.is_tensor(value)),
-        states={
-            name: "each" if state.dtype == torch.float32 else "double"
-            for name, state in vars(group.states).items()
-            if state is not None
-        },
-    )
-
-
-@cache
-def functions() -> Mapping[Variant, str]:
-    """Every variant of every rule that can be written, in the program's order, with its C++.
+def functions() -> Mapping[Variant, Function]:
+    """Every variant of every rule that can be written, in the program's order.
 
     A rule that cannot be written, since `Value` lacks an operation, is left out whole: torch's own
-    operations train it, several times slower.
-    """
-    written: dict[Variant, str] = {}
+    operations train it, several times slower."""
+    written: dict[Variant, Function] = {}
     for name in RULES:
         try:
-            written |= {
-                variant: _function(f"rule_{i}", variant)
-                for i, variant in enumerate(_variants(name), start=len(written))
-            }
+            numbered = enumerate(_variants(name), start=len(written))
+            written |= {variant: _function(number, variant) for number, variant in numbered}
         except (AttributeError, KeyError, TypeError):
             continue
     return written
@@ -77,8 +67,9 @@ def functions() -> Mapping[Variant, str]:
 
 def source() -> str:
     """C++ of all variants and their table `RULES`."""
-    table = ", ".join(f"rule_{i}" for i in range(len(functions())))
-    return f"namespace {{\n{''.join(functions().values())}const Rule RULES[] = {{{table}}};\n}}\n"
+    code = "".join(function.code for function in functions().values())
+    table = ", ".join(f"rule_{function.number}" for function in functions().values())
+    return f"namespace {{\n{code}const Rule RULES[] = {{{table}}};\n}}\n"
 
 
 def _variants(name: str) -> Iterator[Variant]:
@@ -94,34 +85,38 @@ def _sample(variant: Variant) -> StackedGroup:
     arguments = dict.fromkeys(TERMS & default_arguments(variant.name).keys(), 1.0)
     if not variant.momentum:
         arguments["momentum"] = 0.0
-    spec, weights = OptimizerSpec(variant.name, arguments | dict(variant.flags)), torch.zeros(1, 2)
-    return StackedGroup([spec], weights, weights)
+    component = Component(variant.name, arguments | dict(variant.flags), "")
+    weights = torch.zeros(1, 2)
+    return StackedGroup([component], weights, weights, [1], 1)
 
 
-def _function(name: str, variant: Variant) -> str:
-    taken, group = inputs(variant), _sample(variant)
-    program = Program()
+def _function(number: int, variant: Variant) -> Function:
+    group, program = _sample(variant), Program()
     p, g = Value(program, "p[i]", "each"), Value(program, "g[i]", "each")
     states: dict[str, Value] = {}
     pointers = []
-    for i, (key, kind) in enumerate(taken.states.items()):
-        states[key] = Value(program, f"s{i}[i]" if kind == "each" else f"*s{i}", kind)
+    kept = {name: state for name, state in vars(group.states).items() if state is not None}
+    for i, (name, state) in enumerate(kept.items()):
+        is_each = state.dtype == torch.float32
+        kind: Kind = "each" if is_each else "double"
+        states[name] = Value(program, f"s{i}[i]" if is_each else f"*s{i}", kind)
         pointer = f"{_TYPES[kind]} *"
         pointers.append(f"    {pointer}__restrict s{i} = static_cast<{pointer}>(states[{i}]);")
-    hyper = {key: Value(program, f"h[{i}]", "double") for i, key in enumerate(taken.hyper)}
+    names = [name for name, value in vars(group.hyper).items() if torch.is_tensor(value)]
+    hyper = {name: Value(program, f"h[{i}]", "double") for i, name in enumerate(names)}
     s = SimpleNamespace(**vars(group.states) | states)
     h = SimpleNamespace(**vars(group.hyper) | hyper)
     step: Callable[..., None] = RULES[variant.name].step
     step(p, g, Value(program, "t", "double"), s, h)
 
     ends: list[str] = []
-    for state in states.values():
-        if state.code != state.origin:
-            statements = program.body if state.kind == "each" else ends
-            statements.append(f"{state.origin} = {state.code};")
+    for symbol in states.values():
+        if symbol.code != symbol.origin:
+            statements = program.body if symbol.kind == "each" else ends
+            statements.append(f"{symbol.origin} = {symbol.code};")
     program.body.append(f"p[i] = {p.code};")
     lines = [
-        f"void {name}(long n, float *__restrict p, const float *__restrict g, double t,",
+        f"void rule_{number}(long n, float *__restrict p, const float *__restrict g, double t,",
         "            void *const *states, const double *h) {",
         *pointers,
         *(f"    {line}" for line in program.head),
@@ -131,7 +126,7 @@ def _function(name: str, variant: Variant) -> str:
         *(f"    {line}" for line in ends),
         "}",
     ]
-    return "\n".join(lines) + "\n"
+    return Function("\n".join(lines) + "\n", number, tuple(hyper), tuple(states))
 
 
 @dataclass
@@ -160,8 +155,7 @@ class Value:
     """A tensor of a rule as a symbol: what is done to it becomes a statement.
 
     Attributes:
-        code: the C++ that has its value now; origin: the one that it began with.
-    """
+        code: the C++ that has its value now; origin: the one that it began with."""
 
     def __init__(self, program: Program, code: str, kind: Kind) -> None:
         self.program, self.code, self.kind = program, code, kind

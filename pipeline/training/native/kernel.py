@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.common.files import whole
-from pipeline.models.mlp import Architecture
+from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification, Task
 from pipeline.optimizers.stacked import StackedGroup
 from pipeline.training.native import codegen
@@ -35,34 +35,24 @@ MAX_LAYERS = 64
 
 
 class Kernel:
-    """The compiled program for one architecture; float32, contiguous tensors on the CPU.
+    """The compiled program for an architecture that it `can_train`; float32, contiguous tensors on
+    the CPU.
 
     The interpreter is free while it runs.
 
     Attributes:
         width: columns of the rows that it is given: the inputs, padded with zeros.
-        rules: the classes of `torch.optim` whose update rule it has.
-    """
+        rules: the classes of `torch.optim` whose update rule it has."""
 
-    def __init__(self, program: ctypes.CDLL, architecture: Architecture) -> None:
+    def __init__(self, program: ctypes.CDLL, architecture: MLP) -> None:
         widths = architecture.widths
         lanes = program.lanes()
         self.width = -(-widths[0] // lanes) * lanes
         self._program = program
         self._outputs = widths[-1]
-        self._shape = (
-            ctypes.c_int64(len(widths) - 1),
-            (ctypes.c_int64 * len(widths))(*widths),
-            ctypes.c_int64(activations().index(architecture.activation)),
-        )
-        self._variants = {variant: i for i, variant in enumerate(codegen.functions())}
-        self.rules = frozenset(variant.name for variant in self._variants)
-
-    @classmethod
-    def get(cls, architecture: Architecture) -> "Kernel | None":
-        """None where there is no compiler. For an architecture that `can_train`."""
-        program = library()
-        return None if program is None else cls(program, architecture)
+        activation = activations().index(architecture.activation)
+        self._shape = [_as_c(each) for each in (len(widths) - 1, widths, activation)]
+        self.rules = frozenset(variant.name for variant in codegen.functions())
 
     def train(
         self,
@@ -82,63 +72,55 @@ class Kernel:
             batches: x [n, S, B, width], y [n, S, B] int64 and dropout's draws, none or for each
                 hidden layer [n, S, B, units].
             losses: [k] float64; each member's losses in the batches are added.
-            gradient_sums: [k] float64; NaN is added if a gradient was not finite, else 0.
-        """
+            gradient_sums: [k] float64; NaN is added if a gradient was not finite, else 0."""
         x, y, draws = batches
-        variant = codegen.Variant(group.name, group.flags, group.has_momentum)
-        taken = codegen.inputs(variant)
-        states = [getattr(group.states, name) for name in taken.states]
-        hyper = group.columns(taken.hyper)
+        function = codegen.functions()[codegen.variant_of(group)]
+        states = [getattr(group.states, name) for name in function.states]
+        hyper = group.columns(function.hyper)
+        strides = [state.stride(0) * state.element_size() for state in states]
         count, splits, rows, _ = x.shape
-        failed = self._program.train(
-            *self._shape,
-            ctypes.c_int64(len(split)),
-            ctypes.c_int64(count),
-            ctypes.c_int64(rows),
-            ctypes.c_int64(splits),
-            _pointer(x),
-            _pointer(y),
-            _pointers(draws) if draws else None,
-            _pointer(split),
-            _pointer(dropout),
-            ctypes.c_int64(self._variants[variant]),
-            ctypes.c_double(group.steps),
-            _pointer(group.parameters),
-            _pointers(states),
-            (ctypes.c_int64 * len(states))(*(s.stride(0) * s.element_size() for s in states)),
-            ctypes.c_int64(len(states)),
-            _pointer(hyper),
-            ctypes.c_int64(hyper.shape[1]),
-            _pointer(losses),
-            _pointer(gradient_sums),
-        )
-        if failed:
-            raise MemoryError("no memory for a stack's training")
+        shape = len(split), count, rows, splits
+        member = group.parameters, states, strides, len(states), hyper, hyper.shape[1]
+        rule = function.number, float(group.steps)
+        data = x, y, list(draws) or None, split, dropout
+        self._call(self._program.train, *shape, *data, *rule, *member, losses, gradient_sums)
         group.steps += count
 
     def outputs(self, parameters: Tensor, split: Tensor, x: Tensor) -> Tensor:
         """[K, outputs, V] for the rows x [S, V, width], each member those of its split."""
         members, rows = len(split), x.shape[1]
         out = torch.empty((members, rows, self._outputs), dtype=torch.float32)
-        failed = self._program.score(
-            *self._shape,
-            ctypes.c_int64(members),
-            ctypes.c_int64(rows),
-            ctypes.c_int64(x.stride(0) // self.width),
-            _pointer(x),
-            _pointer(split),
-            _pointer(parameters),
-            _pointer(out),
-        )
-        if failed:
-            raise MemoryError("no memory for a stack's validation")
+        rows_of_split = x.stride(0) // self.width
+        score = self._program.score
+        self._call(score, members, rows, rows_of_split, x, split, parameters, out)
         return out.view(members, 1, rows) if self._outputs == 1 else out.mT
 
+    def _call(self, function: Callable[..., int], *arguments: Any) -> None:
+        if function(*self._shape, *map(_as_c, arguments)):
+            raise MemoryError("no memory for a stack")
 
-def can_train(architecture: Architecture, task: Task) -> bool:
+
+def _as_c(value: Any) -> Any:
+    """An argument as C takes it: tensors, and lists of them or of whole numbers, by address."""
+    match value:
+        case Tensor():
+            return ctypes.c_void_p(value.data_ptr())
+        case float():
+            return ctypes.c_double(value)
+        case int():
+            return ctypes.c_int64(value)
+        case [Tensor(), *_]:
+            return (ctypes.c_void_p * len(value))(*(tensor.data_ptr() for tensor in value))
+        case list() | tuple():
+            return (ctypes.c_int64 * len(value))(*value)
+    return value
+
+
+def can_train(architecture: MLP, task: Task) -> bool:
     """Whether the program has all that they need: not yet batch norm."""
     return (
         isinstance(task, Classification)
+        and task.is_plain
         and architecture.activation in activations()
         and not architecture.batch_norm
         and len(architecture.widths) <= MAX_LAYERS
@@ -153,22 +135,13 @@ def activations() -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in names[1].split(","))
 
 
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _pointers(tensors: Sequence[Tensor]) -> Any:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled program; None, with a warning, where it can't be had.
 
     Compiling takes seconds, the first time on a machine: the program is kept in the user's cache
     (`XDG_CACHE_HOME`), by a digest of its source, the compiler and the processor. `CXX` names the
-    compiler.
-    """
+    compiler."""
     names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
     compiler = next((path for name in names if (path := shutil.which(name))), None)
     if compiler is None:
@@ -214,10 +187,14 @@ def _processor() -> tuple[str, ...]:
     return (platform.machine(), platform.processor(), *sorted(models))
 
 
+def cache_folder() -> Path:
+    """Where what this program finds out about this machine is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "optimizer-search")
+
+
 def _folder() -> Path:
     """A folder that only this user can write to: what lies there is run."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "optimizer-search"
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         is_private = folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022

@@ -1,0 +1,234 @@
+"""Networks that people bring: any `torch.nn.Module`, one alone or many of its class at once."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from pipeline.common.seeds import Purpose, seed64
+from pipeline.models.draws import Draws
+from pipeline.models.task import Task
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleArchitecture:
+    """A class of module with its arguments, for rows of one shape.
+
+    Attributes:
+        program: the class, its arguments and the rows that it takes.
+        template: a module on the CPU, which is copied and never run.
+        parameters: names of what is trained, [P] together.
+        statistics: names of the buffers that training changes or that chance has filled, [Q]
+            together; the others are alike in all networks.
+        draws: whether it draws random numbers in training, and `draws_unseen` whether `Draws` does
+            not see some of them."""
+
+    program: str
+    build: Callable[[], nn.Module]
+    template: nn.Module
+    task: Task
+    parameters: tuple[str, ...]
+    statistics: tuple[str, ...]
+    products: int
+    activations: int
+    widest: int
+    draws: bool
+    draws_unseen: bool
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        tensors = tensors_of(self.template)
+        return tuple(tuple(tensors[name].shape) for name in self.parameters)
+
+    @cached_property
+    def size(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def initial(self, count: int, seed: int) -> Tensor:
+        rows = []
+        for network in range(count):
+            with seeded(seed64(seed, Purpose.INITIAL_WEIGHTS, network)):
+                rows.append(self.state_of(self.build()))
+        return torch.stack(rows)
+
+    def state_of(self, module: nn.Module) -> Tensor:
+        """[P + Q] float64."""
+        tensors = tensors_of(module)
+        chosen = [tensors[name] for name in self.parameters + self.statistics]
+        return torch.cat([tensor.detach().flatten().double() for tensor in chosen])
+
+    def module(self, state: Tensor) -> nn.Module:
+        """A module of its own with these weights [P + Q], in evaluation mode."""
+        module = copy.deepcopy(self.template).eval()
+        tensors = tensors_of(module)
+        chosen = [tensors[name] for name in self.parameters + self.statistics]
+        parts = torch.split(state, [tensor.numel() for tensor in chosen])
+        with torch.no_grad():
+            for tensor, part in zip(chosen, parts, strict=True):
+                tensor.copy_(part.view(tensor.shape))
+        return module
+
+
+class ModuleStack:
+    """K modules of one architecture: as one program, or, K being 1, by itself.
+
+    Attributes:
+        parameters, gradients: [K, P]; `backward` adds to the latter.
+        statistics: by name [K, ...].
+
+    Args:
+        initial: [K, P + Q].
+        generator: of what the modules draw.
+        vectorized: whether K may be more than 1."""
+
+    def __init__(
+        self,
+        architecture: ModuleArchitecture,
+        initial: Tensor,
+        generator: torch.Generator,
+        vectorized: bool = True,
+    ) -> None:
+        self.architecture, self._vectorized = architecture, vectorized
+        if len(initial) > 1 and not vectorized:
+            raise ValueError(f"one module by itself, or many vectorized; got {len(initial)}")
+        self._module = copy.deepcopy(architecture.template).to(initial.device)
+        self._module.to(initial.dtype)
+        tensors = tensors_of(self._module)
+        self.parameters = initial[:, : architecture.size].contiguous()
+        self.gradients = torch.zeros_like(self.parameters)
+        names = architecture.statistics
+        flat = initial[:, architecture.size :]
+        parts = torch.split(flat, [tensors[name].numel() for name in names], dim=1)
+        self.statistics = {
+            name: part.reshape(-1, *tensors[name].shape).to(tensors[name].dtype)
+            for name, part in zip(names, parts, strict=True)
+        }
+        self._generator = generator
+        self._needs_vjp = False
+        self._outputs: Tensor | None = None
+        self._bind()
+
+    def _bind(self) -> None:
+        sizes = [math.prod(shape) for shape in self.architecture.shapes]
+        parts = torch.split(self.parameters.detach(), sizes, dim=1)
+        shapes = self.architecture.shapes
+        leading = (len(self.parameters),) if self._vectorized else ()
+        self._leaves = {
+            name: part.view(*leading, *shape).requires_grad_()
+            for name, part, shape in zip(self.architecture.parameters, parts, shapes, strict=True)
+        }
+
+    def __call__(
+        self, x: Tensor, *, training: bool = False, draws: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """Outputs [K, C, B] of rows [K, B, *shape], of implicit ensembles [K, C, B, k]; what
+        training needs stays for `backward`. When not training, logits [K, outputs, B]."""
+        self._module.train(training)
+        if not training:
+            with torch.no_grad(), self._drawing():
+                outputs, _ = self._forward(x)
+            return self.architecture.task.combined(outputs)
+        with torch.enable_grad(), self._drawing():
+            self._outputs, statistics = self._forward(x)
+        for name, value in statistics.items():
+            self.statistics[name] = value.detach()
+        return self._outputs.detach()
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """What it draws comes from its generator. Under `Draws` attention can be stacked, too."""
+        if self.architecture.draws_unseen and self._module.training:
+            device = self._generator.device
+            seed = torch.randint(2**62, (), generator=self._generator, device=device)
+            torch.manual_seed(int(seed))
+        is_needed = self._vectorized or (self.architecture.draws and self._module.training)
+        with Draws(self._generator) if is_needed else nullcontext():
+            yield
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensors]:
+        if not self._vectorized:
+            statistics = {name: value[0] for name, value in self.statistics.items()}
+            outputs, statistics = self._one(self._leaves, statistics, x[0])
+            kept = {name: value.unsqueeze(0) for name, value in statistics.items()}
+            return outputs.unsqueeze(0), kept
+        if not self._needs_vjp:
+            try:
+                return self._many(self._one, x)
+            except (RuntimeError, NotImplementedError) as error:
+                if "atching rule" not in str(error):
+                    raise
+                # Recurrent layers have one only for the operations that they are differentiated by.
+                self._needs_vjp = True
+        return self._many(self._one_by_vjp, x)
+
+    def _many(
+        self, one: Callable[..., tuple[Tensor, Tensors]], x: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        outputs, statistics = vmap(one, randomness="same")(self._leaves, self.statistics, x)
+        return outputs, statistics
+
+    def _one(self, parameters: Tensors, statistics: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+        # Running statistics are written in place, which must not reach those that were given.
+        statistics = {name: value.clone() for name, value in statistics.items()}
+        outputs = functional_call(self._module, (parameters, statistics), (x,))
+        return arranged(outputs), statistics
+
+    def _one_by_vjp(
+        self, parameters: Tensors, statistics: Tensors, x: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        result: Any = vjp(lambda p: self._one(p, statistics, x), parameters, has_aux=True)
+        outputs, _, after = result
+        return outputs, after
+
+    def zero_gradients(self) -> None:
+        self.gradients.zero_()
+
+    def backward(self, d: Tensor) -> None:
+        assert self._outputs is not None
+        leaves = list(self._leaves.values())
+        gradients = torch.autograd.grad(self._outputs, leaves, d, materialize_grads=True)
+        count = len(self.gradients)
+        self.gradients.add_(torch.cat([each.reshape(count, -1) for each in gradients], dim=1))
+        self._outputs = None
+
+    def state(self, index: Tensor) -> Tensor:
+        parts = [self.parameters.index_select(0, index)]
+        for value in self.statistics.values():
+            rows = value.index_select(0, index).reshape(len(index), math.prod(value.shape[1:]))
+            parts.append(rows.to(self.parameters.dtype))
+        return torch.cat(parts, dim=1)
+
+    def keep(self, index: Tensor) -> None:
+        self.parameters = self.parameters.index_select(0, index)
+        self.gradients = self.gradients.index_select(0, index)
+        self.statistics = {n: v.index_select(0, index) for n, v in self.statistics.items()}
+        self._bind()
+
+
+def arranged(outputs: Tensor) -> Tensor:
+    """A network's outputs [B], [B, C] or [B, k, C] with C first, as `Task` has them."""
+    if outputs.dim() == 1:
+        return outputs.unsqueeze(0)
+    return outputs.mT if outputs.dim() == 2 else outputs.movedim(2, 0)
+
+
+def tensors_of(module: nn.Module) -> Tensors:
+    """A module's parameters and buffers by name; one that stands at two places once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's own generator of the CPU seeded for the block, and afterwards as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,160 @@
+"""Which way is faster for somebody's networks: many in one program, or one after the other.
+
+It depends on the layers, their widths and the machine, by a factor of five in either direction, so
+the first steps are timed both ways. The answer is kept, for this machine and with the search: the
+two ways differ by rounding, and the same search shall have the same bits."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.common import files
+from pipeline.common.errors import UserError
+from pipeline.common.imports import reason_of
+from pipeline.models.module import ModuleArchitecture
+from pipeline.training.batches import Batches, Rows
+from pipeline.training.layouts import Layout, plan, threads
+from pipeline.training.native.kernel import cache_folder
+
+Made = Callable[[None, npt.NDArray[np.intp], bool], Any]
+"""(None, members' positions, whether as one program) -> a stack."""
+
+Step = Callable[[Any, Any], torch.Tensor]
+"""A step of a stack on a batch of each member; losses [K]."""
+
+COMPILED, STACKED = "compiled program", "stacked"
+ONE_BY_ONE, IN_THREADS = "one by one", "one by one, in threads"
+
+TIMED_STEPS = 3
+TOLERANCE = 1e-3
+"""How far gradients of both ways may lie apart, as a part of the largest."""
+
+
+class Engines:
+    """The engines of a search's architectures.
+
+    Args:
+        known: by key, what the search began with.
+        note: called with the key and the engine of each that is new."""
+
+    def __init__(
+        self,
+        known: Mapping[str, str] | None = None,
+        note: Callable[[str, str], None] = lambda key, engine: None,
+    ) -> None:
+        self._known, self._note = dict(known or {}), note
+
+    def choose(
+        self,
+        rows: Rows,
+        made: Made,
+        architecture: ModuleArchitecture,
+        places: npt.NDArray[np.intp],
+        step: Step,
+    ) -> str:
+        """`STACKED`, `ONE_BY_ONE` or `IN_THREADS`, for the members at these places [K]."""
+        if len(places) == 1:
+            return ONE_BY_ONE
+        key = _key(architecture, rows)
+        if key not in self._known:
+            file = cache_folder() / "engines.json"
+            kept = _read(file)
+            if key not in kept:
+                engine = _fastest(rows, made, architecture, places, step)
+                kept = _read(file) | {key: engine}
+                _write(file, kept)
+            self._known[key] = kept[key]
+            self._note(key, kept[key])
+        return self._known[key]
+
+
+def _key(architecture: ModuleArchitecture, rows: Rows) -> str:
+    """16 hexadecimal digits of what decides how fast both ways are, and of the machine."""
+    machine = (platform.node(), platform.machine(), os.cpu_count(), torch.__version__)
+    work = (architecture.program, rows.batch_rows, str(rows.dtype), str(rows.x.device))
+    return hashlib.sha256(repr((machine, work)).encode()).hexdigest()[:16]
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        content = json.loads(file.read_text())
+        return {str(key): str(engine) for key, engine in content.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _write(file: Path, content: Mapping[str, str]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1))
+    except OSError:  # a home that cannot be written to: the search remembers it all the same
+        return
+
+
+def _fastest(
+    rows: Rows,
+    made: Made,
+    architecture: ModuleArchitecture,
+    places: npt.NDArray[np.intp],
+    step: Step,
+) -> str:
+    """The fastest way for K members; not as one program where that does not work, or gives other
+    gradients."""
+    layout = plan(len(places), architecture, rows.batch_rows, rows.x.device)
+    workers = 1 if architecture.draws_unseen else torch.get_num_threads()
+    alone = [made(None, places[k : k + 1], False) for k in range(workers)]
+    try:
+        in_turn, expected = _timed(rows, alone[:1], step, Layout(1, 1, 1))
+    except RuntimeError as error:
+        raise UserError(f"model: it fails in training: {reason_of(error)}") from error
+    seconds = {ONE_BY_ONE: in_turn * len(places)}
+    if 1 < workers <= len(places):
+        in_threads, _ = _timed(rows, alone, step, Layout(workers, workers, 1))
+        seconds[IN_THREADS] = in_threads * len(places) / workers
+    try:
+        stacks = [made(None, k, True) for k in np.array_split(places, layout.stacks)]
+        together, gradients = _timed(rows, stacks, step, layout)
+        if (gradients - expected).abs().max() <= TOLERANCE * expected.abs().max():
+            seconds[STACKED] = together
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        pass
+    return min(seconds, key=lambda engine: seconds[engine])
+
+
+def _timed(
+    rows: Rows, stacks: Sequence[Any], step: Step, layout: Layout
+) -> tuple[float, torch.Tensor]:
+    """Seconds of a step of all stacks, the least of some, and the gradients [P] of the first step
+    of the first member."""
+    coming = []
+    for stack in stacks:
+        epoch = Batches(rows, stack.split, stack.random, stack.units, stack.rows_last)
+        coming.append(chain.from_iterable(repeat(epoch)))
+        stack.optimizer.start_epoch()
+
+    @torch.no_grad()
+    def make(place: int) -> None:
+        step(stacks[place], next(coming[place])).sum().item()
+
+    gradients, seconds = torch.empty(0), math.inf
+    with threads(layout) as at_once:
+        for number in range(1 + TIMED_STEPS):
+            started = time.perf_counter()
+            list(at_once(make, range(len(stacks))))
+            if number == 0:
+                gradients = stacks[0].network.gradients[0].clone()
+            else:
+                seconds = min(seconds, time.perf_counter() - started)
+    return seconds, gradients

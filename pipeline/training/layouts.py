@@ -1,0 +1,107 @@
+"""How members are trained on one machine: in how many stacks, and in how many threads.
+
+Small operations gain nothing from torch's own threads, and lose much where another process holds a
+core: OpenMP's threads spin while they wait for each other in every operation. So each stack runs in
+one thread, and as many stacks run at once as torch has threads. One stack alone has them all to
+itself if its operations are large."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.models.architecture import Architecture
+
+WORKING_SET = 2**23
+"""A stack should touch no more bytes in a step than these: a thread's share of the cache."""
+
+LEAST_WORK = 2**25
+"""Multiplications in a step below which a stack is not worth a thread of its own: what is saved is
+less than what the threads take from each other while they dispatch the operations."""
+
+LEAST_NATIVE_WORK = 2**25
+"""Multiplications in an epoch from which a thread of the compiled program takes longer than what
+Python does around it."""
+
+LARGE_PRODUCT = 2**22
+"""Multiplications in a step of one network from which torch's own threads help."""
+
+HEAP = 31 * 2**20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """stacks: how many; workers: how many run at once; threads: torch's, within each."""
+
+    stacks: int
+    workers: int
+    threads: int
+
+
+def plan(members: int, architecture: Architecture, rows: int, device: torch.device) -> Layout:
+    """The stacks for so many members, at batches of so many rows.
+
+    It follows from the work and from the number of torch's threads, not from any measurement: the
+    same work is done in the same way."""
+    available = torch.get_num_threads()
+    if device.type != "cpu":
+        return Layout(1, 1, available)
+    products = 3 * rows * architecture.products
+    # Parameters, gradients and two states; activations, their gradients and a temporary.
+    touched = 4 * (4 * architecture.size + 3 * rows * architecture.activations)
+    fitting = max(1, WORKING_SET // touched)
+    useful = max(1, min(available, members, members * products // LEAST_WORK))
+    stacks = max(useful, math.ceil(members / fitting))
+    # No thread waits for another's last stack.
+    stacks = min(members, math.ceil(stacks / useful) * useful)
+    alone = useful == 1 and products >= LARGE_PRODUCT
+    return Layout(stacks, useful, available if alone else 1)
+
+
+def fills_the_threads(members: int, architecture: Architecture, rows: int) -> bool:
+    """Whether members are too few for a thread each, and large enough for torch's own threads."""
+    return members < torch.get_num_threads() and 3 * rows * architecture.products >= LARGE_PRODUCT
+
+
+def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
+    """The same where the compiled program trains them, `rows` being those of an epoch.
+
+    It takes a member after the other, so that only the number of threads matters."""
+    work = members * rows * 3 * architecture.products
+    stacks = max(1, min(torch.get_num_threads(), members, work // LEAST_NATIVE_WORK))
+    return Layout(stacks, stacks, 1)
+
+
+def apart(
+    members: int, architecture: Architecture, rows: int, device: torch.device, in_threads: bool
+) -> Layout:
+    """The same where each member is a stack of its own."""
+    available = torch.get_num_threads()
+    if device.type != "cpu" or fills_the_threads(members, architecture, rows):
+        return Layout(members, 1, available)
+    return Layout(members, min(members, available) if in_threads else 1, 1)
+
+
+@contextmanager
+def threads(layout: Layout) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` that runs a function on many stacks at once. torch's number of threads is set
+    meanwhile."""
+    before = torch.get_num_threads()
+    if layout.threads != before:
+        torch.set_num_threads(layout.threads)
+    # The C library hands large blocks back to the system as soon as they are free, and a step would
+    # fault their pages in again, at several times the cost of its arithmetic. Having seen a block
+    # of this size freed, it keeps what is smaller (mallopt(3), M_MMAP_THRESHOLD).
+    torch.empty(HEAP, dtype=torch.uint8)
+    pool = ThreadPoolExecutor(layout.workers, "stack") if layout.workers > 1 else None
+    try:
+        yield pool.map if pool else map
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+        if layout.threads != before:
+            torch.set_num_threads(before)
