@@ -33,9 +33,12 @@ def no_store() -> None:
 
 
 def _forget_store() -> None:
-    """What `mlflow.set_tracking_uri` was told weighs more than the environment."""
+    """What `mlflow.set_tracking_uri` and `set_experiment` were told weighs more than the
+    environment."""
     if service := sys.modules.get("mlflow.tracking._tracking_service.utils"):
         service._tracking_uri = None  # type: ignore[attr-defined]
+    if fluent := sys.modules.get("mlflow.tracking.fluent"):
+        fluent._active_experiment_id = None  # type: ignore[attr-defined]
 
 
 _HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
