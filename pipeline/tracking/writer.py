@@ -28,7 +28,7 @@ from pipeline.training.trial import Trial
 ROOT = Path("unwritten")
 
 # What a file of the journal may hold beside tensors and plain values: no pickle runs anything else.
-_KNOWN: list[Any] = [Trial, Fit, np.ndarray, np.dtype, np.dtypes.Float64DType]
+_KNOWN: list[Any] = [Trial, Fit, bytes, np.ndarray, np.dtype, np.dtypes.Float64DType]
 _KNOWN += [np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]]
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +138,12 @@ def searched_trial(number: int, state: Any = "COMPLETE") -> Trial:
 def test_there_and_back(tmp_path: Path) -> None:
     journal = Journal(CONFIG, "run", tmp_path / "unwritten")
     trials = [searched_trial(10), searched_trial(9, "FAIL"), searched_trial(2)]
+    at_once = searched_trial(11, "FAIL")  # in its first epoch: there are curves of no epochs
+    trials.append(replace(at_once, curves=dict.fromkeys(at_once.curves, np.empty(0))))
     for trial in trials:
         journal.add(trial)
     again = Journal(CONFIG, "run", tmp_path / "unwritten")
-    assert again.numbers == [2, 9, 10]
+    assert again.numbers == [2, 9, 10, 11]
     for read, trial in zip(again, sorted(trials, key=lambda t: t.number), strict=True):
         for field in fields(Trial):
             if field.name != "fits":
