@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.setting import machine, show
+from benchmarks.setting import lightning_epoch, machine, show
 from pipeline.config.component import Component
 from pipeline.config.sections import Training
 from pipeline.models.task import Classification
@@ -37,9 +37,9 @@ from pipeline.training.members import Member, Settings
 BATCH, LABELS, LEARNING_RATE = 64, 4, 1e-3
 
 
-def perceptron(inputs: tuple[int, ...], outputs: int) -> nn.Module:
+def perceptron(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
-        nn.Linear(inputs[0], 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, outputs)
+        nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, outputs)
     )
 
 
@@ -86,9 +86,12 @@ class Split:
 class Work:
     """make: (shape of a row, labels) -> the network; rows in all, of which a fifth validates."""
 
-    make: Callable[[tuple[int, ...], int], nn.Module]
+    make: Callable[[Any, int], nn.Module]
     shape: tuple[int, ...]
     rows: int = 1500
+
+    def network(self) -> nn.Module:
+        return self.make(self.shape if len(self.shape) > 1 else self.shape[0], LABELS)
 
     def data(self) -> tuple[Tensor, Tensor, Split]:
         draw = np.random.default_rng(0)
@@ -141,7 +144,7 @@ def ours(name: str, members: int, epochs: int, engines: Engines | None = None) -
 def plain(name: str, epochs: int) -> float:
     """The usual loop over a DataLoader."""
     x, y, split = WORKS[name].data()
-    model = WORKS[name].make(WORKS[name].shape, LABELS)
+    model = WORKS[name].network()
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     loss_of = nn.CrossEntropyLoss()
     rows = torch.utils.data.TensorDataset(x[split.training], y[split.training])
@@ -165,40 +168,9 @@ def plain(name: str, epochs: int) -> float:
 
 
 def lightning(name: str, epochs: int) -> float:
-    import lightning  # type: ignore[import-not-found]
-
     x, y, split = WORKS[name].data()
-
-    class Module(lightning.LightningModule):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = WORKS[name].make(WORKS[name].shape, LABELS)
-            self.stamps = [0.0]
-
-        def training_step(self, batch: Any, _: int) -> Tensor:
-            return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
-
-        def validation_step(self, batch: Any, _: int) -> None:
-            self.log("val_loss", self.training_step(batch, 0))
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
-
-        def on_train_epoch_end(self) -> None:
-            self.stamps.append(time.perf_counter())
-
-    def loader(at: Any, shuffle: bool) -> Any:
-        rows = torch.utils.data.TensorDataset(x[at], y[at])
-        size = BATCH if shuffle else len(at)
-        return torch.utils.data.DataLoader(rows, batch_size=size, shuffle=shuffle)
-
-    module = Module()
-    quiet = dict.fromkeys(
-        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
-    )
-    trainer = lightning.Trainer(max_epochs=epochs + 2, accelerator="cpu", **quiet)
-    trainer.fit(module, loader(split.training, True), loader(split.validation, False))
-    return min(np.diff(module.stamps[1:])) * 1e3
+    network, loss = WORKS[name].network(), nn.functional.cross_entropy
+    return lightning_epoch(network, loss, (x, y), split, BATCH, LEARNING_RATE, epochs)
 
 
 def skorch(name: str, epochs: int) -> float:
@@ -207,7 +179,7 @@ def skorch(name: str, epochs: int) -> float:
 
     x, y, _ = WORKS[name].data()
     net = NeuralNetClassifier(
-        WORKS[name].make(WORKS[name].shape, LABELS),
+        WORKS[name].network(),
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         lr=LEARNING_RATE,

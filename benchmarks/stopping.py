@@ -24,7 +24,7 @@ from pipeline.analysis.cross_fitting import Predictions, cross_fitted
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.data.splits import make_splits
-from pipeline.models.export import Ensemble
+from pipeline.models.export import MLPEnsemble
 from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
@@ -57,9 +57,8 @@ def errors(seed: int, rows: int) -> np.ndarray:
     ]
     fits = fit(arrays, members, Settings(cross_fit=True))
     architecture = arrays.architecture(MODEL, Training())
-    networks = Ensemble(
-        torch.nn.Identity(), architecture, torch.stack([one.weights for one in fits])
-    )
+    weights = torch.stack([one.weights for one in fits])
+    networks = MLPEnsemble(torch.nn.Identity(), architecture, weights)
     x, y = gentle(10_000 + seed, OTHERS)
     others, labels = torch.from_numpy(x).float(), torch.from_numpy(y)
     with torch.no_grad():

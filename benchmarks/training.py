@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.setting import lightning_epoch
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.models.task import Classification
@@ -179,44 +180,10 @@ def floor(work: Work, members: int, epochs: int) -> float:
 
 
 def lightning(work: Work, epochs: int) -> float:
-    import lightning  # type: ignore[import-not-found]
-
     x, y, split = table(work)
-    target = y.float().unsqueeze(1)
-
-    class Module(lightning.LightningModule):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.stamps = network(work), [0.0]
-
-        def training_step(self, batch: Any, _: int) -> Tensor:
-            return nn.functional.binary_cross_entropy_with_logits(self.model(batch[0]), batch[1])
-
-        def validation_step(self, batch: Any, _: int) -> None:
-            self.log("val_loss", self.training_step(batch, 0))
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
-
-        def on_train_epoch_end(self) -> None:
-            self.stamps.append(time.perf_counter())
-
-    def loader(at: Any, shuffle: bool) -> Any:
-        rows = torch.utils.data.TensorDataset(x[at], target[at])
-        size = work.batch if shuffle else len(at)
-        return torch.utils.data.DataLoader(rows, batch_size=size, shuffle=shuffle)
-
-    module = Module()
-    trainer = lightning.Trainer(
-        max_epochs=epochs + 2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-    )
-    trainer.fit(module, loader(split.training, True), loader(split.validation, False))
-    return shortest(iter(np.diff(module.stamps[1:])))
+    loss = nn.functional.binary_cross_entropy_with_logits
+    rows = x, y.float().unsqueeze(1)
+    return lightning_epoch(network(work), loss, rows, split, work.batch, LEARNING_RATE, epochs)
 
 
 def skorch(work: Work, epochs: int) -> float:

@@ -39,6 +39,18 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            "own_networks",
+            ["--members", "1,2", "--epochs", "1"],
+            "by force one by one, 2 networks",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "training",
+            ["--network", "small", "--members", "2", "--epochs", "2"],
+            "ours without a compiler, 2 networks",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "stopping", ["--seeds", "2", "--rows", "60"], "cross-fitted", marks=pytest.mark.slow
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, known by their digests; and how much memory there is."""
+"""Files that are whole or not there, known by their digests; and what the machine offers."""
 
 import hashlib
 import os
@@ -46,6 +46,11 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where what this program finds out about this machine is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "optimizer-search")
 
 
 def memory_limit() -> int:

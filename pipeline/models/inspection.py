@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.common import imports
 from pipeline.common.errors import UserError
+from pipeline.common.files import file_digest
 from pipeline.common.text import count, shorten
 from pipeline.config.component import Component
 from pipeline.config.ranges import plain
@@ -63,8 +64,10 @@ def module_architecture(
     if not parameters:
         raise UserError(f"{KEY}.name: {component.path} has no weights to train")
     arguments = json.dumps(plain(component.arguments), sort_keys=True, default=str)
+    source = imports.source_file(component.path)
+    code = f"{component.path} {file_digest(source) if source else ''}"
     return ModuleArchitecture(
-        program=f"{component.path} {arguments} {list(x.shape[1:])} {x.dtype} {task.outputs}",
+        program=f"{code} {arguments} {list(x.shape[1:])} {x.dtype} {task.outputs}",
         build=build,
         template=template,
         task=task,

@@ -15,6 +15,8 @@ from pipeline.common.errors import UserError
 from pipeline.config.component import OF_LABELS, Component
 from pipeline.config.ranges import plain
 
+KEY = "training.loss"
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -34,9 +36,7 @@ class Loss:
     of_probabilities: bool = False
 
 
-def loss_of(
-    component: Component, weights: Tensor | None = None, key: str = "training.loss"
-) -> Loss:
+def loss_of(component: Component, weights: Tensor | None = None) -> Loss:
     """The loss that a component names: one of torch.nn, or a class or function by its path.
 
     One by its path is called for each network with its outputs [rows] and labels 0.0 and 1.0 where
@@ -47,7 +47,7 @@ def loss_of(
         weights: [C] float, of the labels.
 
     Raises UserError: it is not there, or cannot be made with the arguments."""
-    made = _made(component, weights, key)
+    made = _made(component, weights)
     if imports.is_path(component.path):
         takes = isinstance(made, nn.BCELoss) or bool(getattr(made, "of_probabilities", False))
         return Loss(component.name, _Each(made), of_probabilities=takes)
@@ -77,21 +77,21 @@ def _beside(loss: Callable[..., Tensor], outputs: Tensor) -> Callable[..., Tenso
     return loss
 
 
-def _made(component: Component, weights: Tensor | None, key: str) -> Callable[..., Tensor]:
+def _made(component: Component, weights: Tensor | None) -> Callable[..., Tensor]:
     arguments: dict[str, Any] = plain(component.arguments)
     if imports.is_path(component.path):
-        loss = imports.load(component.path, f"{key}.name")
+        loss = imports.load(component.path, f"{KEY}.name")
         if not callable(loss):
-            raise UserError(f"{key}.name: must be a class or a function; got {loss!r}")
+            raise UserError(f"{KEY}.name: must be a class or a function; got {loss!r}")
         if loss.__module__ == "torch.nn.functional":  # they cannot tell what outputs mean
-            raise UserError(f"{key}.name: must be a class of torch.nn, or your own; got a function")
+            raise UserError(f"{KEY}.name: must be a class of torch.nn, or your own; got a function")
         passed = () if inspect.isclass(loss) else (0, 1)
-        imports.check_arguments(loss, arguments, key, passed)
+        imports.check_arguments(loss, arguments, KEY, passed)
         if not inspect.isclass(loss):
             return functools.update_wrapper(functools.partial(loss, **arguments), loss)
     else:
         loss = getattr(torch.nn, component.name)
-        imports.check_arguments(loss, arguments, key)
+        imports.check_arguments(loss, arguments, KEY)
         arguments |= {"reduction": "none"}
         if weights is not None and component.name in OF_LABELS:
             arguments |= {"weight": weights}
@@ -99,7 +99,7 @@ def _made(component: Component, weights: Tensor | None, key: str) -> Callable[..
         made: Callable[..., Tensor] = loss(**arguments)
     except Exception as error:
         reason = imports.reason_of(error)
-        raise UserError(f"{key}: {component.path} cannot be made: {reason}") from error
+        raise UserError(f"{KEY}: {component.path} cannot be made: {reason}") from error
     return made
 
 

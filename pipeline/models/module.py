@@ -24,7 +24,7 @@ class ModuleArchitecture:
     """A class of module with its arguments, for rows of one shape.
 
     Attributes:
-        program: the class, its arguments and the rows that it takes.
+        program: the class, its source, its arguments and the rows that it takes.
         template: a module on the CPU, which is copied and never run.
         parameters: names of what is trained, [P] together.
         statistics: names of the buffers that training changes or that chance has filled, [Q]

@@ -25,10 +25,10 @@ from pipeline.common.imports import reason_of
 from pipeline.models.module import ModuleArchitecture
 from pipeline.training.batches import Batches, Rows
 from pipeline.training.layouts import Layout, plan, threads
-from pipeline.training.native.kernel import cache_folder
 
-Made = Callable[[None, npt.NDArray[np.intp], bool], Any]
-"""(None, members' positions, whether as one program) -> a stack."""
+Places = npt.NDArray[np.intp]
+Made = Callable[[str, Places], Any]
+"""(engine, members' positions) -> a stack."""
 
 Step = Callable[[Any, Any], torch.Tensor]
 """A step of a stack on a batch of each member; losses [K]."""
@@ -56,19 +56,14 @@ class Engines:
         self._known, self._note = dict(known or {}), note
 
     def choose(
-        self,
-        rows: Rows,
-        made: Made,
-        architecture: ModuleArchitecture,
-        places: npt.NDArray[np.intp],
-        step: Step,
+        self, rows: Rows, made: Made, architecture: ModuleArchitecture, places: Places, step: Step
     ) -> str:
         """`STACKED`, `ONE_BY_ONE` or `IN_THREADS`, for the members at these places [K]."""
         if len(places) == 1:
             return ONE_BY_ONE
         key = _key(architecture, rows)
         if key not in self._known:
-            file = cache_folder() / "engines.json"
+            file = files.cache_folder() / "engines.json"
             kept = _read(file)
             if key not in kept:
                 engine = _fastest(rows, made, architecture, places, step)
@@ -104,17 +99,13 @@ def _write(file: Path, content: Mapping[str, str]) -> None:
 
 
 def _fastest(
-    rows: Rows,
-    made: Made,
-    architecture: ModuleArchitecture,
-    places: npt.NDArray[np.intp],
-    step: Step,
+    rows: Rows, made: Made, architecture: ModuleArchitecture, places: Places, step: Step
 ) -> str:
     """The fastest way for K members; not as one program where that does not work, or gives other
     gradients."""
     layout = plan(len(places), architecture, rows.batch_rows, rows.x.device)
     workers = 1 if architecture.draws_unseen else torch.get_num_threads()
-    alone = [made(None, places[k : k + 1], False) for k in range(workers)]
+    alone = [made(ONE_BY_ONE, places[k : k + 1]) for k in range(workers)]
     try:
         in_turn, expected = _timed(rows, alone[:1], step, Layout(1, 1, 1))
     except RuntimeError as error:
@@ -124,7 +115,7 @@ def _fastest(
         in_threads, _ = _timed(rows, alone, step, Layout(workers, workers, 1))
         seconds[IN_THREADS] = in_threads * len(places) / workers
     try:
-        stacks = [made(None, k, True) for k in np.array_split(places, layout.stacks)]
+        stacks = [made(STACKED, k) for k in np.array_split(places, layout.stacks)]
         together, gradients = _timed(rows, stacks, step, layout)
         if (gradients - expected).abs().max() <= TOLERANCE * expected.abs().max():
             seconds[STACKED] = together

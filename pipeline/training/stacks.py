@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.config.component import Component
 from pipeline.models.architecture import Architecture
 from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.module import ModuleArchitecture, ModuleStack
@@ -19,12 +19,11 @@ from pipeline.optimizers.classes import wants_closure
 from pipeline.optimizers.schedules import by_batch
 from pipeline.optimizers.stacked import StackedGroup, StackedOptimizer, group_key, has_rule
 from pipeline.training.batches import Arrays, Batch, Batches, Random, Rows
-from pipeline.training.engines import COMPILED, IN_THREADS, ONE_BY_ONE, STACKED
+from pipeline.training.engines import COMPILED, IN_THREADS, ONE_BY_ONE, STACKED, Places
 from pipeline.training.layouts import Layout, apart, fills_the_threads, native_plan, plan
 from pipeline.training.members import PER_MEMBER, Member, Settings, stack_key
 from pipeline.training.native.kernel import Kernel, can_train, library
 
-Positions = npt.NDArray[np.intp]
 Step = Callable[["Stack", Batch], Tensor]
 """One step of all members on a batch each; their losses [K]."""
 
@@ -38,33 +37,33 @@ class Stack:
         positions: [K], theirs in the list that `fit` was given.
         initial: [S, P + Q], the weights that members start with in each split.
         batches: of an epoch.
-        vectorized: of somebody's network, see `ModuleStack`.
+        engine: what trains them, of `engines`.
 
     Attributes:
         members: their positions; split: [K] int64, their splits.
         random: the generators of their batches and of their dropout.
         units, rows_last: what the batches need, see `Batches`.
         width: the numbers that the widest layer makes of a row.
-        engine: what trains them, of `engines`."""
+        engine: as given."""
 
     def __init__(
         self,
         members: Sequence[Member],
-        positions: Positions,
+        positions: Places,
         architecture: Architecture,
         task: Task,
         initial: Tensor,
         random: Random,
         batches: int,
-        vectorized: bool = True,
+        engine: str = STACKED,
     ) -> None:
-        self.members, self.random, self.task = positions, random, task
+        self.members, self.random = positions, random
+        self.task, self.engine = task, engine
         self.split = torch.tensor([member.split for member in members], device=initial.device)
         weights = initial.index_select(0, self.split)
         self.units: tuple[int, ...] = ()
         self.width = architecture.widest
         self.rows_last = isinstance(architecture, MLP)
-        self.engine = STACKED if vectorized else ONE_BY_ONE
         self.network: StackedMLP | ModuleStack
         if isinstance(architecture, MLP):
             rates = torch.tensor([getattr(member.model, "dropout", 0.0) for member in members])
@@ -72,7 +71,7 @@ class Stack:
             self.network = StackedMLP(architecture, weights, rates)
         else:
             assert isinstance(architecture, ModuleArchitecture)
-            self.network = ModuleStack(architecture, weights, random.dropout, vectorized)
+            self.network = ModuleStack(architecture, weights, random.dropout, engine == STACKED)
         self.clip_norm = members[0].training.clip_norm
         self.optimizer = StackedOptimizer(
             [member.optimizer for member in members],
@@ -132,7 +131,7 @@ class NativeStack(Stack):
 
     def __init__(self, kernel: Kernel, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._kernel, self.engine = kernel, COMPILED
+        self._kernel = kernel
 
     @torch.no_grad()
     def train(self, batches: Batches, step: Step) -> Tensor:
@@ -172,43 +171,48 @@ def build(
     rows = Rows(arrays, training.batch_size, device, settings.dtype, width)
     initial = architecture.initial(rows.splits, settings.seed).to(device, settings.dtype)
 
-    def made(program: Kernel | None, places: Positions, vectorized: bool) -> Stack:
+    def made(engine: str, places: Places) -> Stack:
         those, random = [members[k] for k in places], Random(settings.seed, device)
-        arguments = those, places, architecture, task, initial, random, rows.batches
-        return NativeStack(program, *arguments) if program else Stack(*arguments, vectorized)
+        arguments = those, places, architecture, task, initial, random, rows.batches, engine
+        if kernel and engine == COMPILED:
+            return NativeStack(kernel, *arguments)
+        return Stack(*arguments)
 
     order = sorted(range(len(members)), key=lambda k: group_key(members[k].optimizer))
-    engine: dict[bool | None, list[int]] = {}
+    by_engine: dict[str, list[int]] = {}
     for k in order:
-        optimizer = members[k].optimizer
-        native = kernel is not None and optimizer.path in kernel.rules
-        native = native and has_rule(optimizer) and not by_batch(optimizer)
-        alone = not native and wants_closure(optimizer)
-        engine.setdefault(None if alone else native, []).append(k)
+        by_engine.setdefault(_engine(members[k].optimizer, kernel), []).append(k)
     in_threads = True
-    if isinstance(architecture, ModuleArchitecture) and False in engine:
-        places = np.array(engine[False])
+    if isinstance(architecture, ModuleArchitecture) and STACKED in by_engine:
+        places = np.array(by_engine[STACKED])
         chosen = settings.engines.choose(rows, made, architecture, places, step)
         in_threads = chosen == IN_THREADS
         if chosen != STACKED:
-            engine = {None: order}
+            by_engine = {ONE_BY_ONE: order}
     stacks: list[Stack] = []
-    for kind, those in engine.items():
+    for engine, those in by_engine.items():
         count = len(those)
-        if kind is None:
+        if engine == ONE_BY_ONE:
             layout = apart(count, architecture, rows.batch_rows, device, in_threads)
-        elif kind:
+        elif engine == COMPILED:
             layout = native_plan(count, architecture, rows.smallest)
         else:
             layout = plan(count, architecture, rows.batch_rows, device)
-        for places in np.array_split(np.array(those), layout.stacks):
-            stacks.append(made(kernel if kind else None, places, kind is not None))
-    if len(engine) > 1:
+        parts = np.array_split(np.array(those), layout.stacks)
+        stacks += [made(engine, places) for places in parts]
+    if len(by_engine) > 1:
         layout = Layout(len(stacks), min(len(stacks), torch.get_num_threads()), 1)
     if isinstance(architecture, ModuleArchitecture) and architecture.draws_unseen:
         # What torch draws from its own generator needs the process to itself.
         layout = replace(layout, workers=1)
     return rows, stacks, layout
+
+
+def _engine(optimizer: Component, kernel: Kernel | None) -> str:
+    """What can train members of an optimizer; one with closures steps whenever it wants."""
+    if kernel and optimizer.path in kernel.rules and has_rule(optimizer):
+        return STACKED if by_batch(optimizer) else COMPILED
+    return ONE_BY_ONE if wants_closure(optimizer) else STACKED
 
 
 def _kernel(

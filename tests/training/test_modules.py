@@ -396,6 +396,23 @@ def test_another_architecture_is_measured_anew(cached: Path) -> None:
     assert len(noted) == 2
 
 
+def test_a_network_of_the_same_name_in_a_changed_file_is_measured_anew(
+    cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A choice for code that could be stacked would fail every trial of code that cannot."""
+    monkeypatch.chdir(tmp_path)
+    network = Component("nets.py:Net", {})
+    several = [replace(member, model=network) for member in members("perceptron", {}, epochs=1)]
+    noted: dict[str, str] = {}
+    engines = Engines(note=noted.__setitem__)
+    source = Path(networks.__file__).read_text()
+    for number, name in ((1, "perceptron"), (2, "Branching")):
+        Path("nets.py").write_text(f"{source}\n\nNet = {name}\n")
+        fits = fit(arrays((4,)), several, Settings(engines=engines))
+        assert {each.state for each in fits} == {"complete"}
+        assert len(noted) == len(json.loads(cached.read_text())) == number
+
+
 @pytest.mark.parametrize("content", ["", "no json", "[1]"])
 def test_a_broken_cache_is_measured_over(cached: Path, content: str) -> None:
     cached.parent.mkdir()

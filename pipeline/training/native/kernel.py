@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.common.files import whole
+from pipeline.common.files import cache_folder, whole
 from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification, Task
 from pipeline.optimizers.stacked import StackedGroup
@@ -185,11 +185,6 @@ def _processor() -> tuple[str, ...]:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
     return (platform.machine(), platform.processor(), *sorted(models))
-
-
-def cache_folder() -> Path:
-    """Where what this program finds out about this machine is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "optimizer-search")
 
 
 def _folder() -> Path:
