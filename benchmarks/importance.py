@@ -35,6 +35,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from setting import machine, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline.analysis import importance
 from pipeline.analysis.importance import Searched
 from pipeline.config import Config, loads
 from pipeline.models.metrics import ACCURACY
@@ -110,7 +111,7 @@ def _score(truth: Truth, config: Config, trial: Trial, rng: np.random.Generator)
 
 def ours(search: Search, config: Config) -> dict[str, bool]:
     """Settings, the greatest share first -> whether they stand out."""
-    importances = Searched(settings_of(config), search.told, ACCURACY).over_all(least=1)
+    importances = Searched(settings_of(config), search.told, ACCURACY).over_all()
     return {each.setting.name: each.stands_out for each in importances}
 
 
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 20, 40, 200])
     parser.add_argument("--only", nargs="+", choices=list(TRUTHS), default=list(TRUTHS))
     arguments = parser.parse_args()
+    importance.LEAST_TRIALS = 1  # to see what fewer would be worth
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(machine(["optuna", "scikit-learn"]))
     print(f"{arguments.seeds} searches of each kind\n")

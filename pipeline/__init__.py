@@ -56,7 +56,6 @@ def run(
             says.
         RunError: the same search is running already, or the store stays away."""
     from pipeline import config as configuration
-    from pipeline.commands import NAMES
 
     asked = [repr(os.fspath(config) if isinstance(config, os.PathLike) else config)]
     asked += [repr(overrides)] if overrides else []
@@ -72,10 +71,11 @@ def run(
     if not isinstance(overrides, Mapping | None):
         kind = type(overrides).__name__
         raise UserError(f"overrides: must be a mapping of dotted paths to values; got {kind}")
+    changes = {**(overrides or {}), **({"data.source": name, "data.sha256": None} if name else {})}
     if isinstance(config, Mapping):
-        settings = configuration.from_mapping(config, overrides or {}, NAMES, name)
+        settings = configuration.from_mapping(config, changes)
     elif isinstance(config, str | os.PathLike):
-        settings = configuration.load(os.fspath(config), overrides or {}, NAMES, name)
+        settings = configuration.load(os.fspath(config), changes)
     else:
         raise UserError(f"config: must be a path or a mapping; got {type(config).__name__}")
 
@@ -106,8 +106,9 @@ class Result:
         test_accuracy: on rows that the search never saw, from 0 to 1.
         run_id: the pipeline's run in MLflow.
         trials: a row for each trial: number, optimizer, lr, each further searched leaf by its
-            dotted path, state, accuracy and loss (validation, means over the folds), their standard
-            deviations, best_epoch, seconds and run_id. What a trial has not is missing.
+            dotted path, state, accuracy, loss and further metrics (validation, means over the
+            folds), their standard deviations, best_epoch, seconds and run_id. What a trial has not
+            is missing.
         answer: the sentences that the command line ends with.
         model_uri: the registered version; "" where tracking.keep_models is none."""
 
@@ -173,6 +174,7 @@ def _frame_of(trials: "Sequence[Trial]") -> "pd.DataFrame":
     from pipeline.models.metrics import METRICS
     from pipeline.tracking.trials import lr_path
 
+    names = dict.fromkeys((*METRICS, *(name for trial in trials for name in trial.scores)))
     leaves = dict.fromkeys(p for t in trials for p in t.params if p != lr_path(t.params))
     return pd.DataFrame(
         {
@@ -181,8 +183,8 @@ def _frame_of(trials: "Sequence[Trial]") -> "pd.DataFrame":
             "lr": trial.lr,
             **{path: trial.params.get(path) for path in leaves},
             "state": trial.state,
-            **{name: trial.scores.get(name) for name in METRICS},
-            **{f"{name}_std": trial.deviations.get(name) for name in METRICS},
+            **{name: trial.scores.get(name) for name in names},
+            **{f"{name}_std": trial.deviations.get(name) for name in names},
             "best_epoch": trial.best_epoch,
             "seconds": trial.seconds,
             "run_id": trial.run_id,

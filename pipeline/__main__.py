@@ -38,10 +38,9 @@ _LONGEST_ERROR = 2000  # characters: a column's name may have a million
 
 def _read(arguments: argparse.Namespace) -> "Config":
     from pipeline import config as configuration
-    from pipeline.commands import NAMES
 
     split = map(configuration.split_overrides, arguments.overrides)
-    return configuration.load(arguments.config, list(chain.from_iterable(split)), NAMES)
+    return configuration.load(arguments.config, list(chain.from_iterable(split)))
 
 
 def _stage(arguments: argparse.Namespace) -> None:
@@ -87,9 +86,8 @@ def _stored(arguments: argparse.Namespace) -> None:
 
 def _schema(_: argparse.Namespace) -> None:
     from pipeline import config as configuration
-    from pipeline.commands import NAMES
 
-    print(configuration.schema_text(NAMES), end="")
+    print(configuration.schema_text(), end="")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,8 +139,7 @@ def _parser() -> argparse.ArgumentParser:
 def _say(problem: str) -> None:
     """As an error without passwords; what data and names hold cannot act on the terminal."""
     text = shorten(printable(without_password(problem)), _LONGEST_ERROR)
-    encoding = sys.stderr.encoding or "utf-8"
-    print(f"error: {text.encode(encoding, 'backslashreplace').decode(encoding)}", file=sys.stderr)
+    print(f"error: {text}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["pipeline", "yaml"]):
     from pipeline import config, inference
     from pipeline.common.errors import UserError
     from pipeline.data import prepared as data
-    from pipeline.inference.program import checked_archive
+    from pipeline.inference.program import checked_records
 
 SEEDS = {
     "yaml": b"data: {source: a.csv, target: y}\nmodel: {hidden: {choice: [[1], []]}}\n"
@@ -64,7 +64,7 @@ def read_model(content: bytes) -> None:
             records.writestr("m/models/model.json", content)
         file.write_bytes(archive.getvalue())
         with suppress(inference.ModelError, ValueError, RecursionError):
-            checked_archive(file)
+            checked_records(file)
 
 
 READERS: dict[str, Callable[[bytes], None]] = {

@@ -207,7 +207,7 @@ def study_facts(**changed: Any) -> Facts:
         "fraction": 0.2,
         "trials": 40,
         "epochs": "100",
-        "objective": "val_accuracy",
+        "metric": ACCURACY,
         "optimizers": ("SGD", "Adagrad", "RMSprop", "Adam"),
         "settings": {"seed": "0", "training.epochs": "100"},
         "command": "mlflow run . -P config=configs/water.yaml",
@@ -266,7 +266,6 @@ def study_evidence(
                 lr=0.01,
                 params={f"optimizers.{number}.lr": 0.01},
                 scores={} if mean is None else folds_of(accuracy),
-                at_best_epoch={} if mean is None else scores(mean + 0.003, 1.195 - mean),
                 ensemble={} if mean is None else scores(mean + 0.01, 1.18 - mean),
                 search=scores((mean or 0.6) + 0.005, 1.19 - (mean or 0.6)),
                 best_epoch=None if mean is None else 12.5,
@@ -279,9 +278,11 @@ def study_evidence(
     majority = np.full(members, 0.59)
     first = majority[:folds]
     return Evidence(
-        objective=metric.curve,
+        metric=metric,
         folds=folds,
         repeats=repeats,
+        overlap=overlap(folds),
+        is_forward=False,
         finalists=tuple(finalists),
         pairs=pairs(
             [(each.optimizer, metric.sign * each.scores[metric.name]) for each in better],
@@ -296,18 +297,8 @@ def study_evidence(
         ),
         tolerances=tuple(
             Tolerance(
-                optimizer=name,
-                trials=8,
-                diverged=0.25,
-                lr_low=0.001,
-                lr_high=0.1,
-                decades=2.0,
-                standard_error=0.008,
-                target=0.6,
-                epochs_to_target=7 + number,
-                seconds_to_target=0.2,
-                expected_best=0.6 + 0.02 * np.log1p(np.arange(8)),
+                optimizer=name, trials=8, diverged=0.25, lr_low=0.001, lr_high=0.1, decades=2.0
             )
-            for number, name in enumerate(means)
+            for name in means
         ),
     )

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pipeline.analysis.comparison import Floats
 from pipeline.data.splits import Split
@@ -69,6 +70,7 @@ def scores(
     y: npt.NDArray[np.int64],
     splits: Sequence[Split],
     labels: int,
+    metrics: Iterable[Metric] = tuple(METRICS.values()),
 ) -> dict[str, Floats]:
     """By the metric's name [S], on the validation rows of each split.
 
@@ -78,8 +80,8 @@ def scores(
     for rows, split in zip(x, splits, strict=True):
         train, held = split.training, split.validation
         predicted = probabilities(name, rows[train], y[train], rows[held], labels)
-        by_split.append(score(predicted, y[held]))
-    return {metric: np.array([each[metric] for each in by_split]) for metric in METRICS}
+        by_split.append(score(predicted, y[held], metrics))
+    return {name: np.array([each[name] for each in by_split]) for name in by_split[0]}
 
 
 def score(
@@ -89,7 +91,10 @@ def score(
 ) -> dict[str, float]:
     """By the metric's name, of probabilities [M, C]; one of 0 counts as the smallest step of its
     dtype, so that the loss is finite."""
-    smallest = np.finfo(probabilities.dtype).eps
-    logits = torch.from_numpy(np.log(probabilities.clip(smallest, 1.0)))
-    truth = torch.from_numpy(y)
+    logits, truth = log(probabilities), torch.from_numpy(y)
     return {metric.name: float(metric.score(logits, truth)) for metric in metrics}
+
+
+def log(probabilities: npt.NDArray[Any]) -> Tensor:
+    """Their logarithms; one of 0 counts as the smallest step of its dtype."""
+    return torch.from_numpy(np.log(probabilities.clip(np.finfo(probabilities.dtype).eps, 1.0)))

@@ -13,23 +13,29 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pipeline.analysis.ranking import best_per_optimizer
-from pipeline.models.metrics import Metric
-from pipeline.training.trial import Trial
+from pipeline.config import Config
+from pipeline.data.prepared import PreparedData, load_training
+from pipeline.data.splits import Split
+from pipeline.training.trainer import search_splits
 
 Floats = npt.NDArray[np.float64]
 
 
 def overlap(folds: int, fraction: float = 0.0) -> float:
-    """Validation rows by training rows: of `folds` folds, or of hold-outs of `fraction` (folds 1).
+    """Validation rows by training rows: of two folds or more, or of hold-outs (folds 1)."""
+    return 1 / (folds - 1) if folds > 1 else fraction / (1 - fraction)
 
-    Raises:
-        ValueError: unless folds > 1, or folds = 1 and 0 < fraction < 1."""
-    if folds > 1:
-        return 1 / (folds - 1)
-    if folds == 1 and 0 < fraction < 1:
-        return fraction / (1 - fraction)
-    raise ValueError(f"`folds > 1 or 0 < fraction < 1` must hold, but got ({folds=}, {fraction=})")
+
+def overlap_of(splits: Iterable[Split]) -> float:
+    """The same of splits as they are, the mean over them."""
+    return float(np.mean([len(split.validation) / len(split.training) for split in splits]))
+
+
+def search_overlap(config: Config, parts: PreparedData) -> float:
+    """The same of the search's splits."""
+    if parts.groups.get("train"):
+        return overlap_of(search_splits(config, parts, load_training(parts)))
+    return overlap(config.validation.folds, config.validation.fraction)
 
 
 @dataclass(frozen=True)
@@ -77,14 +83,6 @@ class MeanDifference:
         if self.error == 0:
             return float(self.mean > margin)
         return float(stats.t.sf((margin - self.mean) / self.error, self.degrees))
-
-
-def mean_interval(scores: Floats, folds: int, highest: float = math.inf) -> tuple[float, float]:
-    """The 95 % interval of the mean of scores of folds [k], k >= 2, whose training parts overlap.
-
-    It is cut at 0 and at `highest`, since it is symmetric and scores are not."""
-    low, high = MeanDifference.of(scores, overlap(folds)).interval()
-    return max(0.0, low), min(highest, high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -158,17 +156,7 @@ def pairs(
     return tuple(compared)
 
 
-def pairs_of_best(
-    trials: Iterable[Trial], metric: Metric, folds: int, repeats: int = 1, fraction: float = 0.0
-) -> tuple[Pair, ...]:
-    """The best trial of each optimizer against every other one, by the folds of the search.
-
-    Nothing corrects for the choice of each as the best of many. There is no pair of a single split,
-    which leaves nothing to estimate the noise from, nor of a trial without a score for each fold.
-    """
-    compared = []
-    for trial in best_per_optimizer(trials, metric):
-        scores = metric.sign * trial.fold_scores.get(metric.name, np.empty(0))
-        if len(scores) == folds * repeats > 1 and np.isfinite(scores).all():
-            compared.append((trial.optimizer, scores))
-    return pairs(compared, overlap(folds, fraction))
+def by_fold(scores: Floats, folds: int, is_forward: bool) -> Floats:
+    """Scores repeat by repeat, fold by fold [repeats * folds], of which each is of other rows:
+    of forward folds, the same in every repeat, the means over the repeats [folds]."""
+    return np.asarray(scores.reshape(-1, folds).mean(axis=0)) if is_forward else scores

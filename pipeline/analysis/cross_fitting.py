@@ -5,7 +5,7 @@ best, so its scores on these are flattered, the more the more its losses go up a
 of accuracy at high learning rates and hardly at low ones. Here every share of the validation rows
 is predicted with the weights of the epoch that the other shares chose (`Fit.cross_fitted`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.models.architecture import Architecture
 from pipeline.models.calibration import SMALLEST
 from pipeline.models.export import ensemble_of
-from pipeline.models.metrics import METRICS
+from pipeline.models.metrics import METRICS, Metric
 from pipeline.training.batches import CROSS_FIT_SHARES, Arrays, validation_shares
 from pipeline.training.outcomes import Fit, Floats
 
@@ -34,10 +34,9 @@ class Predictions:
         """[V, labels]"""
         return np.asarray(torch.softmax(self.logits, dim=1).numpy())
 
-    @property
-    def scores(self) -> dict[str, float]:
+    def scores(self, metrics: Iterable[Metric] = METRICS.values()) -> dict[str, float]:
         """By the metric's name."""
-        return {name: float(metric.score(self.logits, self.y)) for name, metric in METRICS.items()}
+        return {metric.name: float(metric.score(self.logits, self.y)) for metric in metrics}
 
 
 def cross_fitted(
@@ -50,12 +49,14 @@ def cross_fitted(
     weights = [fit.cross_fitted for fit in fits if fit.cross_fitted is not None]
     networks = ensemble_of(architecture, nn.Identity(), torch.cat(weights))
     predictions = []
+    # Of shares in an order nothing came before the first, which could choose its epoch.
+    first = 1 if arrays.dependence.order is not None else 0
     for position, split in enumerate(arrays.splits):
-        shares = validation_shares(split, arrays.y)
+        shares = validation_shares(split, arrays)[first:]
         with torch.no_grad():
             logits = [
                 networks.logits(network, arrays.rows(position, torch.from_numpy(rows)))
-                for network, rows in enumerate(shares, start=CROSS_FIT_SHARES * position)
+                for network, rows in enumerate(shares, start=CROSS_FIT_SHARES * position + first)
             ]
         rows = np.concatenate(shares)
         predictions.append(Predictions(rows, torch.cat(logits), arrays.y[torch.from_numpy(rows)]))
@@ -63,11 +64,12 @@ def cross_fitted(
 
 
 def together(predictions: Sequence[Predictions], y: Tensor) -> Predictions:
-    """The mean of the probabilities that were given for each row [N] of `y`; none was left out."""
+    """The mean of the probabilities that were given for each row of `y` [N] that has any."""
     total = np.zeros((len(y), predictions[0].logits.shape[1]))
     count = np.zeros((len(y), 1))
     for each in predictions:
         total[each.rows] += each.probabilities
         count[each.rows] += 1
-    mean = torch.from_numpy(total / count).clamp(min=SMALLEST)
-    return Predictions(np.arange(len(y)), mean.log(), y)
+    rows = np.flatnonzero(count)
+    mean = torch.from_numpy(total[rows] / count[rows]).clamp(min=SMALLEST)
+    return Predictions(rows, mean.log(), y[torch.from_numpy(rows)])

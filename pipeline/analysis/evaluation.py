@@ -2,24 +2,32 @@
 whether a new model's are good enough for it to take the place of the one that serves."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import stats
-from sklearn import metrics
+from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 
 from pipeline.analysis import baselines
-from pipeline.models.metrics import ACCURACY, LOSS, METRICS
+from pipeline.analysis.bootstrap import intervals
+from pipeline.analysis.clustered import Ageing, lowest_ahead, mean_error, share_interval
+from pipeline.analysis.comparison import MeanDifference
+from pipeline.analysis.plausibility import Gap, Shift
+from pipeline.analysis.rare_labels import LabelScores
+from pipeline.models.metrics import ACCURACY, KNOWN, LOSS, METRICS, Metric
+from pipeline.models.scores import certain, judges_labels
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-LEVEL = 0.05  # of McNemar's test, by which one model is better than another
+LEVEL = 0.05  # of the test by which one model is more often right than another
+ROUNDING = 1e-4  # nats: no model is better by less
+PLACES = 300  # of a curve over all thresholds: more than one sees
 
 
 @dataclass(frozen=True)
@@ -28,17 +36,25 @@ class Scores:
 
     n: int
     accuracy: float  # of torchmetrics: share of rows whose predicted label is the true one
-    accuracy_low: float  # 95 % Wilson interval, Wilson (1927), JASA 22(158), 209-212
+    accuracy_low: float  # 95 % interval, by clusters where rows come in these
     accuracy_high: float
     loss: float  # mean cross entropy, nats
-    roc_auc: float | None  # several labels: macro mean of one-vs-rest; None: a label is absent
     confusion: Integers  # [C, C] rows: true label; columns: predicted label
-    further: Mapping[str, float] = field(default_factory=dict)  # of METRICS, by name
+    further: Mapping[str, float]  # of other metrics, by name; finite
+    intervals: Mapping[str, tuple[float, float]]  # 95 %, by name, of all of them
 
     @property
     def by_metric(self) -> dict[str, float]:
         """Every metric's score by its name."""
         return {ACCURACY.name: self.accuracy, LOSS.name: self.loss, **self.further}
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Scores and intervals as MLflow has them: `auroc`, `auroc_low`, `auroc_high`."""
+        values = self.by_metric
+        for name, (low, high) in self.intervals.items():
+            values |= {f"{name}_low": low, f"{name}_high": high}
+        return values
 
     @property
     def baseline(self) -> float:
@@ -54,11 +70,25 @@ def predicted_labels(probabilities: npt.NDArray[Any], threshold: float = 0.5) ->
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
-def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5) -> Scores:
+def score(
+    probabilities: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    threshold: float = 0.5,
+    clusters: Integers | None = None,
+    ageing: Ageing | None = None,
+    metrics: Sequence[Metric] = tuple(KNOWN.values()),
+) -> Scores:
     """Scores of `probabilities` [N, C], float, rows summing to 1, against class ids `y` [N].
 
     The predicted labels are those of `predicted_labels`. A probability of 0 counts in the loss as
-    the smallest step of the dtype given, so that the loss is finite.
+    the smallest step of the dtype given, so that the loss is finite. A metric that is not defined
+    on these rows is left out. The interval of accuracy is `clustered.share_interval`; all others
+    are bootstrapped.
+
+    Args:
+        clusters: [N], which rows are right or wrong together; None: each by itself.
+        ageing: what the accuracy loses until the next period.
+        metrics: accuracy and loss among them.
 
     Raises:
         ValueError: no rows, shapes that don't fit, ids outside 0..C-1, or values that are no
@@ -72,21 +102,27 @@ def score(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float
     predicted = predicted_labels(probabilities, threshold)
     accuracy = Accuracy(task="multiclass", num_classes=classes, average="micro")
     accuracy.update(torch.from_numpy(predicted), torch.from_numpy(y))
-    interval = stats.binomtest(int((predicted == y).sum()), n).proportion_ci(method="wilson")
-    roc_auc = None
-    if len(np.unique(y)) == classes:
-        values = probabilities[:, 1] if classes == 2 else probabilities
-        roc_auc = float(metrics.roc_auc_score(y, values, multi_class="ovr", labels=labels))
-    further = [metric for metric in METRICS.values() if metric not in (ACCURACY, LOSS)]
+    low, high = share_interval(predicted == y, clusters)
+    if ageing is not None and clusters is not None and len(np.unique(clusters)) > 1:
+        low = min(low, lowest_ahead(predicted == y, clusters, ageing))
+    logits, truth = baselines.log(probabilities), torch.from_numpy(y)
+    decided = certain(torch.from_numpy(predicted), classes)
+    is_moved = classes == 2 and threshold != 0.5
+    seen = {m: decided if is_moved and judges_labels(m.score) else logits for m in metrics}
+    found = {metric.name: float(metric.score(own, truth)) for metric, own in seen.items()}
+    found = {name: value for name, value in found.items() if math.isfinite(value)}
+    del seen[ACCURACY]
+    ends = intervals({m: own for m, own in seen.items() if m.name in found}, truth, clusters)
+    ends[ACCURACY.name] = low, high
     return Scores(
         n=n,
         accuracy=float(accuracy.compute()),
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
-        loss=float(metrics.log_loss(y, probabilities, labels=labels)),
-        roc_auc=roc_auc,
-        confusion=metrics.confusion_matrix(y, predicted, labels=labels).astype(np.int64),
-        further=baselines.score(probabilities, y, further),
+        accuracy_low=low,
+        accuracy_high=high,
+        loss=float(sklearn_metrics.log_loss(y, probabilities, labels=labels)),
+        confusion=sklearn_metrics.confusion_matrix(y, predicted, labels=labels).astype(np.int64),
+        further={name: value for name, value in found.items() if name not in METRICS},
+        intervals=ends,
     )
 
 
@@ -102,53 +138,41 @@ def _checked(
 
 
 @dataclass(frozen=True)
-class RocCurve:
-    """One label against the rest: true against false positive rate over all thresholds."""
+class Curve:
+    """One label against the rest over all thresholds, in at most `PLACES` places."""
 
     label: int
-    false_positive_rate: Floats  # [T] from 0 to 1
-    true_positive_rate: Floats  # [T]
-    auc: float
-    operating_point: tuple[float, float]  # (false, true positive rate) of the predicted labels
-
-
-@dataclass(frozen=True)
-class PrecisionRecallCurve:
-    """One label against the rest: precision against recall over all thresholds."""
-
-    label: int
-    recall: Floats  # [T] from 1 to 0
-    precision: Floats  # [T]
-    average_precision: float
-    prevalence: float  # share of rows with the label: the precision of guessing
-    operating_point: tuple[float, float] | None  # (recall, precision); None: never predicted
+    x: Floats  # [T] false positive rate, of precision and recall the recall
+    y: Floats  # [T] true positive rate, or precision
+    area: float  # ROC AUC, or average precision
 
 
 def curves(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
-) -> tuple[tuple[RocCurve, ...], tuple[PrecisionRecallCurve, ...]]:
-    """Both curves: of two labels for label 1, of several for each label against the rest.
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any]
+) -> tuple[tuple[Curve, ...], tuple[Curve, ...]]:
+    """ROC and precision-recall: of two labels for label 1, of several for each against the rest.
 
     A label without both positives and negatives in `y` has no curve and is left out."""
     probabilities, y = _checked(probabilities, y)
-    predicted = predicted_labels(probabilities, threshold)
     classes = probabilities.shape[1]
     roc, precision_recall = [], []
     for label in [1] if classes == 2 else range(classes):
-        values, truth, chosen = probabilities[:, label], y == label, predicted == label
+        values, truth = probabilities[:, label], y == label
         if truth.all() or not truth.any():
             continue
-        hits = float(chosen[truth].mean())
-        fpr, tpr, _ = metrics.roc_curve(truth, values)
-        point = float(chosen[~truth].mean()), hits
-        roc.append(RocCurve(label, fpr, tpr, float(metrics.auc(fpr, tpr)), point))
-        precision, recall, _ = metrics.precision_recall_curve(truth, values)
-        average = float(metrics.average_precision_score(truth, values))
-        at = (hits, float(truth[chosen].mean())) if chosen.any() else None
-        precision_recall.append(
-            PrecisionRecallCurve(label, recall, precision, average, float(truth.mean()), at)
-        )
+        fpr, tpr, _ = sklearn_metrics.roc_curve(truth, values)
+        precision, recall, _ = sklearn_metrics.precision_recall_curve(truth, values)
+        average = float(sklearn_metrics.average_precision_score(truth, values))
+        area = float(sklearn_metrics.auc(fpr, tpr))
+        roc.append(Curve(label, _thinned(fpr), _thinned(tpr), area))
+        precision_recall.append(Curve(label, _thinned(recall), _thinned(precision), average))
     return tuple(roc), tuple(precision_recall)
+
+
+def _thinned(values: Floats) -> Floats:
+    """At most `PLACES` of them, evenly, the first and the last among them."""
+    places = np.linspace(0, len(values) - 1, min(PLACES, len(values))).round().astype(int)
+    return np.asarray(values[places], np.float64)
 
 
 @dataclass(frozen=True)
@@ -158,9 +182,6 @@ class Calibration:
     Two labels: the probability of label 1 and how often it was true. Several: the probability of
     the predicted label and how often it was the true one."""
 
-    of_predicted_label: bool  # several labels
-    low_edge: Floats  # [B]
-    high_edge: Floats  # [B]
     predicted: Floats  # [B] mean predicted probability
     observed: Floats  # [B] share of rows in which it came true
     count: Integers  # [B] rows
@@ -180,46 +201,18 @@ def calibration(
     several = probabilities.shape[1] > 2
     values = probabilities.max(axis=1) if several else probabilities[:, 1]
     values = values.astype(np.float64).clip(0, 1)
-    came_true = probabilities.argmax(axis=1) == y if several else y == 1
-    observed, predicted = sklearn_calibration_curve(
-        came_true.astype(np.int64), values, n_bins=bins, strategy="uniform", pos_label=1
-    )
-    edges = np.linspace(0, 1, bins + 1)
-    counts = np.bincount(np.searchsorted(edges[1:-1], values), minlength=bins)  # sklearn's bins
-    filled = counts > 0
-    count = counts[filled].astype(np.int64)
+    came_true = (probabilities.argmax(axis=1) == y).astype(int) if several else y
+    observed, predicted = sklearn_calibration_curve(came_true, values, n_bins=bins, pos_label=1)
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], values)  # as scikit-learn has them
+    count = np.unique(place, return_counts=True)[1]
     low, high = stats.binom.interval(0.95, count, predicted)
     return Calibration(
-        of_predicted_label=several,
-        low_edge=edges[:-1][filled],
-        high_edge=edges[1:][filled],
         predicted=predicted,
         observed=observed,
         count=count,
         band_low=np.maximum(low, 0) / count,  # scipy says -1 for a probability of exactly 0
         band_high=np.minimum(high, count) / count,
         error=float(np.average(np.abs(observed - predicted), weights=count)),
-    )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that is shown of a model's predictions on held-out rows."""
-
-    scores: Scores
-    roc: tuple[RocCurve, ...]
-    precision_recall: tuple[PrecisionRecallCurve, ...]
-    calibration: Calibration
-
-
-def evaluate(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], threshold: float = 0.5
-) -> Evaluation:
-    """Scores and curves of `probabilities` [N, C] against class ids `y` [N]; errors as `score`."""
-    return Evaluation(
-        score(probabilities, y, threshold),
-        *curves(probabilities, y, threshold),
-        calibration(probabilities, y),
     )
 
 
@@ -231,62 +224,126 @@ class ModelPredictions:
     probabilities: npt.NDArray[Any]
 
 
+Outcome = Literal["better", "worse", "open"]
+
+
 @dataclass(frozen=True)
 class ModelComparison:
-    """The new model against the old one, row by row."""
+    """The new model against the old one, row by row.
+
+    `p_value` is of the difference in accuracy: by McNemar's exact test; where rows come in groups
+    by Student's t of the groups (`groups` of them), as the interval of the loss is."""
 
     rows: int
     new_accuracy: float
     old_accuracy: float
     only_new: int  # rows that the new one alone gets right
     only_old: int
-    p_value: float  # McNemar's exact test, of these two
+    p_value: float
     loss_difference: float  # mean over the rows of new minus old cross entropy, nats
     low: float  # its 95 % interval (Student's t)
     high: float
+    groups: int | None = None
 
     @property
-    def outcome(self) -> Literal["better", "worse", "open"]:
-        """Whether the new one is better by more than luck: by accuracy, else by log loss."""
-        if self.p_value < LEVEL:
-            return "better" if self.only_new > self.only_old else "worse"
-        if self.high < 0:
-            return "better"
-        return "worse" if self.low > 0 else "open"
+    def by_accuracy(self) -> Outcome:
+        """Which is more often right, by more than luck."""
+        if self.p_value >= LEVEL or self.only_new == self.only_old:
+            return "open"
+        return "better" if self.only_new > self.only_old else "worse"
 
     @property
-    def takes_over(self) -> bool:
-        """Whether the new one is not worse.
+    def by_loss(self) -> Outcome:
+        """Which has the lower log loss, by more than luck and by more than rounding."""
+        if abs(self.loss_difference) <= ROUNDING or self.low <= 0 <= self.high:
+            return "open"
+        return "better" if self.loss_difference < 0 else "worse"
 
-        Where the rows do not tell, one that is behind in both accuracy and log loss stays behind:
-        or else a series of models, each a little worse by luck, could each take the place."""
-        if self.outcome != "open":
-            return self.outcome == "better"
-        return self.new_accuracy >= self.old_accuracy or self.loss_difference <= 0
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the new one is better by more than luck: by accuracy, else by log loss.
+
+        Only one that is takes over. A draw keeps the model that serves: nothing is gained by
+        another one, and of a series of models that cannot be told apart, each a little worse by
+        luck, the last could be a bad one."""
+        return self.by_loss if self.by_accuracy == "open" else self.by_accuracy
 
 
 def compare_models(
-    new: ModelPredictions, old: ModelPredictions, y: npt.NDArray[np.int64]
+    new: ModelPredictions,
+    old: ModelPredictions,
+    y: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> ModelComparison:
     """Both on the rows with class ids `y` [N], N >= 1; a probability of 0 counts as 1e-7.
 
-    McNemar (1947), Psychometrika 12, 153-157, exact: binomial with probability 1/2."""
+    McNemar (1947), Psychometrika 12, 153-157, exact: binomial with probability 1/2.
+
+    Args:
+        groups: int64 [N]; rows of one group are one observation, since they are alike."""
     right_new, right_old = new.labels == y, old.labels == y
     only_new, only_old = int((right_new & ~right_old).sum()), int((right_old & ~right_new).sum())
     differing = only_new + only_old
     n = len(y)
     of_truth = [model.probabilities[np.arange(n), y].clip(1e-7, 1.0) for model in (old, new)]
-    difference = np.subtract(*np.log(np.array(of_truth, float)))
-    mean = float(difference.mean())
-    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(difference)) if n > 1 else math.inf
+    loss = _paired(np.subtract(*np.log(np.array(of_truth, float))), groups)
+    p_value = float(stats.binomtest(only_new, differing).pvalue) if differing else 1.0
+    if groups is not None:
+        p_value = _paired(right_new.astype(float) - right_old, groups).p_value
+    low, high = loss.interval()
     return ModelComparison(
         rows=n,
         new_accuracy=float(right_new.mean()),
         old_accuracy=float(right_old.mean()),
         only_new=only_new,
         only_old=only_old,
-        p_value=float(stats.binomtest(only_new, differing).pvalue) if differing else 1.0,
-        loss_difference=mean,
-        low=mean - half,
-        high=mean + half,
+        p_value=p_value,
+        loss_difference=loss.mean,
+        low=low,
+        high=high,
+        groups=None if groups is None else len(np.unique(groups)),
+    )
+
+
+def _paired(differences: Floats, groups: Integers | None) -> MeanDifference:
+    """The mean of differences [N] by row; without groups each row is one. A single group has an
+    infinite error."""
+    of_row = np.arange(len(differences)) if groups is None else groups
+    if len(np.unique(of_row)) < 2:
+        return MeanDifference(float(differences.mean()), math.inf, 1)
+    return MeanDifference(float(differences.mean()), *mean_error(differences, of_row))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that is shown of a model's predictions on held-out rows.
+
+    gaps: scores that cross-validation does not allow.
+    shift: whether these rows can be told from those that trained; None: not looked at.
+    majority: the model against always answering the most frequent label.
+    by_label: how many rows of each label are found, the rarest first; empty where none is rare."""
+
+    scores: Scores
+    roc: tuple[Curve, ...]
+    precision_recall: tuple[Curve, ...]
+    calibration: Calibration
+    gaps: tuple[Gap, ...] = ()
+    shift: Shift | None = None
+    majority: ModelComparison | None = None
+    by_label: tuple[LabelScores, ...] = ()
+
+
+def evaluate(
+    probabilities: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    threshold: float = 0.5,
+    clusters: Integers | None = None,
+    ageing: Ageing | None = None,
+    metrics: Sequence[Metric] = tuple(KNOWN.values()),
+) -> Evaluation:
+    """Scores, as `score` has them, and curves of `probabilities` [N, C] against ids `y` [N]."""
+    return Evaluation(
+        score(probabilities, y, threshold, clusters, ageing, metrics),
+        *curves(probabilities, y),
+        calibration(probabilities, y),
     )

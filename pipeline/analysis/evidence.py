@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.analysis import baselines
-from pipeline.analysis.comparison import Floats, MeanDifference, Pair, overlap
+from pipeline.analysis.clustered import Ageing
+from pipeline.analysis.comparison import Floats, MeanDifference, Pair, by_fold
 from pipeline.analysis.ranking import order_of
-from pipeline.models.metrics import ACCURACY, METRICS, Metric, metric_of
+from pipeline.models.metrics import ACCURACY, LOSS, METRICS, Metric
+
+_LEAST_DEGREES = 4  # of freedom: five folds; with two an interval is of 13 standard errors
 
 
 class _OnFolds:
@@ -43,7 +46,6 @@ class Finalist(_OnFolds):
     lr: float
     params: Mapping[str, Any]  # the searched leaves by dotted path
     scores: Mapping[str, Floats]
-    at_best_epoch: Mapping[str, float]  # mean over the folds at the epochs that their rows chose
     ensemble: Mapping[str, float]  # of the networks of all repeats together, as `scores`
     search: Mapping[str, float]  # what the search estimated for it
     best_epoch: float | None  # mean over the members
@@ -68,23 +70,17 @@ class Finalist(_OnFolds):
         """How much better the search made it look: > 0, as a rule, since the best was picked."""
         return metric.sign * (self.search[metric.name] - self.mean(metric))
 
-    def early_stopping_bias(self, metric: Metric) -> float:
-        """How much of that comes of stopping at the epoch that the scored rows like best."""
-        return metric.sign * (self.at_best_epoch[metric.name] - self.mean(metric))
-
-    def metrics(self) -> dict[str, float]:
-        """All of it by the names that MLflow and the report's numbers have for it."""
-        values: dict[str, float] = {}
-        for name, metric in METRICS.items():
-            values[f"search_{name}"] = self.search[name]
+    def metrics(self, objective: Metric) -> dict[str, float]:
+        """All of it by the names that MLflow and the report's numbers have for it; what tells how
+        much the search flattered it of accuracy, loss and the objective."""
+        values = {f"search_{name}": value for name, value in self.search.items()}
+        for name, scores in self.scores.items():
+            values[f"cross_fitted_{name}"] = float(scores.mean())
+            values[f"cross_fitted_{name}_std"] = float(scores.std(ddof=1))
+            values[f"ensemble_{name}"] = self.ensemble[name]
+        for name, metric in {**METRICS, objective.name: objective}.items():
             if self.completed:
-                values |= {
-                    f"cross_fitted_{name}": self.mean(metric),
-                    f"cross_fitted_{name}_std": self.deviation(metric),
-                    f"ensemble_{name}": self.ensemble[name],
-                    f"optimism_{name}": self.optimism(metric),
-                    f"early_stopping_bias_{name}": self.early_stopping_bias(metric),
-                }
+                values[f"optimism_{name}"] = self.optimism(metric)
         return values
 
 
@@ -110,34 +106,42 @@ class Tolerance:
     lr_low: float | None  # ends of the range within one standard error of its best
     lr_high: float | None
     decades: float | None  # log10(lr_high / lr_low)
-    standard_error: float | None  # of its best trial's score
-    target: float | None  # the score that the best trial of every optimizer reached
-    epochs_to_target: int | None  # of its best trial
-    seconds_to_target: float | None
-    expected_best: Floats  # [trials] the best score to be expected of 1, 2, ... (Dodge et al. 2019)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All of it; `report.Report.evidence`, None where a search has no final round.
 
+    metric: what the optimizers are compared in.
     finalists: one for each optimizer with a completed trial, the best mean of the objective first;
         those that diverged last.
     pairs: of all finalists that completed, `better` before `worse` in the order of `finalists`.
-    tolerances: one for each optimizer that was tried, in the order of the search's ranking."""
+    tolerances: one for each optimizer that was tried, in the order of the search's ranking.
+    overlap: validation rows by training rows, the mean over the splits.
+    is_forward: whether what trained came before what was validated; then all repeats have the same
+        folds, and other weights.
+    ageing: of the winner's networks, where folds are forward and more than one."""
 
-    objective: str
+    metric: Metric
     folds: int
     repeats: int
+    overlap: float
+    is_forward: bool
     finalists: tuple[Finalist, ...]
     pairs: tuple[Pair, ...]
     baselines: tuple[Baseline, ...]
     tolerances: tuple[Tolerance, ...]
+    ageing: Ageing | None = None
 
-    @property
-    def metric(self) -> Metric:
-        """What the optimizers are compared in."""
-        return metric_of(self.objective)
+    def of_mean(self, scores: Floats) -> MeanDifference:
+        """The mean of scores, or of differences, by split [splits] with its uncertainty."""
+        return MeanDifference.of(by_fold(scores, self.folds, self.is_forward), self.overlap)
+
+    def interval(self, scores: Floats) -> tuple[float, float]:
+        """The 95 % interval of the mean of the metric's scores by split [splits], two or more, cut
+        at the ends of what there can be."""
+        low, high = self.of_mean(scores).interval()
+        return max(self.metric.lowest, low), min(self.metric.highest, high)
 
     @property
     def winner(self) -> Finalist | None:
@@ -157,48 +161,64 @@ class Evidence:
 
     @property
     def beats_majority(self) -> bool | None:
-        """Whether the winner is more often right than the most frequent label, beyond luck."""
-        winner, majority = self.winner, self.baseline("majority label")
-        if winner is None or majority is None:
-            return None
-        ahead = MeanDifference.of(
-            winner.scores[ACCURACY.name] - majority.scores[ACCURACY.name], overlap(self.folds)
-        )
-        return ahead.interval()[0] > 0
+        """Whether the winner is better than the most frequent label, beyond luck: in the log loss
+        or in what it was chosen by. None: there is no winner, or the folds are so few that their
+        interval leaves nothing out."""
+        compared = (self.ahead("majority label", metric) for metric in {LOSS, self.metric})
+        ahead = [each for each in compared if each is not None and each.degrees >= _LEAST_DEGREES]
+        return any(each.interval()[0] > 0 for each in ahead) if ahead else None
 
-    def baseline(self, name: str) -> Baseline | None:
-        return next((model for model in self.baselines if model.name == name), None)
+    @property
+    def best_baseline(self) -> Baseline | None:
+        """The best model that is no network, by what the optimizers are compared in."""
+        models = [model for model in self.baselines if model.name != "majority label"]
+        sign = self.metric.sign
+        return max(models, key=lambda model: sign * model.mean(self.metric), default=None)
+
+    def ahead(self, name: str, metric: Metric) -> MeanDifference | None:
+        """How far the winner is ahead of a baseline, > 0 where it is better, on the folds that
+        both have; None: there is no winner, or no such baseline."""
+        winner = self.winner
+        model = next((model for model in self.baselines if model.name == name), None)
+        if winner is None or model is None:
+            return None
+        theirs = model.scores[metric.name]
+        differences = metric.sign * (winner.scores[metric.name][: len(theirs)] - theirs)
+        return self.of_mean(differences)
 
     def to_plain(self) -> dict[str, Any]:
         """Lists and numbers for JSON."""
         winner = self.winner
         content = asdict(self) | {
+            "objective": self.metric.curve,
+            "metric": self.metric.name,
             "winner": winner.optimizer if winner else None,
             "winner_is_clear": self.winner_is_clear,
-            "finalists": [asdict(each) | each.metrics() for each in self.finalists],
+            "finalists": [asdict(each) | each.metrics(self.metric) for each in self.finalists],
             "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in self.pairs],
         }
         plain: dict[str, Any] = json.loads(json.dumps(content, default=np.ndarray.tolist))
         return plain
 
     @classmethod
-    def from_plain(cls, content: Mapping[str, Any]) -> "Evidence":
-        """What `to_plain` gave, to the bit.
+    def from_plain(cls, content: Mapping[str, Any], metric: Metric = ACCURACY) -> "Evidence":
+        """What `to_plain` gave of this metric, to the bit.
 
         Raises:
             KeyError, TypeError: it is something else."""
         kinds = {"finalists": Finalist, "pairs": Pair, "baselines": Baseline}
-        records = {
+        values: dict[str, Any] = {
             name: tuple(_read(kind, item) for item in content[name])
             for name, kind in (kinds | {"tolerances": Tolerance}).items()
         }
-        return cls(content["objective"], content["folds"], content["repeats"], **records)
+        for key in ("folds", "repeats", "overlap", "is_forward"):
+            values[key] = content[key]
+        values["ageing"] = Ageing(**content["ageing"]) if content["ageing"] else None
+        return cls(metric, **values)
 
 
 def _read(kind: type[Any], content: Mapping[str, Any]) -> Any:
     values = {each.name: content[each.name] for each in fields(kind)}
     if "scores" in values:
         values["scores"] = {name: np.array(v, float) for name, v in values["scores"].items()}
-    if "expected_best" in values:
-        values["expected_best"] = np.array(values["expected_best"], float)
     return kind(**values)

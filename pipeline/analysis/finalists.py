@@ -3,6 +3,7 @@
 All finalists are trained on the same folds from the same initial weights with the same batches, so
 their scores are compared pair by pair."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 
 from pipeline.analysis import baselines
-from pipeline.analysis.comparison import overlap, pairs
+from pipeline.analysis.clustered import Ageing, mean_error
+from pipeline.analysis.comparison import by_fold, overlap_of, pairs
 from pipeline.analysis.cross_fitting import Predictions, cross_fitted, together
 from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Tolerance
 from pipeline.analysis.ranking import best_per_optimizer
@@ -20,7 +22,8 @@ from pipeline.config import Config
 from pipeline.data import splits
 from pipeline.data.encoding import encoded, encoder_for
 from pipeline.data.prepared import PreparedData, Rows, load_training
-from pipeline.models.metrics import METRICS, metric_of
+from pipeline.models.export import ensemble_of
+from pipeline.models.metrics import Metric, metric_of, metrics_of, with_objective
 from pipeline.training.engines import Engines
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial, proposed
@@ -51,28 +54,36 @@ def train_finalists(
     ordered = sorted(finalists(config, trials), key=lambda trial: trial.number)
     batch = [proposed(t.number, t.optimizer, t.params, config) for t in ordered]
     trained = {trial.number: trial for trial in trainer.train(batch)}
-    metric = metric_of(config.search.objective)
+    metric = metric_of(config)
     chosen = finalists(config, trials)
-    entries = [_finalist(trial, trained[trial.number], trainer) for trial in chosen]
+    of = trainer, metrics_of(config), metric
+    entries = [_finalist(each, trained[each.number], *of) for each in chosen]
     entries.sort(key=lambda finalist: finalist.ranking(metric))
     done = [finalist for finalist in entries if finalist.completed]
-    scores = [(each.optimizer, metric.sign * each.scores[metric.name]) for each in done]
     folds = 1 + max(split.fold for split in trainer.splits)
+    overlap, is_forward = overlap_of(trainer.splits), config.validation.order is not None
+    scores = [
+        (each.optimizer, by_fold(metric.sign * each.scores[metric.name], folds, is_forward))
+        for each in done
+    ]
     evidence = Evidence(
-        objective=config.search.objective,
+        metric=metric,
         folds=folds,
         repeats=len(trainer.splits) // folds,
+        overlap=overlap,
+        is_forward=is_forward,
         finalists=tuple(entries),
-        pairs=pairs(scores, overlap(folds)),
-        baselines=_baselines(parts, trainer.splits),
+        pairs=pairs(scores, overlap),
+        baselines=_baselines(parts, trainer.splits, with_objective(metric)),
         tolerances=search_tolerances(config, parts, trials),
+        ageing=_ageing(trained[done[0].trial], trainer, parts) if is_forward and done else None,
     )
     return TrainedFinalists(evidence, trainer, trained)
 
 
 def finalists(config: Config, trials: Sequence[Trial]) -> list[Trial]:
     """The best trial of each optimizer, the best first."""
-    return best_per_optimizer(trials, metric_of(config.search.objective))
+    return best_per_optimizer(trials, metric_of(config))
 
 
 def final_seed(config: Config) -> int:
@@ -80,15 +91,18 @@ def final_seed(config: Config) -> int:
 
 
 def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[splits.Split, ...]:
-    """Other folds than those of the search; at most as many as the rarest label has rows."""
-    final = config.validation.final
+    """Other folds than those of the search, but for forward ones; at most as many as the rarest
+    label has rows or groups, and of two groups or more, since one chooses the other's epoch."""
+    final, groups = config.validation.final, rows.dependence.groups
     assert final is not None
     count = min(final.folds, int(np.bincount(rows.y).min()))
+    if groups is not None:
+        of_label = [len(np.unique(groups[rows.y == label])) for label in np.unique(rows.y)]
+        count = max(2, min(count, *of_label, rows.dependence.count // 2))
     at_once = count * len(rows.y) * max(parts.schema.width, 1)
     repeats = max(1, min(final.repeats, MOST_ELEMENTS // at_once))
-    return splits.make_splits(
-        rows.y, count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
-    )
+    how = count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
+    return splits.make_splits(rows.y, *how, rows.dependence)
 
 
 def search_tolerances(
@@ -97,7 +111,7 @@ def search_tolerances(
     """The learning-rate tolerance of each optimizer, by the trials of the search."""
     how, rows = config.validation, parts.rows["train"]
     held = splits.held_out(rows, how.fraction) if how.folds == 1 else None
-    return tolerances(trials, metric_of(config.search.objective), how.folds * how.repeats, held)
+    return tolerances(trials, metric_of(config), how.folds * how.repeats, held)
 
 
 def validation_predictions(trainer: Trainer, trial: Trial) -> list[Predictions]:
@@ -105,26 +119,67 @@ def validation_predictions(trainer: Trainer, trial: Trial) -> list[Predictions]:
     return cross_fitted(trial.fits, trainer.arrays, trainer.architecture(trial.settings))
 
 
-def _finalist(before: Trial, trial: Trial, trainer: Trainer) -> Finalist:
+def _finalist(
+    before: Trial, trial: Trial, trainer: Trainer, metrics: Sequence[Metric], objective: Metric
+) -> Finalist:
+    """Its scores of metrics that are finite numbers for each fold and for all together; it has
+    failed where the objective is none."""
     predictions = validation_predictions(trainer, trial) if trial.state == "COMPLETE" else []
-    ensemble = together(predictions, trainer.arrays.y) if predictions else None
-    scores = [each.scores for each in predictions]
+    ensemble = together(predictions, trainer.arrays.y).scores(metrics) if predictions else {}
+    folds = [each.scores(metrics) for each in predictions]
+    scores = {name: np.array([fold[name] for fold in folds], float) for name in ensemble}
+    scores = {n: v for n, v in scores.items() if np.isfinite([*v, ensemble[n]]).all()}
+    reason = trial.reason
+    if scores and objective.name not in scores:
+        scores, reason = {}, f"{objective.name} is no finite number on the rows of a fold"
     return Finalist(
         trial.optimizer,
         trial.number,
         trial.lr,
         dict(trial.params),
-        scores={n: np.array([s[n] for s in scores], float) for n in (METRICS if scores else ())},
-        at_best_epoch=dict(trial.scores),
-        ensemble=ensemble.scores if ensemble else {},
+        scores=scores,
+        ensemble={name: ensemble[name] for name in scores},
         search=dict(before.scores),
         best_epoch=trial.best_epoch,
         seconds=trial.seconds,
-        reason=trial.reason,
+        reason=reason,
     )
 
 
-def _baselines(parts: PreparedData, splitting: Sequence[splits.Split]) -> tuple[Baseline, ...]:
+def _ageing(trial: Trial, trainer: Trainer, parts: PreparedData) -> Ageing | None:
+    """Networks of forward folds on rows that came later, against those that were trained until just
+    before these: as many folds older as the next period, as long as the test rows are, is later.
+    Where what decides the label moves steadily, the loss grows with the square of the age."""
+    arrays, folds = trainer.arrays, 1 + max(split.fold for split in trainer.splits)
+    if folds == 1 or trial.state != "COMPLETE":
+        return None
+    block = np.mean([len(split.validation) for split in trainer.splits])
+    period = parts.rows["test"] / float(block)
+    older = min(folds - 1, math.ceil(period))
+    scale = max(1.0, 2 * period**2 / (older**2 + older))
+    networks = ensemble_of(
+        trainer.architecture(trial.settings),
+        torch.nn.Identity(),
+        torch.stack([fit.weights for fit in trial.fits]),
+    )
+    rows, lost = [], []
+    for place, fresh in enumerate(validation_predictions(trainer, trial)):
+        if (old := place - older) < 0 or trainer.splits[old].repeat != trainer.splits[place].repeat:
+            continue
+        with torch.no_grad():
+            logits = networks.logits(old, arrays.rows(old, torch.from_numpy(fresh.rows)))
+        right, right_old = (each.argmax(dim=1) == fresh.y for each in (fresh.logits, logits))
+        rows.append(fresh.rows)
+        lost.append(right.numpy().astype(float) - right_old.numpy())
+    values, clusters = np.concatenate(lost), arrays.dependence.take(np.concatenate(rows)).clusters
+    assert clusters is not None
+    error, _ = mean_error(values, clusters)
+    return Ageing(float(values.mean()) * scale, error * scale)
+
+
+def _baselines(
+    parts: PreparedData, splitting: Sequence[splits.Split], metrics: Sequence[Metric]
+) -> tuple[Baseline, ...]:
     """The majority label on all folds; models that cost something on those of the first repeat."""
     rows, schema = load_training(parts), parts.schema
     raw = torch.from_numpy(rows.raw)
@@ -140,5 +195,6 @@ def _baselines(parts: PreparedData, splitting: Sequence[splits.Split]) -> tuple[
             is_majority = name == "majority label"
             used = splitting if is_majority else first
             x = (rows.raw if is_majority else inputs(split) for split in used)
-            scored.append(Baseline(name, baselines.scores(name, x, rows.y, used, schema.classes)))
+            of_splits = baselines.scores(name, x, rows.y, used, schema.classes, metrics)
+            scored.append(Baseline(name, of_splits))
     return tuple(scored)

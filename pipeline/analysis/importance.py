@@ -2,7 +2,7 @@
 
 Hutter, Hoos and Leyton-Brown (2014), An Efficient Approach for Assessing Hyperparameter Importance.
 A random forest predicts the score from the settings; the variance of its predictions over the whole
-space is parted into what each setting explains alone, and the rest.
+space is parted into what each setting explains alone (SciPy's Sobol' indices) and the rest.
 
 Not by `optuna.importance`, whose fANOVA a test holds this to: there a range with `log` counts
 linearly, and one forest of 200 trials takes seconds, while the chance level needs a hundred. Nor by
@@ -16,14 +16,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from scipy.stats import sobol_indices, uniform
 from sklearn.tree import DecisionTreeRegressor
 
 from pipeline.analysis.comparison import Floats
 from pipeline.analysis.ranking import completed, ranking
 from pipeline.common.seeds import Purpose, generator
 from pipeline.models.metrics import Metric
-from pipeline.search.draw import fenced
 from pipeline.search.settings import LEARNING_RATE, OPTIMIZER, Setting
 from pipeline.training.trial import Trial
 
@@ -32,6 +31,7 @@ SHUFFLES = 19  # one in twenty: the chance level is passed by luck in 5 % of cas
 _LEAST_BEST = 5
 _TREES = 64
 _CHANCE_TREES = 4
+_POINTS = 1024  # of the space, for an index; a power of two
 _MOST_LEAVES = 256  # thousands of trials would make trees of thousands of leaves
 
 
@@ -40,7 +40,6 @@ class Importance:
     """How much one setting mattered."""
 
     setting: Setting
-    optimizer: str | None  # within its trials alone; None: over all trials
     share: float  # of the variance of the score over the whole space, what it explains by itself
     chance: float  # what its values reached at most when shuffled among the trials, in 19 tries
     trials: int  # that it was estimated from, those that failed included
@@ -66,19 +65,11 @@ class Searched:
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
-        """Over all trials, the greatest share first, then the same for each optimizer; those with
-        fewer than `LEAST_TRIALS` completed trials are left out.
+        """The greatest share first; none with fewer than `LEAST_TRIALS` completed trials.
 
         Nothing where only the optimizer and its learning rate were searched: the width of the
         range then decides which of the two explains more."""
-        if not self.others:
-            return ()
-        importances = self.over_all()
-        for label in (label for s in self.settings if s.name == OPTIMIZER for label in s.axes):
-            settings = [s for s in self.settings if label in s.axes and s.name != OPTIMIZER]
-            trials = [trial for trial in self.trials if trial.optimizer == label]
-            importances += self._of(settings, trials, label)
-        return tuple(importances)
+        return tuple(self.over_all()) if self.others else ()
 
     @cached_property
     def best(self) -> list[Trial]:
@@ -88,31 +79,22 @@ class Searched:
         few = min(_LEAST_BEST, max(1, len(done) // 2))
         return done[: max(few, math.ceil(len(done) / 10))]
 
-    def over_all(self, least: int = LEAST_TRIALS) -> list[Importance]:
-        """Over all trials only; none with fewer than `least` completed ones."""
-        return self._of(self.settings, self.trials, None, least)
-
-    def _of(
-        self,
-        settings: Sequence[Setting],
-        trials: Sequence[Trial],
-        optimizer: str | None,
-        least: int = LEAST_TRIALS,
-    ) -> list[Importance]:
-        used = [trial for trial in trials if trial.state == "FAIL" or trial.is_complete]
+    def over_all(self) -> list[Importance]:
+        """The same whatever was searched."""
+        used = [trial for trial in self.trials if trial.state == "FAIL" or trial.is_complete]
         used.sort(key=lambda trial: trial.number)
-        if len(completed(used)) < least or len(settings) < 2:
+        if len(completed(used)) < LEAST_TRIALS or len(self.settings) < 2:
             return []
         y = scores(used, self.metric)
         rng = generator(0, Purpose.IMPORTANCE)
-        columns = [_columns(setting, used, rng) for setting in settings]
+        columns = [_columns(setting, used, rng) for setting in self.settings]
         shares = main_effects(columns, y, _TREES, rng)
         if shares is None:
             return []
         chances = [_chance(columns, place, y, rng) for place in range(len(columns))]
         importances = [
-            Importance(setting, optimizer, float(share), chance, len(used))
-            for setting, share, chance in zip(settings, shares, chances, strict=True)
+            Importance(setting, float(share), chance, len(used))
+            for setting, share, chance in zip(self.settings, shares, chances, strict=True)
         ]
         return sorted(importances, key=lambda importance: -importance.share)
 
@@ -122,8 +104,10 @@ def scores(trials: Sequence[Trial], metric: Metric) -> Floats:
 
     None is further below than Tukey's fence: a network that all but diverged would make up the
     whole variance."""
-    values = [metric.sign * t.scores[metric.name] if t.is_complete else None for t in trials]
-    return np.array(fenced(values))
+    values = [metric.sign * t.scores[metric.name] if t.is_complete else -np.inf for t in trials]
+    finite = [value for value in values if np.isfinite(value)] or [0.0]
+    low, high = np.quantile(finite, [0.25, 0.75])
+    return np.maximum(values, max(min(finite), low - 1.5 * (high - low)))
 
 
 def main_effects(
@@ -139,86 +123,45 @@ def main_effects(
 
     Returns:
         None when the scores are all alike."""
-    x = np.hstack(columns).astype(np.float32)  # as scikit-learn's trees take it
-    widths = [column.shape[1] for column in columns]
-    by_tree = []
-    for _ in range(trees):
-        rows = rng.integers(len(y), size=len(y))
-        seed = int(rng.integers(2**31))
+    return _shares([columns] * trees, y, rng).mean(axis=0) if np.ptp(y) else None
+
+
+def _shares(designs: Sequence[Sequence[Floats]], y: Floats, rng: np.random.Generator) -> Floats:
+    """The shares [T, S] by a tree grown on each design, columns as of `main_effects`: its Sobol'
+    indices of the first order (Saltelli et al. 2010). The scores are not all alike."""
+    widths = [column.shape[1] for column in designs[0]]
+    trees: list[Any] = []
+    for columns in designs:
+        rows, seed = rng.integers(len(y), size=len(y)), int(rng.integers(2**31))
+        while not np.ptp(y[rows]):  # a tree that predicts the same everywhere has no shares
+            rows = rng.integers(len(y), size=len(y))
+        x = np.hstack(columns).astype(np.float32)  # as scikit-learn's trees take it
         tree = DecisionTreeRegressor(max_leaf_nodes=_MOST_LEAVES, random_state=seed)
-        tree.fit(x[rows], y[rows], check_input=False)
-        by_tree.append(_shares(tree.tree_, widths))
-    varied = [shares for shares in by_tree if shares is not None]
-    return np.mean(varied, axis=0) if varied else None
+        trees.append(tree.fit(x[rows], y[rows], check_input=False).tree_)
 
+    def predictions(points: Floats) -> Floats:
+        """[T, M] at points [S, M] of the unit cube, where each value of a choice has its part."""
+        parts = [
+            np.eye(width)[(width * at).astype(int)] if width > 1 else at[:, None]
+            for at, width in zip(points, widths, strict=True)
+        ]
+        x = np.hstack(parts).astype(np.float32)
+        return np.array([tree.predict(x)[:, 0] for tree in trees])
 
-def _shares(tree: Any, widths: Sequence[int]) -> Floats | None:
-    """The shares [S] by a tree of scikit-learn whose S settings have so many columns.
-
-    None when it predicts the same everywhere."""
-    leaves = tree.feature < 0
-    value = tree.value[leaves, 0, 0]  # [L]
-    if len(value) == 1:  # whose variance is 0 but for rounding
-        return None
-    low, high = (ends[leaves] for ends in _boxes(tree, sum(widths)))
-    settings = []  # of each: which parts a leaf holds [L, P], how large each is [P]
-    for end, width in zip(np.cumsum(widths), widths, strict=True):
-        columns = slice(end - width, end)
-        parts_of = _number_parts if width == 1 else _choice_parts
-        settings.append(parts_of(low[:, columns], high[:, columns]))
-    extent = np.array([held @ sizes for held, sizes in settings])  # [S, L]
-    volume = extent.prod(axis=0)
-    mean = volume @ value
-    variance = volume @ (value - mean) ** 2
-    if variance <= 0:
-        return None
-    shares = []
-    for place, (held, sizes) in enumerate(settings):
-        others = np.delete(extent, place, axis=0).prod(axis=0)
-        marginal = (others * value) @ held  # [P], mean over all other settings
-        shares.append(sizes @ (marginal - mean) ** 2 / variance)
-    return np.array(shares)
-
-
-def _boxes(tree: Any, columns: int) -> tuple[Floats, Floats]:
-    """Where the box of each node of a tree begins and where it ends [nodes, columns]."""
-    low = np.full((tree.node_count, columns), -np.inf)
-    high = np.full_like(low, np.inf)
-    level = np.array([0])
-    while len(level := level[tree.feature[level] >= 0]):
-        left, right = tree.children_left[level], tree.children_right[level]
-        low[left] = low[right] = low[level]
-        high[left] = high[right] = high[level]
-        column, border = tree.feature[level], tree.threshold[level]
-        high[left, column] = low[right, column] = border
-        level = np.concatenate([left, right])
-    return low, high
-
-
-def _number_parts(low: Floats, high: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Of boxes from low [L, 1] to high [L, 1]: the parts of [0, 1] between all their borders."""
-    edges = np.unique(np.clip(np.concatenate([low.ravel(), high.ravel(), [0.0, 1.0]]), 0, 1))
-    middles = (edges[:-1] + edges[1:]) / 2
-    return (low < middles) & (middles <= high), np.diff(edges)
-
-
-def _choice_parts(low: Floats, high: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Of boxes over columns [L, C] of which one is 1 and the others are 0: each column's choice."""
-    count = low.shape[1]
-    chosen, zero = (low < 1) & (high >= 1), (low < 0) & (high >= 0)
-    others = zero.sum(axis=1, keepdims=True) - zero
-    return chosen & (others == count - 1), np.full(count, 1 / count)
+    cube = [uniform()] * len(widths)
+    found = sobol_indices(func=predictions, n=_POINTS, dists=cube, rng=rng)
+    shares: Floats = found.first_order.reshape(len(trees), -1).clip(0, 1)
+    return shares
 
 
 def _chance(columns: Sequence[Floats], place: int, y: Floats, rng: np.random.Generator) -> float:
     """The greatest share of the setting when its values are shuffled among the trials."""
-    shuffled = list(columns)
-    highest = 0.0
+    designs = []
     for _ in range(SHUFFLES):
-        shuffled[place] = rng.permutation(columns[place])
-        shares = main_effects(shuffled, y, _CHANCE_TREES, rng)
-        highest = max(highest, float(shares[place]) if shares is not None else 0.0)
-    return highest
+        shuffled = rng.permutation(columns[place])
+        designs += [[*columns[:place], shuffled, *columns[place + 1 :]]] * _CHANCE_TREES
+    shares = _shares(designs, y, rng)[:, place].reshape(SHUFFLES, _CHANCE_TREES)
+    return float(shares.mean(axis=1).max())
 
 
 def _columns(setting: Setting, trials: Sequence[Trial], rng: np.random.Generator) -> Floats:

@@ -21,7 +21,7 @@ def ranking(trial: Trial, metric: Metric) -> tuple[float, ...]:
 
 def order_of(scores: Mapping[str, float], metric: Metric) -> tuple[float, ...]:
     """Sort key of scores by their metrics' names, the best first: by `metric`, then the others."""
-    others = (other for other in METRICS.values() if other is not metric)
+    others = (other for other in METRICS.values() if other != metric)
     return tuple(-each.sign * scores[each.name] for each in (metric, *others))
 
 
@@ -65,7 +65,8 @@ def summarize(trials: Iterable[Trial], metric: Metric) -> list[OptimizerSummary]
     for label in (*best, *sorted({trial.optimizer for trial in trials} - best.keys())):
         of_it = [trial for trial in trials if trial.optimizer == label]
         done, states = completed(of_it), Counter(trial.state for trial in of_it)
-        medians = {n: float(median(t.scores[n] for t in done)) for n in (METRICS if done else ())}
+        names = [n for n in (done[0].scores if done else ()) if all(n in t.scores for t in done)]
+        medians = {name: float(median(t.scores[name] for t in done)) for name in names}
         counts = len(of_it), len(done), states["FAIL"], states["PRUNED"]
         seconds = sum(trial.seconds for trial in of_it)
         summaries.append(OptimizerSummary(label, *counts, best.get(label), medians, seconds))

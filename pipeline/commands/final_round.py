@@ -21,10 +21,13 @@ from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
 from pipeline.common.text import count, duration
 from pipeline.config import Config
+from pipeline.config.measures import PREFIX
 from pipeline.data.prepared import PreparedData, Rows
 from pipeline.data.splits import Split
 from pipeline.models import calibration
 from pipeline.models.export import Ensemble
+from pipeline.models.metrics import KNOWN, metrics_of
+from pipeline.report.words import round_words
 from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import FinalLog, Logged
@@ -64,16 +67,16 @@ def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> No
     trained = computed.train_finalists(job.config, job.parts, trials, job.engines(run.run_id))
     lease.check()
     evidence = trained.evidence
-    further = {finalist.trial: finalist.metrics() for finalist in evidence.finalists}
+    further = {finalist.trial: finalist.metrics(job.metric) for finalist in evidence.finalists}
     repeated = {trial.number: trial.run_id for trial in chosen}
     about: Any = {"round": round_name(job, chosen), "further": further, "repeated": repeated}
+    about["metric"] = job.metric
     log = FinalLog(job.store, run, len(chosen), job.data_set("train"), **about)
     winner = _log(job, log, trained)
     _conclude(run, evidence, winner, log.round)
-    again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
     job.console.say(
-        f"final round: the best trial of {count(len(chosen), 'optimizer')} on {evidence.folds} "
-        f"fresh folds{again}, took {duration(time.perf_counter() - started)}"
+        f"final round: the best trial of {count(len(chosen), 'optimizer')} on "
+        f"{round_words(evidence)}, took {duration(time.perf_counter() - started)}"
     )
 
 
@@ -94,7 +97,7 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRou
     text = job.store.text(train_run_id, FILE)
     if text is None:
         return None
-    evidence = Evidence.from_plain(json.loads(text))
+    evidence = Evidence.from_plain(json.loads(text), job.metric)
     return FinalRound(
         replace(evidence, tolerances=computed.search_tolerances(job.config, job.parts, trials)),
         tags.get("final.run_id") or None,
@@ -161,8 +164,14 @@ def _ensemble(job: Job, trainer: Trainer, trial: Trial) -> tuple[Trainer, Ensemb
     threshold = None
     if job.parts.schema.classes == 2:
         goal, positive = registry.threshold, probabilities[:, 1]
-        choose = calibration.choose_threshold
-        threshold = choose(positive, y, goal) if isinstance(goal, str) else float(goal)
+        if isinstance(goal, str):
+            name = goal.removeprefix(PREFIX)
+            exact = {"f1_score": "f1", "balanced_accuracy": "youden"}  # best at the same thresholds
+            others = {m.name: m for m in metrics_of(job.config) if KNOWN.get(m.name) is not m}
+            chosen: Any = others.get(name, exact.get(name, name))
+            threshold = calibration.choose_threshold(positive, y, chosen)
+        else:
+            threshold = float(goal)
     if registry.model == "single":
         trainer, trial = _retrained(job, trial)
     return trainer, trainer.ensemble(trial, temperature), threshold
@@ -188,7 +197,7 @@ def _conclude(run: Run, evidence: Evidence, winner: Logged | None, name: str) ->
     """The evidence on the train run; the tag that says which round it is comes last."""
     best = evidence.winner
     write_evidence(run, evidence)
-    metrics = best.metrics() if best is not None else {}
+    metrics = best.metrics(evidence.metric) if best is not None else {}
     for model in evidence.baselines:
         key = baselines.key(model.name)
         metrics |= {f"{key}_{name}": mean for name, mean in model.means().items()}

@@ -40,10 +40,10 @@ class Job:
     console: Console
     command: str
 
-    @property
+    @cached_property
     def metric(self) -> Metric:
         """What the best trial is best in."""
-        return metric_of(self.config.search.objective)
+        return metric_of(self.config)
 
     @property
     def keeps_models(self) -> bool:
@@ -110,6 +110,8 @@ def fingerprint(config: Config, parts: PreparedData) -> str:
     content = config.to_plain() | {"version": VERSION}
     for key in ("data", "experiment", "registry", "tracking"):
         del content[key]
+    if not config.metrics:
+        del content["metrics"]
     del content["search"]["trials"]
     del content["validation"]["final"]
     del content["training"]["device"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline import inference
 from pipeline.common import text as formats
 from pipeline.common.errors import UserError
-from pipeline.data.array_streams import ArrayBlock, array_blocks
+from pipeline.data.array_streams import Readable, array_blocks, rejected_rows
 from pipeline.data.encoding import to_raw_or_reasons
 from pipeline.data.sources import ENDINGS, is_parquet
 from pipeline.data.streams import Block, reading, writing
@@ -74,28 +74,21 @@ def predict(
         writing(rejected) as write_rejected,
         writing(output) as write,
     ):
+        first: dict[str, Any] = {}
         for block in blocks:
             predictions = scorer.predictions(block)
             write(predictions)
             if len(block.rejected):
+                first = first or block.rejected.slice(0, 1).to_pylist()[0]
                 write_rejected(block.rejected)
             progress.update(len(predictions), len(block.rejected), block.done)
         if not progress.scored and progress.rejected:
-            raise UserError(f"{source}: the model can read none of its rows; {scorer.first_reason}")
+            file = "" if scorer.columns or "file" not in first else f"{first['file']}: "
+            why = f"row {first['row']}: {file}{first['reason']}"
+            raise UserError(f"{source}: the model can read none of its rows; {why}")
         if not progress.rejected:
             rejected.unlink(missing_ok=True)  # of an earlier call, for other rows
     return Scored(progress.scored, progress.rejected, rejected)
-
-
-@dataclass(frozen=True)
-class _Readable:
-    """`raw`: rows that the model can read; `kept`: columns that are copied; the other rows are in
-    the table `rejected`. `done` is the part of the source that has been read."""
-
-    raw: np.ndarray
-    kept: dict[str, Any]
-    rejected: pa.Table
-    done: float
 
 
 class _Scorer:
@@ -106,7 +99,7 @@ class _Scorer:
         model: inference.TabularModel,
         keep: Sequence[str],
         threshold: float | None,
-        as_text: bool = False,
+        as_text: bool,
     ) -> None:
         self._model, self._keep = model, list(dict.fromkeys(keep))
         self._schema_columns = model.schema["columns"]
@@ -122,13 +115,12 @@ class _Scorer:
         self._labels = pa.array(labels)
         self._names = inference.probability_names(model.schema["labels"])
         names = [column["name"] for column in self._schema_columns]
-        self.columns = [*self._keep, *(name for name in names if name not in self._keep)]
-        self.first_reason = ""
+        self.columns = list(dict.fromkeys([*self._keep, *names]))
         if taken := set(self._keep) & {"prediction", *self._names}:
             raise UserError(f"--keep: the model's own output has a column {sorted(taken)[0]!r}")
 
     @contextmanager
-    def reading(self, source: str) -> Iterator[Iterator[_Readable]]:
+    def reading(self, source: str) -> Iterator[Iterator[Readable]]:
         """The blocks of a table; or of arrays or images, where the model takes these."""
         reader = self._model.reader
         if not isinstance(reader, inference.ArrayReader):
@@ -138,10 +130,9 @@ class _Scorer:
         if self._keep:
             raise UserError("--keep: is for tables; the model takes arrays, which have no columns")
         size = self._model.schema["inputs"].get("size")
-        blocks = array_blocks(source, reader, None if size is None else (size[0], size[1]))
-        yield map(self._of_arrays, blocks)
+        yield array_blocks(source, reader, None if size is None else (size[0], size[1]))
 
-    def predictions(self, block: _Readable) -> pa.Table:
+    def predictions(self, block: Readable) -> pa.Table:
         """What was kept, the predicted label and the probabilities of each row."""
         probabilities = self._model.scores(block.raw)
         columns = dict(block.kept)
@@ -152,41 +143,20 @@ class _Scorer:
             columns[name] = pa.array(np.ascontiguousarray(shown[:, position]))
         return pa.table(columns)
 
-    def _of_arrays(self, block: ArrayBlock) -> _Readable:
-        kept = {} if block.files is None else {"file": pa.array(block.files, pa.string())}
-        numbers, reasons, files = zip(*block.rejected, strict=True) if block.rejected else ((),) * 3
-        columns = {"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())}
-        if block.files is not None:
-            columns["file"] = pa.array(files, pa.string())
-        return _Readable(block.raw, kept, self._rejected(columns), block.done)
-
-    def _of_table(self, block: Block) -> _Readable:
+    def _of_table(self, block: Block) -> Readable:
         raw, reasons = to_raw_or_reasons(block.table, self._schema_columns)
         kept = block.table.select(self._keep)
-        if reasons:
-            fits = np.ones(len(raw), dtype=bool)
-            fits[list(reasons)] = False
-            raw, kept = raw[fits], kept.filter(pa.array(fits))
         rows = sorted(reasons)
-        numbers = [*block.numbers[rows].tolist(), *(number for number, _ in block.malformed)]
-        texts = [*(reasons[row] for row in rows), *(reason for _, reason in block.malformed)]
-        columns = {"row": pa.array(numbers, pa.int64()), "reason": pa.array(texts, pa.string())}
-        misfits = block.table.take(pa.array(rows, pa.int64()))
-        nothing = [None] * len(block.malformed)
-        for name in self.columns:
-            if name not in columns:
-                values = [v if v is None else str(v) for v in misfits.column(name).to_pylist()]
-                columns[name] = pa.array([*values, *nothing], pa.string())
+        misfits = block.table.take(pa.array(rows, pa.int64())).to_pylist()
+        rejected = [{"row": number, "reason": reason} for number, reason in block.malformed]
+        for row, number, values in zip(rows, block.numbers[rows].tolist(), misfits, strict=True):
+            texts = {name: v if v is None else str(v) for name, v in values.items()}
+            rejected.append({**texts, "row": number, "reason": reasons[row]})
+        if reasons:
+            fits = ~np.isin(np.arange(len(raw)), rows)
+            raw, kept = raw[fits], kept.filter(pa.array(fits))
         of_kept = {name: kept.column(name) for name in self._keep}
-        return _Readable(raw, of_kept, self._rejected(columns), block.done)
-
-    def _rejected(self, columns: dict[str, Any]) -> pa.Table:
-        """A table of the rows that do not fit, in their order."""
-        rejected = pa.table(columns).sort_by("row")
-        if len(rejected) and not self.first_reason:
-            file = f"{rejected['file'][0]}: " if "file" in columns and not self.columns else ""
-            self.first_reason = f"row {rejected['row'][0]}: {file}{rejected['reason'][0]}"
-        return rejected
+        return Readable(raw, of_kept, rejected_rows(rejected, *self.columns), block.done)
 
 
 def _check_outputs(output: Path, rejected: Path) -> None:

@@ -18,10 +18,13 @@ def record(job: Job, parent: Run) -> None:
         run.params({"parts": parts.directory.name, **digests, "labels": labels})
         rows = {"rows": sum(parts.rows.values())}
         rows |= {f"rows_{subset}": count for subset, count in parts.rows.items()}
+        if any(parts.groups.values()):
+            rows |= {f"groups_{subset}": count for subset, count in parts.groups.items()}
         width = {"columns": len(schema.columns), "columns_left_out": len(parts.left_out)}
         if schema.inputs is not None:
             width = {"numbers_per_row": schema.width}
         run.metrics({**rows, **width, "labels": schema.classes})
         run.tags({"prepare.reused": str(parts.reused).lower()})
         run.file(parts.schema_path)
-        run.describe(descriptions.prepare_description(parts))
+        unit = "group" if job.config.validation.groups else "moment"
+        run.describe(descriptions.prepare_description(parts, unit))

@@ -21,11 +21,10 @@ from pipeline.config import Config
 from pipeline.data.given import Given
 from pipeline.data.prepared import PreparedData, open_prepared
 from pipeline.data.prepared import prepare as prepare_data
-from pipeline.models.export import check_onnx_packages
 from pipeline.report import descriptions, numbers
 from pipeline.report.console import Console
 from pipeline.report.report import Report
-from pipeline.report.tables import optimizer_table
+from pipeline.report.tables import label_table, optimizer_table
 from pipeline.report.words import loading_code, ui_command, verdict
 from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.store import FINISHED, Store
@@ -59,6 +58,9 @@ class Conclusion:
         commands = [("See every trial", ui_command(self.job.store.uri))]
         if self.uri:
             commands.append(("Load the model", loading_code(self.uri, self.report.facts.arrays)))
+        if (labels := label_table(self.report)).rows:
+            self.job.console.say("")
+            self.job.console.table(labels)
         self.job.console.closing(optimizer_table(self.report), self.answer, commands)
 
 
@@ -82,8 +84,6 @@ def run_all(
         launched: as `Store.open` has it."""
     console = Console()
     check_device(config)
-    if config.registry.onnx:
-        check_onnx_packages()
     parts = _prepare(config, console, given)
     job = Job(config, parts, Store.open(config.experiment, launched), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -190,9 +190,14 @@ def _prepare(config: Config, console: Console, given: Given | None = None) -> Pr
     check(config, parts)
     for column, reason in parts.left_out.items():
         console.warn(f"column {column!r} is left out: {reason}")
+    for warning in parts.warnings:
+        console.warn(warning)
     what = "nothing changed" if parts.reused else "written"
+    unit = "groups" if config.validation.groups else "moments"
+    train, test = parts.groups.get("train"), parts.groups.get("test")
+    of = f" of {train:,} and {test:,} {unit}" if train else ""
     console.say(
-        f"prepare: {parts.rows['train']} training and {parts.rows['test']} test rows, "
+        f"prepare: {parts.rows['train']} training and {parts.rows['test']} test rows{of}, "
         f"{parts.schema.form}, in {parts.directory} ({what})"
     )
     return parts
@@ -230,10 +235,10 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
         "evidence": evidence.to_plain() if evidence else None,
     }
     run.text(json.dumps(summary, indent=2), SUMMARY)
+    everything = json.dumps(numbers.content(report), indent=1, ensure_ascii=False, allow_nan=False)
+    run.text(everything, "report.json")
     with tempfile.TemporaryDirectory() as folder:
         run.file(page.write(report, Path(folder) / "report.html"))
-        for path in numbers.write(report, Path(folder)):
-            run.file(path, "tables" if path.suffix == ".csv" else None)
 
 
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:

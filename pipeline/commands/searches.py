@@ -75,7 +75,10 @@ def keep_models(config: Config, store: Store, trials: Sequence[Trial]) -> int:
     keep, run_ids = config.tracking.keep_models, {trial.run_id for trial in trials}
     if keep == "all":
         return 0
-    best = best_per_optimizer(trials, metric_of(config.search.objective))
+    metric = metric_of(config)
+    if any(metric.name not in trial.scores for trial in trials if trial.is_complete):
+        metric = ACCURACY  # of another search in the experiment
+    best = best_per_optimizer(trials, metric)
     kept = best if keep == "best_per_optimizer" else best[:1]
     if keep == "none":
         kept, finals = [], list(store.search("tags.`pipeline.stage` = 'final'"))

@@ -11,7 +11,7 @@ from pipeline.commands.final_round import FinalRound, final_round, read_final, w
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
 from pipeline.models.export import Ensemble
-from pipeline.models.metrics import METRICS
+from pipeline.models.metrics import with_objective
 from pipeline.report import descriptions
 from pipeline.report.console import SearchProgress
 from pipeline.report.report import Report
@@ -83,7 +83,7 @@ def read_trained(job: Job, train_run_id: str) -> Trained:
     round when it has the one that is asked for."""
     trials = trials_of(job.store, train_run_id)
     shown = {trial.number for trial in best_per_optimizer(trials, job.metric)}
-    trials = [with_history(job.store, t) if t.number in shown else t for t in trials]
+    trials = [with_history(job.store, t, job.metric) if t.number in shown else t for t in trials]
     searched = Searched(settings_of(job.config), trials, job.metric)
     return Trained(trials, read_final(job, train_run_id, trials), searched)
 
@@ -93,7 +93,7 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
     config = job.config
     trainer = Trainer(config, job.parts, engines=job.engines(run.run_id))
     data, keeps = job.data_set("train"), job.keeps_models
-    log = TrialLog(job.store, run, config.search.trials, data, rungs_of(config), keeps)
+    log = TrialLog(job.store, run, config.search.trials, data, rungs_of(config), job.metric)
     model = trainer.model if keeps else lambda trial: None
     journal = Journal(config, run.run_id)
     if journal.numbers:
@@ -154,8 +154,8 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     if best is None:
         raise UserError(" ".join(verdict(report)))
     scores = [trial.scores for trial in completed(trials)]
-    bests = {name: metric.best(each[name] for each in scores) for name, metric in METRICS.items()}
-    run.metrics({f"best_{name}": best_score for name, best_score in bests.items()})
+    metrics = with_objective(job.metric)
+    run.metrics({f"best_{m.name}": m.best(each[m.name] for each in scores) for m in metrics})
     tags = {"trial": str(best.number), "run_id": best.run_id, "model_id": best.model_id or ""}
     tags |= {"optimizer": best.optimizer, "lr": str(best.lr)}
     run.tags({f"best.{name}": text for name, text in tags.items()})

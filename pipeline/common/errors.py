@@ -28,6 +28,15 @@ def refuse(problems: Sequence[str]) -> None:
 
 
 @contextmanager
+def collecting(problems: list[str]) -> Iterator[None]:
+    """Problems found inside are added to a list, and what comes after the block goes on."""
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems
+
+
+@contextmanager
 def naming(name: str) -> Iterator[None]:
     """Problems found inside begin with a name."""
     try:

@@ -97,35 +97,25 @@ def _is_module(name: str) -> bool:
 def _module(module: str, path: str, key: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or module
-        if module == missing or module.startswith(f"{missing}."):
-            package = missing.partition(".")[0]
-            hint = "" if package != missing else f"; is it installed? (pip install {package})"
-            raise UserError(f"{key}: {path}: there is no module {missing!r}{hint}") from None
-        raise UserError(f"{key}: {path}: cannot be imported: {reason_of(error)}") from error
     except (Exception, SystemExit) as error:
+        missing = error.name or module if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
+            hint = "" if "." in missing else f"; is it installed? (pip install {missing})"
+            raise UserError(f"{key}: {path}: there is no module {missing!r}{hint}") from None
         raise UserError(f"{key}: {path}: cannot be imported: {reason_of(error)}") from error
 
 
 def check_arguments(
-    made: Callable[..., Any],
-    arguments: Collection[str],
-    key: str,
-    passed: Collection[int | str] = (),
+    made: Callable[..., Any], arguments: Collection[str], key: str, passed: int = 0
 ) -> None:
-    """Refuse arguments that a class or a function does not take, or lacks.
-
-    passed: those that the program gives it, by position or by name."""
+    """Refuse arguments that a class or a function does not take, or lacks. So many of the first
+    are `passed` by the program."""
     try:
-        parameters = inspect.signature(made).parameters.values()
+        parameters = list(inspect.signature(made).parameters.values())[passed:]
     except (TypeError, ValueError):  # of built-ins
         return
-    takes = {
-        p.name: p.default
-        for place, p in enumerate(parameters)
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and not {place, p.name} & {*passed}
-    }
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    takes = {p.name: p.default for p in parameters if p.kind in by_name}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         takes = {**dict.fromkeys(arguments), **takes}
     refuse(misfits(getattr(made, "__name__", type(made).__name__), takes, arguments, key))
@@ -147,9 +137,9 @@ def misfits(called: str, takes: Mapping[str, Any], given: Collection[str], key: 
 
 
 def reason_of(error: BaseException) -> str:
-    """An error of foreign code in a line: `TypeError: unsupported operand`."""
-    text = first_line(error)
-    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
+    """An error of foreign code in a line: `TypeError: unsupported operand`; of ours the words."""
+    text, name = first_line(error), type(error).__name__
+    return text if isinstance(error, UserError) or text == name else f"{name}: {text}"
 
 
 def line_of(error: BaseException, file: Path) -> str:

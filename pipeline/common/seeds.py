@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     SAMPLER = 7
     FINAL_ROUND = 8
     IMPORTANCE = 9
+    TEST_SHIFT = 12
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

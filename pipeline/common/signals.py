@@ -49,29 +49,22 @@ def ended_by_signal(error: BaseException) -> bool:
     return isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
 
 
-class _Hold:
-    """Keeps signals for later; `ends`: a second SIGINT stops at once all the same."""
-
-    def __init__(self, ends: bool) -> None:
-        self.ends = ends
-        self.received: list[int] = []
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.ends and _ending.is_set() and number == signal.SIGINT:
-            _stop_at_once()
-        self.received.append(number)
-
-
 @contextmanager
 def deferred() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back while the block runs; the last one held back is raised after it.
+    A SIGINT after the first signal stops the command line at once all the same.
 
     In other threads than the main one, which never sees signals, the block just runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
-    hold = _Hold(before is _end or (isinstance(before, _Hold) and before.ends))
+    received: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if _ending.is_set() and number == signal.SIGINT:
+            _stop_at_once()
+        received.append(number)
+
     handlers = {number: signal.signal(number, hold) for number in _ENDING}
     try:
         yield
@@ -79,5 +72,5 @@ def deferred() -> Iterator[None]:
         for number, handler in handlers.items():
             # None stands for a handler that was not installed from Python: it can't be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    if hold.received:
-        signal.raise_signal(hold.received[-1])
+    if received:
+        signal.raise_signal(received[-1])

@@ -15,4 +15,3 @@ from pipeline.config.ranges import Choice as Choice
 from pipeline.config.ranges import FloatRange as FloatRange
 from pipeline.config.ranges import IntRange as IntRange
 from pipeline.config.ranges import Range as Range
-from pipeline.config.sections import model_name as model_name

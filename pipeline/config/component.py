@@ -1,7 +1,6 @@
 """What a configuration names: a class or a function with its arguments, by its bare name where it
 is torch's, else by its path."""
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from functools import cache, partial
 from typing import Annotated, Any, Literal, Required, cast, get_args, get_origin
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter, WithJsonSchema
-from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic takes that of `typing` from Python 3.12 on
 
 from pipeline.common.errors import did_you_mean, nearest
@@ -18,20 +16,20 @@ from pipeline.config.ranges import (
     Anything,
     Line,
     Location,
+    Plain,
     Searchable,
     String,
     check_keys,
-    ends,
     expected,
     filled,
+    must_be,
     plain,
     refuse,
 )
 from pipeline.config.signatures import Condition, class_names, signature
-from pipeline.config.yaml_text import flow_text, show
+from pipeline.config.yaml_text import show
 
 LONGEST_LABEL = 60
-MOST_COMBINATIONS = 10_000  # of values in which a condition on several arguments is checked
 
 _PATH = re.compile(r".+\.py:[^\W\d]\w*(\.[^\W\d]\w*)*|(?!.*\.py$)[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -41,11 +39,12 @@ class Component:
     """A class or a function that people name, with keyword arguments for it.
 
     Attributes:
-        path: `FILE.py:NAME`, `package.module.NAME`, or the bare name of a class of torch.
+        path: `FILE.py:NAME`, `package.module.NAME`, or the bare name of a class of torch or
+            torchmetrics.
         arguments: a value or a range by name; what is left out has the class's default. At any
             depth of the arguments of a path a range may stand; lists are tuples.
-        label: what tables and pages call an optimizer, at most 60 characters; unique in a
-            configuration. Others have none."""
+        label: what tables and pages call an optimizer or a metric, at most 60 characters; unique
+            among these. Others have none."""
 
     path: str
     arguments: Mapping[str, Any]
@@ -64,81 +63,85 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Classes of torch that a configuration calls by their bare names.
+    """Classes of torch, or torchmetrics, that a configuration calls by their bare names.
 
     Attributes:
         module: where they are.
+        pattern: of the names there that may be called.
         example: an entry, and the path of one that is somebody's own.
-        refused: names that are no answer, with the reason where there is one to give.
         withheld: arguments that a configuration may not set, with the reason.
-        filled: required arguments that a run knows by itself.
-        only: names; empty: all that the module has."""
+        filled: required arguments that a run knows by itself."""
 
     module: str
+    pattern: str
     example: tuple[str, str]
-    refused: Mapping[str, str]
     withheld: Mapping[str, str]
     filled: frozenset[str] = frozenset()
-    only: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """What may stand there as a bare name."""
-        return self.only or tuple(n for n in class_names(self.module) if n not in self.refused)
+        names = class_names(self.module)
+        return tuple(name for name in names if re.fullmatch(self.pattern, name))
 
     def arguments_of(self, name: str) -> tuple[str, ...]:
         """The arguments of a class that a configuration may set."""
-        return tuple(k for k in signature(self.module, name).types if k not in self.withheld)
+        return tuple(key for key in signature(self.module, name).types if key not in self.withheld)
 
 
-_STEP = "how a step is computed is chosen here, not per optimizer"
 _GIVEN = "the program passes it"
-_MEAN = "a loss is the mean over the rows of a batch"
-_WEIGHT = "training.class_weight weighs the labels"
 
 REFUSED_ARGUMENTS: Mapping[str, str] = {
-    **dict.fromkeys(("foreach", "fused"), _STEP),
-    "capturable": "it is for CUDA graphs, which this training does not record",
-    "differentiable": "it is for differentiating through a step, which this training does not do",
+    **dict.fromkeys(
+        ("foreach", "fused", "capturable", "differentiable"),
+        "how a step is computed is chosen here, not per optimizer",
+    ),
     "maximize": "the loss is minimised here",
 }
 OPTIMIZERS = Family(
     "torch.optim",
+    "(?!Optimizer$|SparseAdam$).*",  # gradients of these networks are dense
     ("{name: SGD, lr: 0.1}", "pytorch_optimizer.Lion"),
-    {
-        "Optimizer": "",
-        "SparseAdam": "it takes sparse gradients only, and those of these networks are dense",
-    },
     {"params": _GIVEN, **REFUSED_ARGUMENTS},
 )
 SCHEDULES = Family(
     "torch.optim.lr_scheduler",
+    "(?!LRScheduler$).*",
     ("{name: StepLR, step_size: 30}", "schedules.py:WarmUp"),
-    {"LRScheduler": ""},
-    {
-        "optimizer": _GIVEN,
-        "last_epoch": "a schedule begins with the training",
-        "verbose": "learning rates are logged as a curve",
-    },
+    {"optimizer": _GIVEN, "last_epoch": "a schedule begins with the training"},
     frozenset(
         ("T_max", "total_steps", "total_iters", "epochs", "steps_per_epoch", "max_lr", "base_lr")
     ),
 )
 OF_LABELS = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
-"""Losses that take an output for each label and label ids."""
-OF_POSITIVE = ("BCEWithLogitsLoss", "BCELoss", "SoftMarginLoss")
-"""Those that take one output: of the second of two labels."""
+"""Losses that take an output for each label and label ids. The others take one output: of the
+second of two labels."""
 LOSSES = Family(
     "torch.nn.modules.loss",
+    "|".join((*OF_LABELS, "BCEWithLogitsLoss", "BCELoss", "SoftMarginLoss")),
     ("{name: CrossEntropyLoss, label_smoothing: 0.1}", "losses.py:focal_loss"),
-    {},
     {
-        **dict.fromkeys(("reduction", "reduce", "size_average"), _MEAN),
-        **dict.fromkeys(("weight", "pos_weight"), _WEIGHT),
+        **dict.fromkeys(
+            ("reduction", "reduce", "size_average"), "a loss is the mean over the rows of a batch"
+        ),
+        **dict.fromkeys(("weight", "pos_weight"), "training.class_weight weighs the labels"),
     },
-    only=OF_LABELS + OF_POSITIVE,
+)
+METRICS = Family(
+    "torchmetrics.classification",
+    "(?!Binary|Multi|ConfusionMatrix|ExactMatch|ROC$|PrecisionRecallCurve|StatScores).*",
+    ("{name: FBetaScore, beta: 2.0}", "metrics.py:cost"),
+    {
+        **dict.fromkeys(
+            ("task", "num_classes", "num_labels", "multidim_average", "ignore_index"),
+            "it follows from the table",
+        ),
+        "threshold": "a label is predicted above 0.5, or registry.threshold",
+        "validate_args": _GIVEN,
+    },
 )
 FAMILIES: Mapping[str, Family] = {
+    "metrics": METRICS,
     "optimizers": OPTIMIZERS,
     "rest": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -154,8 +157,7 @@ REST = "AdamW"
 
 def _checked_path(path: str) -> str:
     if not _PATH.fullmatch(path):
-        text = "a path such as nets.py:Net or package.module.Net"
-        raise PydanticCustomError("expected", "{text}", {"text": text})
+        raise must_be("a path such as nets.py:Net or package.module.Net")
     return path
 
 
@@ -171,33 +173,33 @@ Label = Annotated[
 def reader(family: Family, name: str) -> TypeAdapter[dict[str, Any]]:
     """What checks the entry of a class of torch and brings its keys into the order of the
     constructor."""
-    fields = {"name": Required[Literal[name]], **_own(family), **_arguments(family, name)}
-    if name == "Muon":
-        fields["rest"] = _keys(REST, _arguments(OPTIMIZERS, REST))
-    return TypeAdapter(_keys(name, fields))
+    fields = {**_own(family, name), **_arguments(family, name)}
+    return TypeAdapter(_keys(name, {"name": Required[Literal[name]], **fields}))
 
 
 @cache
 def path_reader(family: Family | None, keys: tuple[str, ...]) -> TypeAdapter[dict[str, Any]]:
     """What checks an entry by path that has these keys."""
-    fields: dict[str, Any] = dict.fromkeys(keys, Anything)
+    fields: dict[str, Any] = dict.fromkeys(keys, Plain if family is METRICS else Anything)
     return TypeAdapter(_keys("path", fields | _own(family) | {"name": Required[Path]}))
 
 
-def _own(family: Family | None) -> dict[str, Any]:
+def _own(family: Family | None, name: str = "") -> dict[str, Any]:
     """The keys of an entry that are no arguments, but for the name."""
-    return {"label": Label, "schedule": Schedule} if family is OPTIMIZERS else {}
+    if family not in (OPTIMIZERS, METRICS):
+        return {}
+    schedule = {"schedule": Schedule} if family is OPTIMIZERS else {}
+    rest = {"rest": _keys(REST, _arguments(OPTIMIZERS, REST))} if name == "Muon" else {}
+    return {"label": Label, **schedule, **rest}
 
 
-def known_keys(place: str, name: Any) -> tuple[str, ...]:
+def known_keys(place: str, name: str) -> tuple[str, ...]:
     """The keys that an entry under a key of `FAMILIES` may have."""
+    family = FAMILIES[place]
     if place == "rest":
-        return OPTIMIZERS.arguments_of(REST)
-    name = bare_name(FAMILIES[place], name)
-    keys = FAMILIES[place].arguments_of(name)
-    if place == "optimizers":
-        return ("label", *keys, "schedule", *(("rest",) if name == "Muon" else ()))
-    return keys
+        return family.arguments_of(REST)
+    name = bare_name(family, name)
+    return (*_own(family, name), *family.arguments_of(name))
 
 
 def _keys(title: str, fields: Mapping[str, Any]) -> Any:
@@ -207,6 +209,8 @@ def _keys(title: str, fields: Mapping[str, Any]) -> Any:
 
 
 def _arguments(family: Family, name: str) -> dict[str, Any]:
+    if family is METRICS:  # whose values are checked when it is made
+        return dict.fromkeys(family.arguments_of(name), Plain)
     taken = signature(family.module, name)
     fields = {}
     for key in family.arguments_of(name):
@@ -223,7 +227,7 @@ def _searchable(type_: Any, key: str, conditions: Iterable[Condition]) -> Any:
     stand."""
 
     def leaf(type_: Any, *place: str | int) -> Any:
-        here = [condition for condition in conditions if condition.places == {place}]
+        here = [condition for condition in conditions if condition.place == place]
         checked: Any = Annotated[(type_, *here)] if here else type_
         return checked if type_ is Anything else Searchable[checked]  # type: ignore[misc]
 
@@ -241,58 +245,36 @@ def read(family: Family, entry: Any) -> Component:
     where: Location = ("name",)
     if isinstance(entry, str) and family is not OPTIMIZERS:
         where, entry = (), {"name": entry}
-    if not isinstance(entry, Mapping) or entry.keys() == {"choice"}:
-        text = f"a mapping such as {family.example[0]}"
-        raise PydanticCustomError("expected", "{text}", {"text": text})
+    if not isinstance(entry, Mapping):
+        raise must_be(f"a mapping such as {family.example[0]}")
     if "name" not in entry and (meant := nearest("name", entry)):
         refuse(((meant,), "unknown key; did you mean 'name'?"))
-    name: Any = entry.get("name")
-    names = family.names
+    name = bare_name(family, entry.get("name"))
     if isinstance(name, str) and is_path(name):
-        if is_path(bare := bare_name(family, name)):
-            return read_path(family, entry)
-        name, entry = bare, {**entry, "name": bare}
-    if reason := family.refused.get(str(name)):
-        refuse((where, f"{name} cannot be trained here: {reason}"))
-    if name not in names:
-        words = ", ".join(("auto", *names) if family is LOSSES else names)
+        return read_path(family, entry)
+    if name not in (names := family.names):
+        words = ", ".join(["auto", *names] if family is LOSSES else names)
         rule = f"one of {words}, or a path such as {family.example[1]}"
         refuse((where, f"must be {rule}; got {show(name)}{did_you_mean(str(name), names)}"))
-    arguments = reader(family, name).validate_python(entry)
+    arguments = reader(family, name).validate_python({**entry, "name": name})
     label, _ = arguments.pop("label", ""), arguments.pop("name")
-    taken = signature(family.module, name)
-    several = [condition for condition in taken.conditions if len(condition.places) > 1]
-    refuse(*(p for c in several for p in _refusal(c, {**taken.defaults, **arguments})))
     return Component(name, arguments, label)
 
 
-def bare_name(family: Family, name: str) -> str:
+def bare_name(family: Family, name: Any) -> Any:
     """The bare name of a class of torch that is called by its path; others as they are."""
-    place, _, bare = name.rpartition(".")
-    is_torchs = place in (family.module, "torch.nn") and bare in (*family.names, *family.refused)
-    return bare if is_torchs else name
+    place, _, bare = str(name).rpartition(".")
+    is_torchs = place in (family.module, "torch.nn", "torchmetrics")
+    return bare if is_torchs and bare in family.names else name
 
 
 def read_path(family: Family | None, entry: Mapping[str, Any]) -> Component:
     """The component that an entry describes whose name is a path. Raises pydantic's errors."""
     check_keys(entry)
     arguments = path_reader(family, tuple(entry)).validate_python(entry)
-    label = arguments.pop("label", "") if family is OPTIMIZERS else ""
+    label = arguments.pop("label", "") if _own(family) else ""
     path: str = arguments.pop("name")
     return Component(path, arguments, label)
-
-
-def _refusal(condition: Condition, arguments: Mapping[str, Any]) -> list[tuple[Location, str]]:
-    """The first combination of values that a condition on several of them refuses."""
-    leaves = [
-        itertools.islice(ends(arguments.get(name)), MOST_COMBINATIONS) for name in condition.names
-    ]
-    for combination in itertools.islice(itertools.product(*leaves), MOST_COMBINATIONS):
-        values = dict(zip(condition.names, combination, strict=True))
-        if not condition.holds(values):
-            got = ", ".join(f"{key}={flow_text(plain(value))}" for key, value in values.items())
-            return [((condition.names[0],), f"{condition}, but got ({got})")]
-    return []
 
 
 def _read_schedule(value: Any) -> Component | tuple[Component, ...] | None:
@@ -305,6 +287,10 @@ def _read_schedule(value: Any) -> Component | tuple[Component, ...] | None:
 
 Optimizer = Annotated[Component, PlainValidator(partial(read, OPTIMIZERS))]
 """A component that is read from an entry under `optimizers`."""
+Metric = Annotated[
+    Component, PlainValidator(partial(read, METRICS)), WithJsonSchema({"definition": "Metric"})
+]
+"""A component that is read from an entry under `metrics`."""
 Loss = Annotated[
     Component | None,
     PlainValidator(lambda given: None if given in (None, "auto") else read(LOSSES, given)),

@@ -4,22 +4,23 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Self, get_args
+from functools import reduce
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     Field,
     PlainValidator,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from pipeline.common.errors import UserError, did_you_mean, nearest
 from pipeline.common.imports import is_path
-from pipeline.config import sections
+from pipeline.config import measures, sections
 from pipeline.config.component import (
     FAMILIES,
     FUNCTIONS,
@@ -31,7 +32,6 @@ from pipeline.config.component import (
 )
 from pipeline.config.ranges import (
     FORMS,
-    Choice,
     FloatRange,
     IntRange,
     Location,
@@ -43,10 +43,7 @@ from pipeline.config.ranges import (
     refuse,
 )
 from pipeline.config.sections import DEFAULT_EXPERIMENT, Integer, Model, Section, model_name
-from pipeline.config.yaml_text import block_text, flow_text, resolve, show
-
-Names = Mapping[str, Sequence[str]]
-"""The words that may stand at a dotted path."""
+from pipeline.config.yaml_text import flow_text, resolve, show, text_of
 
 DEFAULT_OPTIMIZERS: Any = tuple(
     {"name": name, "lr": {"low": low, "high": high, "log": True}}
@@ -65,16 +62,11 @@ def labelled(components: tuple[Component, ...]) -> tuple[Component, ...]:
     and the arguments in which it differs from others of its class without a label. Raises
     pydantic's `ValidationError` where two are given the same."""
     filled(components)
-    first: dict[str, int] = {}
-    refuse(
-        *(
-            ((index, "label"), f"must be given once; entry {first[label]} has {show(label)} too")
-            for index, label in enumerate(component.label for component in components)
-            if label and first.setdefault(label, index) != index
-        )
-    )
+    given = [component.label for component in components]
+    twice = ((i, label) for i, label in enumerate(given) if label and label in given[:i])
+    refuse(*(((i, "label"), f"must be given once; got {show(text)} again") for i, text in twice))
     unnamed = [component for component in components if not component.label]
-    taken = set(first)
+    taken = set(given)
     result = []
     for component in components:
         label = component.label
@@ -91,8 +83,7 @@ def _described(component: Component, siblings: Sequence[Mapping[str, Any]]) -> s
     """The class's name and the arguments in which the component differs from its siblings."""
     own = component.arguments.items()
     differing = ((k, v) for k, v in own if any(other.get(k, ...) != v for other in siblings))
-    differences = (f"{key}={_brief(value)}" for key, value in differing)
-    text = " ".join([component.name, *differences])
+    text = " ".join([component.name, *(f"{key}={_brief(value)}" for key, value in differing)])
     room = LONGEST_LABEL - len(" [99999]")
     return text if len(text) <= room else component.name[:room]
 
@@ -100,23 +91,16 @@ def _described(component: Component, siblings: Sequence[Mapping[str, Any]]) -> s
 def _brief(value: Any) -> str:
     if isinstance(value, FloatRange | IntRange):
         return f"{value.low:g}..{value.high:g}"
-    if isinstance(value, Choice):
-        return "|".join(map(_brief, value.choice))
     if isinstance(value, Component):
         return value.name
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_brief, value))}]"
     return f"{value:g}" if isinstance(value, float) else flow_text(plain(value))
 
 
-def _read_model(value: Any, info: ValidationInfo) -> Model | Component:
-    name = value.get("name", "mlp") if isinstance(value, Mapping) else "mlp"
+def _read_model(value: Any) -> Model | Component:
+    name = value.get("name") if isinstance(value, Mapping) else None
     if isinstance(name, str) and is_path(name):
         return read_path(None, value)
-    if name != "mlp":
-        rule = "must be mlp, or a path such as nets.py:Net or package.module.Net; got"
-        refuse((("name",), f"{rule} {show(name)}{did_you_mean(str(name), ['mlp'])}"))
-    return Model.model_validate(value, context=info.context)
+    return Model.model_validate(value)
 
 
 class Config(Section):
@@ -137,6 +121,9 @@ class Config(Section):
     )
     """Classes of torch.optim, or paths, with their keyword arguments; one entry is drawn per
     trial."""
+    metrics: measures.Metrics = ()
+    """What else is measured: classes of torchmetrics.classification with their arguments, or paths.
+    """
     search: sections.Search = sections.Search()
     registry: sections.Registry = sections.Registry()
     tracking: sections.Tracking = sections.Tracking()
@@ -151,6 +138,15 @@ class Config(Section):
             registry = {"name": model_name(values["experiment"]), **registry}
         return values | {"registry": registry}
 
+    @field_validator("search", "registry")
+    @classmethod
+    def _check_metric(cls, section: Any, info: ValidationInfo) -> Any:
+        for key, words in measures.words(info.data.get("metrics", ())).items():
+            value = getattr(section, key, None)
+            if "metrics" in info.data and isinstance(value, str) and value not in words:
+                refuse(((key,), _one_of(words, value)))
+        return section
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems: list[tuple[Location, str]] = []
@@ -158,14 +154,18 @@ class Config(Section):
         if 1 in ends(self.training.batch_size) and True in batch_norm:
             text = "must be at least 2 with model.batch_norm: one row has no variance; got 1"
             problems.append((("training", "batch_size"), text))
+        for key in ("groups", "order"):
+            if (column := getattr(self.validation, key)) is not None and column == self.data.target:
+                text = f"must be another column than data.target; got {show(column)}"
+                problems.append((("validation", key), text))
+        if self.validation.groups is not None and self.validation.order is not None:
+            text = f"must be null beside groups; got {show(self.validation.order)}"
+            problems.append((("validation", "order"), text))
         for key, without in (("model", "ensemble"), ("threshold", 0.5)):
             value = getattr(self.registry, key)
             if self.validation.final is None and value != without:
                 text = f"must be {without} where validation.final is null; got {show(value)}"
                 problems.append((("registry", key), text))
-        if self.registry.onnx and self.tracking.keep_models == "none":
-            text = "must be false where tracking.keep_models is none; got true"
-            problems.append((("registry", "onnx"), text))
         refuse(*problems)
         return self
 
@@ -198,8 +198,6 @@ class Config(Section):
         and of the entry; the index in `optimizers.2.lr` is the one that the entry has here.
         Raises `ValueError` when the label or the paths are others, `UserError` when a value breaks
         its rule."""
-        if label not in self.labels:
-            raise ValueError(f"a label of {list(self.labels)} needed, got {label!r}")
         entry = self.labels.index(label)
         own = f"optimizers.{entry}."
         needed = {p for p in self.ranges() if p.startswith(own) or not p.startswith("optimizers.")}
@@ -218,12 +216,12 @@ class Config(Section):
     def flat(self) -> dict[str, str]:
         """Every leaf by its dotted path, as text. A list of values, a mapping that is a value and
         a range are one leaf each, written as in YAML: `[64, 32]`, `{low: 0.001, high: 1.0}`."""
-        leaves = _leaves(self, "")
+        leaves = ((path, v) for path, v in _walk(self, "", _is_leaf) if _is_leaf(v))
         return {path: v if isinstance(v, str) else flow_text(plain(v)) for path, v in leaves}
 
     def to_yaml(self) -> str:
         """As YAML that `loads` reads back to an equal configuration."""
-        return block_text(self.to_plain())
+        return text_of(self.to_plain())
 
 
 def _children(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -235,34 +233,27 @@ def _children(value: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(value) if isinstance(value, tuple) else ()
 
 
-def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _walk(
+    value: Any, path: str, ends_at: Callable[[Any], bool] = lambda value: False
+) -> Iterator[tuple[str, Any]]:
     """A value and all that stands below it, each by its dotted path."""
     yield path, value
-    for key, child in _children(value):
-        yield from _walk(child, f"{path}.{key}" if path else str(key))
+    for key, child in () if ends_at(value) else _children(value):
+        yield from _walk(child, f"{path}.{key}" if path else str(key), ends_at)
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The leaves of sections and components."""
+def _is_leaf(value: Any) -> bool:
+    """Whether it is a leaf of a section or of a component."""
     listed = isinstance(value, tuple) and any(isinstance(child, Component) for child in value)
-    if not listed and not isinstance(value, Section | Component):
-        yield path, value
-        return
-    for key, child in _children(value):
-        yield from _leaves(child, f"{path}.{key}" if path else str(key))
+    return not listed and not isinstance(value, Section | Component)
 
 
-def check(
-    mapping: Mapping[str, Any],
-    names: Names | None = None,
-    place: Callable[[Location], str] = lambda keys: "",
-) -> Config:
+def check(mapping: Mapping[str, Any], place: Callable[[Location], str] = lambda keys: "") -> Config:
     """A configuration from dicts, lists and scalars in the form of the file. Raises `UserError`
-    with every problem. `names`: as in `load`. `place` gives what a message about the value at some
-    keys begins with."""
+    with every problem. `place` gives what a message about the value at some keys begins with."""
     mapping = plain(mapping)
     try:
-        return Config.model_validate(mapping, context=names)
+        return Config.model_validate(mapping)
     except ValidationError as error:
         problems = []
         for details in error.errors(include_url=False):
@@ -279,38 +270,23 @@ _SENTENCES: Mapping[str, str] = {
     "condition": "{rule}, but got {got}",
     "expected": "must be {text}; got {got}{hint}",
     "model_type": "must be a mapping of keys to values; got {got}",
-    "dict_type": "must be a mapping; got {got}",
     "tuple_type": "must be a list; got {got}{hint}",
-    "too_long": "must hold at most {max_length} values; got {got}",
     "bool_type": "must be true or false; got {got}{hint}",
-    "int_type": "must be an integer; got {got}{hint}",
-    "float_type": "must be a number; got {got}{hint}",
-    "finite_number": "must be finite; got {got}",
-    "greater_than": "must be > {gt:.12g}; got {got}",
-    "greater_than_equal": "must be >= {ge:.12g}; got {got}",
-    "less_than": "must be < {lt:.12g}; got {got}",
-    "less_than_equal": "must be <= {le:.12g}; got {got}",
-    "string_type": "must be text; got {got}{hint}",
-    "string_too_long": "must be at most {max_length} characters long; got {got}",
     "string_pattern_mismatch": "must be text that is not empty; got {got}",
     "union_tag_invalid": "must be {forms}; got {got}",
 }
-"""What must be, by pydantic's type of error."""
+"""What must be, by pydantic's type of error, where its own words say too little."""
 
 
 def _sentence(details: ErrorDetails, mapping: Any) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
-    if kind == "missing" and details["loc"] == ("data",):
-        return "must be given as a mapping with `source` and `target`"
     if kind == "extra_forbidden":
         return _unknown_key(details["loc"], mapping)
     if kind == "literal_error":
         return _one_of(re.findall("'(.*?)'", context["expected"]), value)
-    if kind == "expected" and context["text"].startswith("one of "):
-        return _one_of(context["text"].removeprefix("one of ").split(", "), value)
-    if kind not in _SENTENCES:
-        return details["msg"]
     hint = _hint(value, text_needed=kind == "string_type")
+    if kind not in _SENTENCES:
+        return f"{details['msg'].replace('Input should', 'must')}; got {show(value)}{hint}"
     forms = context.get("expected_tags", "").replace("'", "").replace(", {", " or {")
     return _SENTENCES[kind].format(**context, got=show(value), hint=hint, forms=forms)
 
@@ -325,22 +301,15 @@ def _hint(value: object, text_needed: bool = False) -> str:
         return "; put it in quotes"
     if isinstance(value, Mapping) and {"low", "high", "choice"} & set(value):
         return "; a range cannot stand here"
-    if isinstance(value, str) and isinstance(resolve(value), int | float):
-        return "; write it without quotes"
-    if isinstance(value, str) and value.lower() in ("none", "nil"):
-        return "; YAML writes it null"
-    if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf", "infinity"):
-        return "; a finite number is needed"
-    return ""
+    is_number = isinstance(value, str) and isinstance(resolve(value), int | float)
+    return "; write it without quotes" if is_number else ""
 
 
 def _unknown_key(where: Location, mapping: Any) -> str:
     """What an unknown key was probably meant to be."""
     *way, key = map(str, where)
-    keys_of = dict(_sections(Config, ""))
-    keys_of["optimizers.0."] = ("lr",)
-    outer_last = reversed(keys_of.items())
-    elsewhere = {key: f"{path}{key}" for path, keys in outer_last for key in keys}
+    default = Config.model_validate({"data": {"source": "."}})
+    elsewhere = {path.rpartition(".")[2]: path for path, _ in reversed([*_walk(default, "")])}
     place = next((part for part in reversed(way) if not part.isdigit()), "")
     if way and way[-1] in FORMS:
         keys: Sequence[str] = FORMS[way[-1]]
@@ -351,18 +320,9 @@ def _unknown_key(where: Location, mapping: Any) -> str:
             mapping = mapping[part]
         keys, elsewhere = known_keys(place, mapping.get("name")), {}
     else:
-        keys = keys_of["".join(f"{part}." for part in way)]
+        keys = tuple(reduce(getattr, way, default).leaves())
     if hint := did_you_mean(key, keys):
         return f"unknown key{hint}"
     if meant := nearest(key, elsewhere):
         return f"unknown key; did you mean {elsewhere[meant]!r}?"
     return f"unknown key; known are {', '.join(keys)}"
-
-
-def _sections(section: type[BaseModel], path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The keys of a section and of those below it, with what stands before: `validation.final.`."""
-    yield path, tuple(section.model_fields)
-    for key, field in section.model_fields.items():
-        for part in (field.annotation, *get_args(field.annotation)):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _sections(part, f"{path}{key}.")

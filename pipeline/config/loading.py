@@ -4,19 +4,26 @@ Every problem is reported at once, with its path and its line."""
 
 import json
 import os
-import shlex
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, collecting
 from pipeline.common.files import nearest_file
 from pipeline.common.text import few, shorten
-from pipeline.config.component import LOSSES, OPTIMIZERS, SCHEDULES, Family, path_reader, reader
-from pipeline.config.configuration import DEFAULT_OPTIMIZERS, Config, Names, check
+from pipeline.config.component import (
+    LOSSES,
+    METRICS,
+    OPTIMIZERS,
+    SCHEDULES,
+    Family,
+    path_reader,
+    reader,
+)
+from pipeline.config.configuration import DEFAULT_OPTIMIZERS, Config, check
 from pipeline.config.ranges import plain, rewritten
-from pipeline.config.sections import Model
 from pipeline.config.yaml_text import (
     LARGEST_DEPTH,
     Node,
@@ -35,83 +42,44 @@ Overrides = Sequence[str] | Mapping[str, Any]
 """`a.b=value`, the value in YAML, or values by their dotted paths."""
 
 
-def load(
-    path: str | Path,
-    overrides: Overrides = (),
-    names: Names | None = None,
-    given: str | None = None,
-) -> Config:
-    """The configuration in a file, with `overrides` put over it.
-
-    `names`: the words that may stand at a dotted path such as `model.activation`; without it any
-    word may. `given`: what the rows are called where they are at hand, so that `data.source` must
-    not be there. Raises `UserError` with every problem: `x.yaml:12: training.epochs: must be ...`.
-    """
+def load(path: str | Path, overrides: Overrides = ()) -> Config:
+    """The configuration in a file, with `overrides` put over it. Raises `UserError` with every
+    problem: `x.yaml:12: training.epochs: must be ...`."""
     path = Path(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file{nearest_file(path)}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: must be a YAML file; got a folder") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return loads(content, str(path), overrides, names, given)
+    return loads(content, str(path), overrides)
 
 
-def loads(
-    content: str | bytes,
-    name: str,
-    overrides: Overrides = (),
-    names: Names | None = None,
-    given: str | None = None,
-) -> Config:
+def loads(content: str | bytes, name: str, overrides: Overrides = ()) -> Config:
     """As `load`, of what stands in a file; `name` is what messages call it."""
     text = content if isinstance(content, str) else decode(content, name)
     problems: list[str] = []
     root = parse(text, lambda line: f"{name}:{line}", problems)
-    if root is None or root.value is None:
-        raise UserError(f"{name}: is empty; data.source and data.target must be given at least")
+    root = root or Node(None, name)
     if not isinstance(root.value, dict):
         shown = show(root.plain())
         raise UserError(f"{root.where}: must be a mapping of keys to values; got {shown}")
-    return _config(root, overrides, names, given, problems)
+    return _config(root, overrides, problems)
 
 
-def from_mapping(
-    mapping: Mapping[str, Any],
-    overrides: Overrides = (),
-    names: Names | None = None,
-    given: str | None = None,
-) -> Config:
+def from_mapping(mapping: Mapping[str, Any], overrides: Overrides = ()) -> Config:
     """As `load`, of dicts, lists and scalars in the form of the file."""
-    return _config(_node(mapping, ""), overrides, names, given, [])
+    return _config(_node(mapping, ""), overrides, [])
 
 
-def _config(
-    root: Node, overrides: Overrides, names: Names | None, given: str | None, problems: list[str]
-) -> Config:
+def _config(root: Node, overrides: Overrides, problems: list[str]) -> Config:
     for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
         root = _apply_override(root, override, problems)
-    if given is not None:
-        root = _with_source(root, given, problems)
-    try:
-        config = check(root.plain(), names, lambda keys: _start(root.nearest(keys).where))
-        if not problems:
-            return config
-    except UserError as error:
-        problems.extend(error.problems)
-    raise UserError(few(sorted(problems, key=_line), MOST_PROBLEMS))
-
-
-def _with_source(root: Node, name: str, problems: list[str]) -> Node:
-    data = root.nearest(("data",)).value
-    for key, node in data.items() if isinstance(data, dict) else ():
-        if key in ("source", "sha256") and node.value is not None:
-            found = f"got {show(node.value)}"
-            text = f"data.{key}: must not be given where the rows are handed over"
-            problems.append(f"{_start(node.where)}{text}; {found}")
-    return _put(root, ("data", "source"), Node(name, ""), "", "")
+    with collecting(problems):
+        config = check(root.plain(), lambda keys: _start(root.nearest(keys).where))
+    if problems:
+        raise UserError(few(sorted(problems, key=_line), MOST_PROBLEMS))
+    return config
 
 
 def _node(value: Any, path: str, where: str = "") -> Node:
@@ -144,50 +112,29 @@ def _line(problem: str) -> float:
 
 
 def split_overrides(text: str) -> list[str]:
-    """`a.b=1 c.d=2` -> its parts, as a shell splits them; a blank within brackets doesn't part.
-    Raises `UserError` when a quote is not closed."""
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UserError(f"set: must be KEY=VALUE parts; got {show(text)}: {error}") from None
-    parts: list[str] = []
-    open_brackets = 0
-    for word in words:
-        if open_brackets > 0:
-            parts[-1] += " " + word
-        else:
-            parts.append(word)
-            open_brackets = 0
-        open_brackets += sum(map(word.count, "[{")) - sum(map(word.count, "]}"))
-    return parts
+    """`a.b=1 c=[2, 3]` -> its parts: each goes up to the next key."""
+    return re.split(r"\s+(?=[\w.-]+\s*=)", text.strip()) if text.strip() else []
 
 
 def _apply_override(root: Node, override: str | tuple[str, Any], problems: list[str]) -> Node:
     """The nodes with an override put over them; what is wrong with it goes to `problems`."""
     if isinstance(override, str):
         where = f"--set {shorten(override, 80)}"
-        form = "KEY=VALUE with a dotted path, such as training.epochs=20"
         key, is_there, value = override.partition("=")
     else:
-        where, form = "", "a dotted path, such as training.epochs"
-        (key, value), is_there = override, "="
+        where, (key, value), is_there = "", override, "="
     way = str(key).strip().split(".")
     if not is_there or not all(way) or len(way) > LARGEST_DEPTH:
-        problems.append(f"{where or show(str(key))}: must be {form}")
+        rule = "must be KEY=VALUE with a dotted path, such as training.epochs=20"
+        problems.append(f"{where or show(str(key))}: {rule}")
         return root
-    try:
+    with collecting(problems):
         if isinstance(override, str):
             node = parse(value, lambda line: where, problems) or Node(None, where)
         else:
             node = _node(value, str(key))
         return _put(root, way, node, where, "")
-    except UserError as error:
-        problems.extend(error.problems)
-        return root
-
-
-_DEFAULT_LISTS = {"optimizers": DEFAULT_OPTIMIZERS, "model.hidden": Model().hidden}
-"""What an override reaches into where the file leaves it out."""
+    return root
 
 
 def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> Node:
@@ -197,8 +144,8 @@ def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> 
     below = f"{path}.{first}" if path else first
     children = {} if node.value is None else node.value
     if isinstance(children, dict):
-        own = "name" in children and children["name"].value != "mlp"
-        default = _DEFAULT_LISTS.get("" if own else below, {})
+        # What is left out of the file can be reached into.
+        default = DEFAULT_OPTIMIZERS if below == "optimizers" else {}
         child = children.get(first) or _node(default, below, where)
         return collection(children | {first: _put(child, rest, value, where, below)}, node.where)
     if isinstance(children, tuple):
@@ -211,10 +158,8 @@ def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> 
     raise UserError(f"{_start(where)}{below}: {path} is {show(node.value)}, so it has no {first!r}")
 
 
-def json_schema(names: Names | None = None) -> dict[str, Any]:
-    """What a file may hold, as JSON Schema (draft 7, which editors understand best).
-
-    `names`: as in `load`."""
+def json_schema() -> dict[str, Any]:
+    """What a file may hold, as JSON Schema (draft 7, which editors understand best)."""
     schema = Config.model_json_schema()
     definitions = schema["$defs"]
     schema["properties"]["optimizers"] |= {
@@ -223,13 +168,9 @@ def json_schema(names: Names | None = None) -> dict[str, Any]:
     }
     several = {"type": "array", "items": {"$ref": "#/$defs/OneSchedule"}, "minItems": 1}
     definitions["OneSchedule"] = _entries(SCHEDULES, definitions)
+    definitions["Metric"] = _entries(METRICS, definitions)
     definitions["Schedule"] = {"anyOf": [{"type": "null"}, several["items"], several]}
     definitions["Training"]["properties"]["loss"] |= _entries(LOSSES, definitions)
-    for path, words in (names or {}).items():
-        section, key = path.split(".")
-        reference = schema["properties"][section]["$ref"].rpartition("/")[2]
-        leaves = schema["$defs"][reference]["properties"]
-        leaves[key] = rewritten(leaves[key], partial(_only_words, words))
     for section in schema["properties"].values():
         if "$ref" in section or "items" in section:
             section.pop("default", None)
@@ -257,13 +198,9 @@ def _entries(family: Family, definitions: dict[str, Any]) -> dict[str, Any]:
     return {"oneOf": entries + (texts if family is not OPTIMIZERS else [])}
 
 
-def schema_text(names: Names | None = None) -> str:
+def schema_text() -> str:
     """`json_schema()` as the text of a file."""
-    return json.dumps(json_schema(names), indent=2, ensure_ascii=False) + "\n"
-
-
-def _only_words(words: Sequence[str], schema: dict[str, Any]) -> dict[str, Any]:
-    return {"enum": list(words)} if schema.get("type") == "string" else schema
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _tidy(shared: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

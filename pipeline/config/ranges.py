@@ -5,20 +5,18 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
-    AfterValidator,
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
     Strict,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -40,30 +38,31 @@ Ends = TypeVar("Ends", int, float)
 
 
 @dataclass(frozen=True)
-class _Interval(Generic[Ends]):
+class _Form:
+    def leaves(self) -> dict[str, Any]:
+        """What stands in the file, by key."""
+        keys = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {key: value for key, (value, default) in keys.items() if value != default}
+
+
+@dataclass(frozen=True)
+class _Interval(_Form, Generic[Ends]):
     low: Ends
     high: Ends
     log: bool = False
     step: Ends | None = None
 
     def __post_init__(self) -> None:
-        low, high, step, problems = self.low, self.high, self.step, []
-        if not low <= high:
-            problems.append(f"`low <= high` must hold, but got ({low=}, {high=})")
-        if self.log and not low > 0:
-            problems.append(f"`low > 0` must hold for `log: true`, but got ({low=}, {high=})")
-        if step is not None and not step > 0:
-            problems.append(f"`step > 0` must hold, but got {step=}")
-        elif self.log and step != type(self).step:
-            problems.append(f"`log: true` and `step` exclude each other, but got {step=}")
-        if problems:
-            raise ValueError("; ".join(problems))
-
-    def leaves(self) -> dict[str, Any]:
-        """What stands in the file, by key."""
-        keys: dict[str, Any] = {"low": self.low, "high": self.high}
-        keys |= {"log": True} if self.log else {}
-        return keys | ({"step": self.step} if self.step != type(self).step else {})
+        low, high, step, is_stepped = self.low, self.high, self.step, self.step != type(self).step
+        rules = {
+            "`low <= high`": low <= high,
+            "`low > 0` for `log: true`": low > 0 or not self.log,
+            "`step > 0`": step is None or step > 0,
+            "`step` without `log: true`": not (self.log and is_stepped),
+        }
+        if broken := [rule for rule, holds in rules.items() if not holds]:
+            found = f"({low=}, {high=}, {step=})" if is_stepped else f"({low=}, {high=})"
+            raise ValueError(f"{' and '.join(broken)} must hold, but got {found}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class IntRange(_Interval[int]):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(_Form):
     """One of `choice`, in no order; a list among them is a tuple. Raises `ValueError`."""
 
     choice: tuple[Any, ...]
@@ -109,10 +108,6 @@ class Choice:
     def grid(self) -> tuple[Any, ...]:
         """The values in their order."""
         return self.choice
-
-    def leaves(self) -> dict[str, Any]:
-        """What stands in the file, by key."""
-        return {"choice": self.choice}
 
 
 Range = FloatRange | IntRange | Choice
@@ -142,6 +137,12 @@ def ends(value: Any) -> Iterator[Any]:
         yield value
 
 
+def must_be(text: str) -> PydanticCustomError:
+    """What to raise of a value that must be something else: the end of a sentence, such as `64
+    hexadecimal digits`."""
+    return PydanticCustomError("expected", "{text}", {"text": text})
+
+
 def refuse(*problems: tuple[Location, str]) -> None:
     """Raise pydantic's `ValidationError` for all problems of a value, if there are any: (keys below
     the value, sentence). pydantic puts the keys above the value before."""
@@ -169,29 +170,15 @@ def filled(values: T) -> T:
 
 def expected(text: str) -> WrapValidator:
     """Metadata of a type: what its values must be, in place of pydantic's words for each of its
-    parts; the end of a sentence such as `64 hexadecimal digits`."""
+    parts."""
 
     def convert(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             return handler(value)
         except ValidationError:
-            raise PydanticCustomError("expected", "{text}", {"text": text}) from None
+            raise must_be(text) from None
 
     return WrapValidator(convert)
-
-
-def word_at(path: str) -> AfterValidator:
-    """Metadata of a text: which words may stand there is for the caller of `load` to say, by the
-    dotted path; unless it does, any may."""
-
-    def check(value: str, info: ValidationInfo) -> str:
-        words = (info.context or {}).get(path)
-        if words is not None and value not in words:
-            text = f"one of {', '.join(words)}"
-            raise PydanticCustomError("expected", "{text}", {"text": text})
-        return value
-
-    return AfterValidator(check)
 
 
 Flag = Annotated[bool, Strict()]
@@ -251,13 +238,9 @@ def _mapping(range_: Any, **keys: CoreSchema) -> CoreSchema:
         key: core_schema.typed_dict_field(schema, required=key not in ("log", "step"))
         for key, schema in keys.items()
     }
-    json: dict[str, Any] = {"additionalProperties": False}
-    if "step" in keys:
-        json["dependencies"] = {"step": {"properties": {"log": {"const": False}}}}
     return core_schema.no_info_after_validator_function(
         lambda keys: range_(**{key: value for key, value in keys.items() if value is not None}),
         core_schema.typed_dict_schema(fields, extra_behavior="forbid"),
-        metadata={"pydantic_js_updates": json},
     )
 
 
@@ -285,9 +268,6 @@ def _numbers(schema: Any) -> Iterator[tuple[Any, Any, type[IntRange | FloatRange
             yield outer or number, kind, range_
 
 
-_RANGE_KEYS = {"low", "high", "choice"}
-
-
 def check_keys(mapping: Mapping[Any, Any]) -> None:
     """Refuse keys that cannot be part of a dotted path. Raises pydantic's `ValidationError`."""
     rule = "a key must be text of letters, digits, '_', '-' and blanks; got"
@@ -297,42 +277,31 @@ def check_keys(mapping: Mapping[Any, Any]) -> None:
 
 def _read_anything(searchable: bool, value: Any) -> Any:
     if isinstance(value, Mapping):
-        if not value.keys() & _RANGE_KEYS:
+        if not value.keys() & {"low", "high", "choice"}:
             if searchable:
                 check_keys(value)
-            return _collection_reader(dict, searchable).validate_python(value)
-        if searchable:
-            return _range_reader(_kind(value)).validate_python(value)
-        raise PydanticCustomError("expected", "{text}", {"text": "a value"})
+            return _MAPPINGS[searchable].validate_python(value)
+        if not searchable:
+            raise must_be("a value")
+        ends = (value.get("low", 0), value.get("high", 0), value.get("step") or 0)
+        numbers = _INTEGERS if all(type(number) is int for number in ends) else _NUMBERS
+        return (_CHOICES if "choice" in value else numbers).validate_python(value)
     if isinstance(value, list | tuple):
-        return _collection_reader(tuple, searchable).validate_python(value)
+        return _LISTS[searchable].validate_python(value)
     if isinstance(value, float) and math.isnan(value):
-        raise PydanticCustomError("expected", "{text}", {"text": "a number"})
+        raise must_be("a number")
     if not isinstance(value, str | int | float | None):
-        raise PydanticCustomError("expected", "{text}", {"text": "a value that YAML has"})
+        raise must_be("a value that YAML has")
     return value
-
-
-def _kind(value: Mapping[str, Any]) -> Any:
-    """The type of the values of what is meant to be a range."""
-    if "choice" in value:
-        return Plain
-    numbers = (value.get("low", 0), value.get("high", 0), value.get("step") or 0)
-    return Integer if all(type(number) is int for number in numbers) else Number
-
-
-@cache
-def _range_reader(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(Searchable[kind])
-
-
-@cache
-def _collection_reader(kind: type[dict[Any, Any] | tuple[Any, ...]], searchable: bool) -> Any:
-    item = Anything if searchable else Plain
-    return TypeAdapter(dict[String, item] if kind is dict else tuple[item, ...])  # type: ignore[valid-type]
 
 
 Anything = Annotated[Any, PlainValidator(partial(_read_anything, True))]
 """Any value of YAML, in which ranges may stand at any depth; lists are tuples."""
 Plain = Annotated[Any, PlainValidator(partial(_read_anything, False))]
 """Any value of YAML without ranges."""
+
+_INTEGERS = TypeAdapter[Any](Searchable[Integer])
+_NUMBERS = TypeAdapter[Any](Searchable[Number])
+_CHOICES = TypeAdapter[Any](Searchable[Plain])
+_MAPPINGS = TypeAdapter[Any](dict[String, Plain]), TypeAdapter[Any](dict[String, Anything])
+_LISTS = TypeAdapter[Any](tuple[Plain, ...]), TypeAdapter[Any](tuple[Anything, ...])

@@ -15,7 +15,6 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from pipeline.common.text import without_password
 from pipeline.config.component import Loss, Schedule
@@ -29,12 +28,11 @@ from pipeline.config.ranges import (
     Searchable,
     String,
     Text,
-    distinct,
     expected,
     filled,
+    must_be,
     plain,
     refuse,
-    word_at,
 )
 from pipeline.config.yaml_text import flow_text, show
 
@@ -57,14 +55,8 @@ Device = Annotated[
 LONGEST_MODEL_NAME = 250
 ModelName = Annotated[
     String,
-    Field(
-        pattern=r"^[^./:?@\s\x00-\x1f\x7f]([^/:?@\x00-\x1f\x7f]*[^/:?@\s\x00-\x1f\x7f])?$",
-        max_length=LONGEST_MODEL_NAME,
-    ),
-    expected(
-        "a name without '/', ':', '?', '@', a dot at its start or blanks at its ends,"
-        f" of at most {LONGEST_MODEL_NAME} characters"
-    ),
+    Field(pattern=r"^[^./:?@\s\x00-\x1f\x7f]([^/:?@\x00-\x1f\x7f]{0,248}[^/:?@\s\x00-\x1f\x7f])?$"),
+    expected("a name of at most 250 characters without / : ? @, a first dot or blanks at its ends"),
 ]
 
 
@@ -95,13 +87,6 @@ def _target(value: str | None, info: ValidationInfo) -> str | None:
 class Data(Section):
     """The examples: a table and its label column, arrays, images, or what a function gives."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "if": {"properties": {"source": {"pattern": TABLES}}},
-            "then": {"required": ["target"]},
-        }
-    )
-
     source: Path
     """Path or URL of a .csv, .csv.gz, .tsv or .parquet file, or sklearn:breast_cancer,
     sklearn:iris, sklearn:wine, sklearn:digits; a .npz file with `x` and `y`; a folder of images
@@ -121,12 +106,13 @@ class Data(Section):
         expected("a label: text, a finite number, true, false or null"),
     ] = None
     """Two labels: the one that counts as 1; null: the greater."""
-    drop: Annotated[
-        tuple[Text, ...], AfterValidator(distinct), Field(json_schema_extra={"uniqueItems": True})
-    ] = ()
+    drop: tuple[Text, ...] = ()
     """Columns to leave out."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """drop: of rows that are the same in every column that is used, and in the label, one stays."""
     test: Annotated[Fraction | Text, expected("a number in (0, 1), or a path or URL")] = 0.25
-    """Fraction of the rows to hold out, stratified; or a file of test rows."""
+    """Fraction of the rows to hold out, stratified, or of the groups, or the latest rows; or a file
+    of test rows."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -165,17 +151,26 @@ class Validation(Section):
     """Fraction that validates, when folds is 1."""
     final: Final | None = Final()
     """The final round, which compares the optimizers; null: none."""
+    groups: Text | None = None
+    """Column whose values say which rows belong together, such as a patient: they stand on one side
+    of every split, and uncertainty counts groups. It is no input."""
+    order: Text | None = None
+    """Column of dates or numbers: what trains comes before what validates, and the test rows are
+    the latest. It is no input."""
+
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
 
 
 class Model(Section):
     """The network: fully connected layers, or somebody's own by its path, with its arguments."""
 
-    name: Literal["mlp"] = "mlp"
+    name: Annotated[Literal["mlp"], expected("mlp, or a path such as nets.py:Net")] = "mlp"
     """mlp; or FILE.py:NAME or package.module.NAME: a class of modules, or a function that returns
     one. All further keys are its arguments."""
     hidden: Searchable[tuple[Searchable[Count], ...]] = (64, 32)
     """Widths of the hidden layers; [] is logistic regression."""
-    activation: Searchable[Annotated[Text, word_at("model.activation")]] = "relu"
+    activation: Searchable[Activation] = "relu"
     """After each hidden layer."""
     dropout: Searchable[Annotated[Finite, Field(ge=0, lt=1)]] = 0.0
     """Probability of dropping a hidden unit."""
@@ -192,8 +187,7 @@ def _class_weight(value: Any) -> Any:
         texts = {k if isinstance(k, str) else flow_text(k): weight for k, weight in value.items()}
         return _WEIGHTS.validate_python(texts)
     if value not in (None, "balanced"):
-        text = "null, balanced or a mapping such as {LABEL: 2.0}"
-        raise PydanticCustomError("expected", "{text}", {"text": text})
+        raise must_be("null, balanced or a mapping such as {LABEL: 2.0}")
     return value
 
 
@@ -235,10 +229,11 @@ class Search(Section):
     budget: Literal["shared", "equal"] = "shared"
     """shared: one study, which spends trials where they pay; equal: a study and as many trials for
     each entry of `optimizers`."""
-    objective: Annotated[Text, word_at("search.objective")] = "val_accuracy"
-    """What the best trial is best in."""
+    objective: Annotated[Text, Field(json_schema_extra={"pattern": "^val_."})] = "val_accuracy"
+    """What the best trial is best in: val_accuracy, val_loss, val_auroc, val_balanced_accuracy,
+    val_f1_score, or val_ and the name of one of `metrics`."""
     sampler: Literal["tpe", "random", "qmc", "gp"] = "tpe"
-    """Optuna's sampler."""
+    """How trials are drawn: by Optuna's TPE, at random, or by a Sobol sequence."""
     pruner: Literal["none", "median", "halving"] = "none"
     """Which trials are stopped early."""
 
@@ -252,15 +247,12 @@ class Registry(Section):
     """ensemble: the mean of the winner's networks of the final round; single: one network, trained
     again on all training rows."""
     threshold: Annotated[
-        Fraction | Literal["accuracy", "f1", "youden"],
-        expected("a number in (0, 1), or accuracy, f1 or youden"),
+        Fraction | Text, expected("a number in (0, 1), or accuracy, f1, youden or a metric")
     ] = 0.5
     """Two labels: the probability above which the positive one is predicted; or what to choose it
-    for, on validation rows: accuracy, f1 or youden."""
+    for, on validation rows: accuracy, f1, youden, or a metric that judges predicted labels."""
     calibrate: Flag = True
     """Fit a temperature to the probabilities, on validation rows."""
-    onnx: Flag = False
-    """Put an ONNX file into the registered model's folder as well."""
 
 
 class Tracking(Section):

@@ -4,7 +4,7 @@ Nothing is imported: importing torch takes longer than the answer to a wrong con
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,44 +21,31 @@ GIVEN = ("params", "optimizer")  # what the program passes itself
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What a constructor demands of its arguments, in the words of its source.
+    """What a constructor demands of one of its arguments, in the words of its source. As metadata
+    of a type it is checked on every value.
 
-    As metadata of the type of the one argument that it speaks of, it is checked on every value."""
+    Attributes:
+        rule: what must hold.
+        place: what it speaks of, an argument or an item of one: `("lr",)`, `("betas", 0)`."""
 
     rule: ast.expr
+    place: Location
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names in it, but for those of functions that are there."""
-        return tuple(name for name in _names(self.rule) if name not in _FUNCTIONS)
-
-    @cached_property
-    def places(self) -> set[Location]:
-        """The arguments and the items of arguments that it speaks of: `("lr",)`, `("betas", 0)`."""
-        items: set[Location] = set()
-        for node in ast.walk(self.rule):
-            match node:
-                case ast.Subscript(ast.Name(name), ast.Constant(int(item))):
-                    items.add((name, item))
-        return items | {(name,) for name in set(self.names) - {place[0] for place in items}}
+    def __str__(self) -> str:
+        return f"`{ast.unparse(self.rule)}` must hold"
 
     @cached_property
     def _code(self) -> CodeType:
         return compile(ast.Expression(ast.fix_missing_locations(self.rule)), "", "eval")
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether arguments keep it; true where this cannot be told without tensors."""
+    def _keeps(self, value: Any) -> bool:
+        """Whether a value keeps it; true where this cannot be told without tensors."""
+        name, *item = self.place
+        values = {str(name): {item[0]: value} if item else value}
         try:
             return bool(eval(self._code, {"__builtins__": _FUNCTIONS}, values))
         except Exception:
             return True
-
-    def __str__(self) -> str:
-        return f"`{ast.unparse(self.rule)}` must hold"
-
-    def _keeps(self, value: Any) -> bool:
-        ((name, *item),) = self.places
-        return self.holds({str(name): {item[0]: value} if item else value})
 
     def _check(self, value: Any) -> Any:
         if not self._keeps(value):
@@ -84,26 +71,18 @@ class Condition:
 
 
 _FUNCTIONS = {f.__name__: f for f in (abs, bool, float, int, isinstance, len, max, min, str, tuple)}
-_OPPOSITES = (
-    (ast.Lt, ast.GtE),
-    (ast.Gt, ast.LtE),
-    (ast.Eq, ast.NotEq),
-    (ast.Is, ast.IsNot),
-    (ast.In, ast.NotIn),
-)
-_OPPOSITE: dict[Any, Any] = {a: b for pair in _OPPOSITES for a, b in (pair, pair[::-1])}
 
 
-def _opposite(test: ast.expr) -> ast.expr:
-    match test:
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return operand
-        case ast.BoolOp(op=operator, values=values):
-            other = ast.Or() if isinstance(operator, ast.And) else ast.And()
-            return ast.BoolOp(other, list(map(_opposite, values)))
-        case ast.Compare(ops=[operator]) if type(operator) in _OPPOSITE:
-            return ast.Compare(test.left, [_OPPOSITE[type(operator)]()], test.comparators)
-    return ast.UnaryOp(ast.Not(), test)
+def _conditions(rule: ast.expr) -> list[Condition]:
+    """The rule as a condition, if it speaks of one argument or one item of an argument."""
+    names = set(_names(rule)) - _FUNCTIONS.keys()
+    items: set[Location] = set()
+    for node in ast.walk(rule):
+        match node:
+            case ast.Subscript(ast.Name(name), ast.Constant(int(item))):
+                items.add((name, item))
+    places = items | {(name,) for name in names - {place[0] for place in items}}
+    return [Condition(rule, *places)] if len(places) == 1 else []
 
 
 @dataclass(frozen=True)
@@ -113,7 +92,7 @@ class Signature:
     Attributes:
         types: of the arguments of its constructor, as pydantic's.
         defaults: of those that have one; `...` where it is no value of a YAML file.
-        conditions: on the arguments, those of a base class too that is given them by the same name.
+        conditions: on single arguments, those of a base class too that is given them.
     """
 
     types: Mapping[str, Any]
@@ -126,30 +105,32 @@ def signature(module: str, name: str) -> Signature:
     """The signature of the class that a module calls `name`. Raises `LookupError`."""
     home, definition = _definition(module, name)
     base = ast.unparse(definition.bases[0]) if definition.bases else ""
-    for constructor in definition.body:
-        if isinstance(constructor, ast.FunctionDef) and constructor.name == "__init__":
-            break
-    else:
+    functions = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+    constructor = next((f for f in functions if f.name in ("__init__", "__new__")), None)
+    if constructor is None:
         return signature(home, base)
     arguments = constructor.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    required = len(positional) - len(arguments.defaults)
-    named = [*positional, *arguments.kwonlyargs][1:]
+    required = len(arguments.args) - len(arguments.defaults)
+    named = [*arguments.args, *arguments.kwonlyargs][1:]
     values = [*[None] * required, *arguments.defaults, *arguments.kw_defaults][1:]
     defaults = {a.arg: _literal(v) for a, v in zip(named, values, strict=True) if v is not None}
     types = {a.arg: _type(a.annotation) or _type_of(defaults.get(a.arg)) for a in named}
     conditions: list[Condition] = []
     unchanged = set(types)
     for statement in constructor.body:
-        demanded: Iterable[Condition] = ()
+        demanded: list[Condition] = []
         match statement:
+            case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=rule), body=[ast.Raise(), *_]):
+                demanded = _conditions(rule)
             case ast.If(test=test, body=[ast.Raise(), *_]):
-                demanded = [Condition(_opposite(test))]
+                demanded = _conditions(ast.UnaryOp(ast.Not(), test))
             case ast.Expr(value=ast.Call(func=ast.Attribute(attr="__init__")) as call):
-                if set(_names(call)) & types.keys() - GIVEN:
-                    demanded = _inherited(signature(home, base), call)
+                same = (k.arg for k in call.keywords if ast.unparse(k.value) == k.arg)
+                if passed := {*map(ast.unparse, call.args), *same} & types.keys() - GIVEN:
+                    inherited = signature(home, base).conditions
+                    demanded = [each for each in inherited if each.place[0] in passed]
         # The others speak of tensors, or of what was computed from the arguments.
-        conditions += filter(lambda condition: unchanged.issuperset(condition.names), demanded)
+        conditions += (each for each in demanded if each.place[0] in unchanged)
         unchanged -= set(_names(statement, ast.Store))
     return Signature(types, defaults, tuple(conditions))
 
@@ -162,13 +143,6 @@ def class_names(module: str) -> tuple[str, ...]:
             case ast.Assign(targets=[ast.Name("__all__")], value=value):
                 return tuple(name for name in ast.literal_eval(value) if name[0].isupper())
     raise LookupError(f"{module} has no __all__")
-
-
-def _inherited(base: Signature, call: ast.Call) -> Iterator[Condition]:
-    """The conditions of a base class on what its constructor is given by the same name."""
-    passed = [*zip(base.types, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
-    same = {name for name, value in passed if isinstance(value, ast.Name) and value.id == name}
-    return (condition for condition in base.conditions if same.issuperset(condition.names))
 
 
 def _definition(module: str, name: str) -> tuple[str, ast.ClassDef]:
@@ -221,18 +195,12 @@ def _type(annotation: ast.expr | None) -> Any:
         case ast.Name(id=name):
             return _TYPES.get(name)
         case ast.BinOp(left=left, right=right):
-            return _either(left, right)
-        case ast.Subscript(value=ast.Name(id="Optional" | "Union"), slice=part):
-            return _either(*getattr(part, "elts", [part, ast.Constant(None)]))
-        case ast.Subscript(value=ast.Name(id="tuple" | "Tuple"), slice=ast.Tuple(elts=parts)):
+            types = tuple(filter(None, (_type(left), _type(right))))
+            return Union[types] if types else None  # noqa: UP007
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=parts)):
             items = tuple(map(_type, parts))
             return tuple[items] if all(items) else None  # type: ignore[valid-type]
     return None
-
-
-def _either(*parts: ast.expr) -> Any:
-    types = tuple(filter(None, map(_type, parts)))
-    return Union[types] if types else None  # noqa: UP007
 
 
 def _type_of(default: Any) -> Any:

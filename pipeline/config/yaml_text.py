@@ -5,7 +5,7 @@ that stands twice is a problem. What could grow without end (nesting, aliases) h
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,6 @@ _CORE: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _CORE |= dict.fromkeys(("true", "True", "TRUE"), True)
 _CORE |= dict.fromkeys(("false", "False", "FALSE"), False)
 _INTEGER = re.compile(r"[-+]?[0-9]+")
-_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _NOT_FINITE = re.compile(r"\.(nan|NaN|NAN)|[-+]?\.(inf|Inf|INF)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
@@ -37,7 +36,6 @@ class Node:
     value: "Scalar | tuple[Node, ...] | dict[str, Node]"
     where: str
     text: str = ""  # of a scalar, as written: keys are text, whatever they look like
-    merges: bool = False  # the key <<, not in quotes
     size: int = 1
     depth: int = 0
 
@@ -73,17 +71,15 @@ def collection(value: "tuple[Node, ...] | dict[str, Node]", where: str) -> Node:
 
 
 def resolve(text: str) -> Scalar:
-    """A plain (unquoted) scalar by the core schema of YAML 1.2, section 10.3.2.
+    """A plain (unquoted) scalar by the core schema of YAML 1.2, section 10.3.2, without its octal
+    and hexadecimal numbers.
 
-    Leading zeros are decimal (`010` is ten), `0o` is octal, `0x` hexadecimal; dates, `1:30`,
-    `1_000`, `yes` and `on` are text."""
+    Leading zeros are decimal (`010` is ten); dates, `1:30`, `1_000`, `yes` and `on` are text."""
     if text in _CORE:
         return _CORE[text]
     if _INTEGER.fullmatch(text):
         # Python refuses to read integers of more than 4,300 digits.
         return int(text) if len(text) <= 4000 else float(text)
-    if _BASED.fullmatch(text):
-        return int(text, 0)
     if _NOT_FINITE.fullmatch(text):
         return float(text.replace(".", ""))
     return float(text) if _FLOAT.fullmatch(text) else text
@@ -93,7 +89,7 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
     """One YAML document; None when there is nothing in it.
 
     `where` turns a line (from 1) into the start of a message. What leaves the rest readable (a key
-    given twice, a tag) is added to `problems`; what doesn't raises `UserError`."""
+    given twice) is added to `problems`; what doesn't raises `UserError`."""
     try:
         loader = yaml.SafeLoader(text)
         try:
@@ -104,7 +100,6 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
     except yaml.MarkedYAMLError as error:
         line = _line(error.problem_mark or error.context_mark)
         message = " ".join(filter(None, (error.context, error.problem)))
-        message += "; indent with blanks, not with tabs" if "'\\t'" in message else ""
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"the character U+{error.character:04X} is not allowed in it"
@@ -131,8 +126,7 @@ class _Document:
     events: Iterator[yaml.Event]
     where: Callable[[int], str]
     problems: list[str]
-    anchors: dict[str, Node | None] = field(default_factory=dict)  # None: not closed yet
-    size: int = 0  # of the closed collections, with what merges copied into each
+    anchors: dict[str, Node] = field(default_factory=dict)  # of what is closed
 
     def read(self) -> Node | None:
         """The root; None when there is nothing in the document."""
@@ -151,26 +145,19 @@ class _Document:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise UserError(f"{where}: *{event.anchor} has no anchor &{event.anchor} before it")
-            node = self.anchors[event.anchor]
-            if node is None:
-                raise UserError(f"{where}: *{event.anchor} stands inside of its own anchor")
-            return replace(node, where=where)
-        foreign = event.tag not in (None, *_STRING_TAGS)
-        if foreign:
-            shown = event.tag.replace("tag:yaml.org,2002:", "!!")
-            rule = "tags are not read; got"
-            self.problems.append(f"{where}: {rule} {shown}: write the value without it")
+            return replace(self.anchors[event.anchor], where=where)
+        if event.tag not in (None, *_STRING_TAGS):
+            raise UserError(f"{where}: tags are not read; got {event.tag}")
         if isinstance(event, yaml.ScalarEvent):
-            plain = foreign or (event.implicit[0] and event.tag is None)
-            text = _characters(event.value, where)
-            node = Node(resolve(text) if plain else text, where, text, plain and text == "<<")
+            plain = event.implicit[0] and event.tag is None
+            # Escaped surrogate pairs, as JSON writes them, are joined.
+            text = event.value.encode("utf-16", "surrogatepass").decode("utf-16")
+            node = Node(resolve(text) if plain else text, where, text)
         else:
-            _check_bounds(self.size, depth, where)
-            self.anchors[event.anchor] = None
+            _check_bounds(0, depth, where)
+            self.anchors.pop(event.anchor, None)
             read = self._mapping if isinstance(event, yaml.MappingStartEvent) else self._list
-            children = read(path, depth + 1)
-            self.size += len(children)
-            node = collection(children, where)
+            node = collection(read(path, depth + 1), where)
         self.anchors[event.anchor] = node
         return node
 
@@ -182,43 +169,24 @@ class _Document:
 
     def _mapping(self, path: str, depth: int) -> dict[str, Node]:
         children: dict[str, Node] = {}
-        merged: dict[str, Node] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._node(event, path, depth)
             if isinstance(key.value, tuple | dict):
                 raise UserError(f"{key.where}: a key must be text; got a list or a mapping")
             node = self._node(next(self.events), f"{path}{key.text}.", depth)
-            place = f"{key.where}: {path}{key.text}:"
-            if key.merges:
-                for source in node.value if isinstance(node.value, tuple) else (node,):
-                    if not isinstance(source.value, dict):
-                        self.problems.append(f"{place} must be a mapping or a list of mappings")
-                        break
-                    # https://yaml.org/type/merge.html: earlier sources win.
-                    merged = source.value | merged
-            elif key.text in children:
+            if key.text in children:
                 line = children[key.text].where.rpartition(":")[2]
                 first = f"in line {line}" if line.isdigit() else "there"
                 rule = "a key must be given once; it stands"
-                self.problems.append(f"{place} {rule} {first} already")
+                self.problems.append(f"{key.where}: {path}{key.text}: {rule} {first} already")
             else:
                 children[key.text] = replace(node, where=key.where)
-        return merged | children
+        return children
 
 
 def _line(mark: Any) -> int:
     """The line of one of PyYAML's marks, from 1."""
     return mark.line + 1 if mark is not None else 1
-
-
-def _characters(text: str, where: str) -> str:
-    """The text with escaped surrogate pairs, as JSON writes them, joined."""
-    if text.isascii():
-        return text
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: not YAML: half of an escaped surrogate pair") from None
 
 
 def _check_bounds(size: int, depth: int, where: str) -> None:
@@ -248,32 +216,23 @@ _Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
 
 
-def block_text(value: Mapping[str, Any]) -> str:
-    """A mapping as a YAML document that `parse` reads back to the same: one line for each leaf of
-    a section and for each mapping in a list."""
-    text = ""
-    for key, below in value.items():
-        entries = f" {flow_text(below)}"
-        if below and isinstance(below, Mapping):
-            leaves = ((flow_text(name), flow_text(leaf)) for name, leaf in below.items())
-            entries = "".join(f"\n  {name}: {leaf}" for name, leaf in leaves)
-        elif below and isinstance(below, list) and isinstance(below[0], Mapping):
-            entries = "".join(f"\n  - {flow_text(entry)}" for entry in below)
-        text += f"{flow_text(key)}:{entries}\n"
-    return text
-
-
-def flow_text(value: object) -> str:
-    """A value as YAML on one line: `[64, 32]`, `{low: 0.1, high: 1.0}`, `null`."""
+def text_of(value: object, in_flow: bool | None = None) -> str:
+    """A value as a YAML document that `parse` reads back to the same; what holds no collection on
+    one line."""
     text: str = yaml.dump(
         value,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
         width=math.inf,
-        default_flow_style=True,
+        default_flow_style=in_flow,
     )
-    return text.removesuffix("\n").removesuffix("\n...")
+    return text
+
+
+def flow_text(value: object) -> str:
+    """A value as YAML on one line: `[64, 32]`, `{low: 0.1, high: 1.0}`, `null`."""
+    return text_of(value, True).removesuffix("\n").removesuffix("\n...")
 
 
 def show(value: object) -> str:

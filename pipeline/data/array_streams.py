@@ -2,12 +2,15 @@
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.common.errors import UserError, naming
 from pipeline.data.arrays import NPZ, read_npz
@@ -19,21 +22,27 @@ _BLOCK_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True)
-class ArrayBlock:
+class Readable:
     """Some rows of a source, and how far the reading is.
 
-    raw: [rows, *shape] in the model's dtype, those that it can read.
-    files: of images the name of each of them in the folder; None for arrays.
-    rejected: number (from 1), reason and file of the other rows.
+    raw: the rows that the model can read; of arrays [rows, *shape] in its dtype.
+    kept: columns that are copied for these; of images their names in the folder, as `file`.
+    rejected: of the other rows `row` (its number, from 1), `reason`, and what names or fills them.
     done: the part that has been read, in [0, 1]."""
 
     raw: np.ndarray
-    files: list[str] | None
-    rejected: list[tuple[int, str, str]]
+    kept: Mapping[str, Any]
+    rejected: pa.Table
     done: float
 
 
-def array_blocks(source: str, reader: ArrayReader, size: Size | None) -> Iterator[ArrayBlock]:
+def rejected_rows(rows: Sequence[Mapping[str, Any]], *columns: str) -> pa.Table:
+    """A table of `row`, `reason` and further columns of text, in the order of the rows' numbers."""
+    names = dict.fromkeys(("row", "reason", *columns), pa.string()) | {"row": pa.int64()}
+    return pa.Table.from_pylist(sorted(rows, key=itemgetter("row")), pa.schema(names))
+
+
+def array_blocks(source: str, reader: ArrayReader, size: Size | None) -> Iterator[Readable]:
     """The blocks of a .npz file with x, or of a folder of images, flat or nested, by their names.
 
     Args:
@@ -45,7 +54,7 @@ def array_blocks(source: str, reader: ArrayReader, size: Size | None) -> Iterato
     return read(source, reader, max(1, _BLOCK_NUMBERS // math.prod(reader.shape)))
 
 
-def _npz_blocks(source: str, reader: ArrayReader, at_once: int) -> Iterator[ArrayBlock]:
+def _npz_blocks(source: str, reader: ArrayReader, at_once: int) -> Iterator[Readable]:
     with tempfile.TemporaryDirectory(prefix="arrays-") as folder, naming(source):
         path = local_file(source, Path(folder), (NPZ,))
         try:
@@ -55,15 +64,17 @@ def _npz_blocks(source: str, reader: ArrayReader, at_once: int) -> Iterator[Arra
     for start in range(0, max(len(array), 1), at_once):
         block = array[start : start + at_once]
         raw, unfit = reader.converted(block)
-        rows = np.flatnonzero(unfit).tolist()
-        rejected = [(start + row + 1, reader.misfit(block[row]), "") for row in rows]
+        rejected = [
+            {"row": start + row + 1, "reason": reader.misfit(block[row])}
+            for row in np.flatnonzero(unfit).tolist()
+        ]
         done = (start + len(block)) / max(len(array), 1)
-        yield ArrayBlock(raw[~unfit], None, rejected, done)
+        yield Readable(raw[~unfit], {}, rejected_rows(rejected), done)
 
 
 def _image_blocks(
     source: str, reader: ArrayReader, at_once: int, size: Size | None
-) -> Iterator[ArrayBlock]:
+) -> Iterator[Readable]:
     folder, shape = Path(source).expanduser(), reader.shape
     if reader.dtype != np.uint8 or len(shape) != 3 or shape[0] not in (1, 3):
         takes = f"arrays {list(shape)} {reader.dtype}, not images"
@@ -74,16 +85,17 @@ def _image_blocks(
     for start in range(0, len(files), at_once):
         block = files[start : start + at_once]
         images, names = [np.empty((0, *shape), np.uint8)], []
-        rejected: list[tuple[int, str, str]] = []
+        rejected: list[dict[str, Any]] = []
         for row, image in enumerate(decoded(block, size, shape[0]), start + 1):
             name = block[row - start - 1].relative_to(folder).as_posix()
-            if not isinstance(image, str) and image.shape == shape:
-                images.append(image[np.newaxis])
-                names.append(name)
-                continue
-            if not isinstance(image, str):
+            if not isinstance(image, str) and image.shape != shape:
                 expected, got = (f"{s[1]} x {s[2]}" for s in (shape, image.shape))
                 image = f"expected {expected} pixels; got {got}"
-            rejected.append((row, image, name))
+            if isinstance(image, str):
+                rejected.append({"row": row, "reason": image, "file": name})
+            else:
+                images.append(image[np.newaxis])
+                names.append(name)
         done = (start + len(block)) / len(files)
-        yield ArrayBlock(np.concatenate(images), names, rejected, done)
+        kept = {"file": pa.array(names, pa.string())}
+        yield Readable(np.concatenate(images), kept, rejected_rows(rejected, "file"), done)

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.common.errors import UserError, did_you_mean, naming, refuse
 from pipeline.common.files import file_digest
 from pipeline.common.imports import reason_of
 from pipeline.common.text import some
+from pipeline.data.encoding import label_ids
 from pipeline.data.examples import Examples, checked, examples_of
 from pipeline.data.images import Size, folder_digest, read_folder
 from pipeline.data.schema import Dtype, Inputs, Label, Schema, ordered_labels
@@ -27,7 +29,6 @@ from pipeline.data.text_files import check_memory
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.config.sections import Data
 
 TARGET = "label"
 """The name of the labels of arrays in schema.json."""
@@ -68,18 +69,19 @@ def is_code(source: str) -> bool:
     return is_dotted and (package in sys.modules or find_spec(package) is not None)
 
 
-def check_settings(data: "Data", kinds: Collection[Kind]) -> None:
+def check_settings(config: "Config", kinds: Collection[Kind]) -> None:
     """UserError for settings that no source of these kinds has."""
-    problems = []
-    if data.arguments and "code" not in kinds:
-        problems.append(f"data.arguments: is for FILE.py:NAME; data.source is {data.source}")
-    if data.size is not None and not {"code", "images", "given"} & set(kinds):
-        problems.append(f"data.size: is for images; data.source is {data.source}")
+    data, how = config.data, config.validation
+    wrong: dict[str, Any] = {
+        "data.arguments: is for FILE.py:NAME": data.arguments and "code" not in kinds,
+        "data.size: is for images": data.size and not {"code", "images", "given"} & set(kinds),
+    }
     if "table" not in kinds:
-        arrays = f"data.source is arrays or a folder of images: {data.source}"
-        keys = [key for key in ("target", "drop") if getattr(data, key)]
-        problems += [f"data.{key}: names columns of tables; {arrays}" for key in keys]
-    refuse(problems)
+        keys = {"data.target": data.target, "data.drop": data.drop}
+        keys |= {"validation.groups": how.groups, "validation.order": how.order}
+        wrong |= {f"{key}: names columns of tables": value for key, value in keys.items()}
+        wrong["data.duplicates: is for tables"] = data.duplicates != "keep"
+    refuse([f"{rule}; data.source is {data.source}" for rule, is_so in wrong.items() if is_so])
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def divided(config: "Config", source: ArraySource, test: ArraySource | None) -> 
         training = np.arange(len(ids))
         if test is None:
             training, testing = holdout(ids, float(config.data.test), config.seed, labels)
-        check_splits(config, np.bincount(ids[training]).tolist(), labels)
+        check_splits(config, ids[training], labels)
     train = _subset(x, ids, training)
     if test is None:
         return Division(Schema((), TARGET, labels, inputs), train, _subset(x, ids, testing))
@@ -161,18 +163,10 @@ def _subset(x: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> Subset:
     return Subset(ids[rows], lambda path: np.savez(path, x=x[rows], y=ids[rows]))
 
 
-def _label_ids(y: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+def _label_ids(y: np.ndarray, labels: tuple[Label, ...]) -> np.ndarray:
     """The class id of every row, int64 [N]."""
-    position = {(type(label), label): place for place, label in enumerate(labels)}
-    found, inverse = np.unique(y, return_inverse=True)
-    ids = np.array([position.get((type(label), label), -1) for label in found.tolist()])
-    unknown = np.flatnonzero(ids < 0)
-    if len(unknown):
-        raise UserError(
-            f"y must hold only labels that training has ({some(labels)}); got "
-            f"{some(found[unknown].tolist())}, first in y[{np.argmax(np.isin(inverse, unknown))}]"
-        )
-    return ids.astype(np.int64)[inverse]
+    schema = Schema((), TARGET, labels)
+    return label_ids(pa.table({TARGET: y}), schema, lambda rows: f"y[{rows[0]}]")
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:

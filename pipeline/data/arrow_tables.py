@@ -1,17 +1,21 @@
 """Tables: read, checked, divided into training and test rows, written and read again."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from pipeline.common.errors import UserError, naming, refuse
+from pipeline.data.dependence import GROUPS, INDEPENDENT, ORDER, Dependence, DependenceReader
 from pipeline.data.encoding import check_readable, label_ids, to_raw
 from pipeline.data.schema import Schema, check_columns, infer_columns, infer_labels, missing_columns
 from pipeline.data.sources import Source
 from pipeline.data.splits import Division, Subset, check_splits, holdout
+from pipeline.data.suspicions import suspicions
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -23,48 +27,114 @@ def divided(config: "Config", source: Source, test: Source | None) -> Division:
     """Read, check and divide the rows; without a `test` file, test rows are drawn.
 
     A test file teaches nothing: it is read as the schema of the training rows says."""
-    data = config.data
+    data, reader = config.data, DependenceReader(config.validation)
     if data.target is None:
         raise UserError(f"data.target: must be given, the label column of {source.name}")
-    table = source.table()
+    table, told, warnings = source.table(), reader.told, list[str]()
     with naming(source.name):
-        check_columns(table, data.target, data.drop)
+        check_columns(table, data.target, data.drop, told)
         labels = infer_labels(table, data.target, data.positive, source.rows)
         y = label_ids(table, Schema((), data.target, labels))
+        dependence = reader.read(table, source.rows)
+        if data.duplicates == "drop":
+            stays = np.asarray(~_digests(_comparable(table, data.drop)).duplicated())
+            warnings += _left_out(stays, "copies of others")
+            table, y, dependence = table.filter(pa.array(stays)), y[stays], dependence.take(stays)
         training = np.ones(len(y), dtype=bool)
         if test is None:
-            training[holdout(y, float(data.test), config.seed, labels)[1]] = False
-        check_splits(config, np.bincount(y[training]).tolist(), labels)
-        columns, left_out = infer_columns(table, data.target, data.drop, training)
+            training[holdout(y, float(data.test), config.seed, labels, dependence)[1]] = False
+        check_splits(config, y[training], labels, dependence.take(training))
+        no_input = [*data.drop, *told.values()]
+        columns, left_out = infer_columns(table, data.target, no_input, training)
     schema = Schema(columns, data.target, labels)
-    table = _used(table, schema)
-    train = _subset(table, y, training)
+    train = _subset(table, schema, y, dependence, training)
+    look = partial(suspicions, table, data.target, y, labels, training, told.values(), data.drop)
     if test is None:
-        return Division(schema, train, _subset(table, y, ~training), left_out)
-    table, y = _read_test(test, source, schema)
-    return Division(schema, train, _subset(table, y, np.ones(len(y), dtype=bool)), left_out)
+        warnings += look()
+        tested = _subset(table, schema, y, dependence, ~training)
+        return Division(schema, train, tested, left_out, warnings)
+    other = _read_test(test, source.name, table, schema, told)
+    with naming(test.name):
+        ids, of_test = label_ids(other, schema, test.rows), reader.read(other, test.rows)
+    stays = np.ones(len(ids), dtype=bool)
+    if data.duplicates == "drop":  # as a model sees the rows: files write one value differently
+        digests, known = (
+            _digests(pd.DataFrame(np.column_stack([to_raw(rows, schema), of_rows])))
+            for rows, of_rows in ((other, ids), (table, y))
+        )
+        stays = np.asarray(~digests.isin(known))
+        warnings += _left_out(stays, f"copies of rows of {source.name}")
+        if not stays.any():
+            raise UserError(f"{test.name}: every row stands in {source.name} too")
+    warnings += _mixed(dependence, of_test.take(stays))
+    warnings += look(other.filter(pa.array(stays)))
+    tested = _subset(other, schema, ids, of_test, stays)
+    return Division(schema, train, tested, left_out, warnings)
 
 
-def _subset(table: pa.Table, y: np.ndarray, mask: np.ndarray) -> Subset:
-    return Subset(y[mask], partial(_write, table=table, mask=mask))
-
-
-def _read_test(test: Source, source: Source, schema: Schema) -> tuple[pa.Table, np.ndarray]:
-    """The rows of a test file and their class ids."""
+def _read_test(
+    test: Source, source: str, training: pa.Table, schema: Schema, told: Mapping[str, str]
+) -> pa.Table:
+    """The rows of a test file, text where the training rows have text."""
     text = [column.name for column in schema.columns if column.kind == "category"]
-    if isinstance(schema.labels[0], str):
-        text.append(schema.target)
+    others = (schema.target, *told.values())
+    text += [name for name in others if pa.types.is_string(training.column(name).type)]
     table = test.table(text)
     with naming(test.name):
-        why = f" as {source.name} has"
-        refuse(missing_columns(table.column_names, schema.names, "the test rows", why))
+        needed = [*schema.names, *told.values()]
+        why = f" as {source} has"
+        refuse(missing_columns(table.column_names, needed, "the test rows", why))
         check_readable(table, schema)
-        return _used(table, schema), label_ids(table, schema, test.rows)
+    return table
 
 
-def _used(table: pa.Table, schema: Schema) -> pa.Table:
-    """The columns that inform and the target; one dictionary per column, as the format asks."""
-    return table.select(schema.names).unify_dictionaries()
+def _comparable(table: pa.Table, drop: Sequence[str]) -> pd.DataFrame:
+    plain = [f.name for f in table.schema if f.name not in drop and not pa.types.is_nested(f.type)]
+    return table.select(plain).to_pandas()
+
+
+def _digests(rows: pd.DataFrame) -> pd.Series:
+    """The same for rows of the same values, uint64 [N]."""
+    return pd.util.hash_pandas_object(rows, index=False)
+
+
+def _left_out(stays: np.ndarray, what: str) -> list[str]:
+    count, rows = int((~stays).sum()), len(stays)
+    left_out = f"{count:,} of {rows:,} rows are {what} and are left out (data.duplicates: drop)"
+    return [left_out] if count else []
+
+
+def _mixed(training: Dependence, test: Dependence) -> list[str]:
+    """What is wrong with test rows of a file of their own."""
+    column = training.column
+    if training.groups is not None and test.groups is not None:
+        shared = len(np.intersect1d(training.groups, test.groups))
+        text = (
+            f"{shared:,} of the {test.count:,} groups ({column!r}) of the test file stand among "
+            "the training rows too: the test score holds for known groups"
+        )
+        return [text] if shared else []
+    if training.order is not None and test.order is not None:
+        early = int((test.order <= training.order.max()).sum())
+        text = (
+            f"{early:,} of the {len(test.order):,} test rows are not later by {column!r} than all "
+            "training rows: the test score does not hold for rows to come"
+        )
+        return [text] if early else []
+    return []
+
+
+def _subset(
+    table: pa.Table, schema: Schema, y: np.ndarray, dependence: Dependence, mask: np.ndarray
+) -> Subset:
+    """The rows of the mask: the columns that inform and the target, with one dictionary per column,
+    as the format asks, and the number of their group or their moment as a last column."""
+    used = table.select(schema.names).unify_dictionaries()
+    for key, column in ((GROUPS, dependence.groups), (ORDER, dependence.order)):
+        if column is not None:
+            used = used.append_column(f"{key} {dependence.column}", pa.array(column))
+    write = partial(_write, table=used, mask=mask)
+    return Subset(y[mask], write, dependence.take(mask).count)
 
 
 def _write(path: Path, table: pa.Table, mask: np.ndarray) -> None:
@@ -77,8 +147,11 @@ def _write(path: Path, table: pa.Table, mask: np.ndarray) -> None:
                 writer.write_table(block.combine_chunks())
 
 
-def load(path: Path, schema: Schema, total: int) -> tuple[np.ndarray, np.ndarray, pa.Table]:
-    """Raw values [N, F] float64, class ids [N] int64 and the table, mapped from the file.
+def load(
+    path: Path, schema: Schema, total: int
+) -> tuple[np.ndarray, np.ndarray, pa.Table, Dependence]:
+    """Raw values [N, F] float64, class ids [N] int64, the table, mapped from the file, and what
+    makes its rows depend on each other.
 
     Block by block: beside the result, one block is held at a time."""
     raw = np.empty((total, len(schema.columns)), dtype=np.float64)
@@ -91,5 +164,11 @@ def load(path: Path, schema: Schema, total: int) -> tuple[np.ndarray, np.ndarray
             rows = slice(start, start + block.num_rows)
             raw[rows], y[rows] = to_raw(block, schema), label_ids(block, schema)
             start = rows.stop
-    assert start == total
-    return raw, y, pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    dependence = INDEPENDENT
+    if table.num_columns > len(schema.names):
+        key, _, column = table.column_names[-1].partition(" ")
+        values = table.column(-1).to_numpy()
+        groups, order = (values, None) if key == GROUPS else (None, values)
+        dependence = Dependence(groups, order, column)
+    return raw, y, table.select(range(len(schema.names))), dependence

@@ -8,11 +8,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.common import imports
 from pipeline.common.errors import UserError, naming, refuse
 from pipeline.common.imports import reason_of
 from pipeline.data.images import Size, is_image, pixels, stacked
+from pipeline.data.schema import label_values
 from pipeline.inference.tensors import on_the_cpu
 
 
@@ -48,15 +51,10 @@ def _rows(x: Any, size: Size | None) -> np.ndarray:
     images = is_list and len(x) > 0 and is_image(x[0])
     check_size(size, images)
     array = _stacked(x, size, images) if is_list else numbers(x)
-    if array.ndim == 0:
-        raise UserError(f"x must be an array [rows, ...]; got {type(x).__name__}")
-    if len(array) == 0:
-        raise UserError("x has no rows")
-    if array.ndim == 1:
-        rule = "x must be [rows, ...], an array for each row"
-        raise UserError(f"{rule}; got {[*array.shape]}, one number for each: x.reshape(-1, 1)")
-    if array.size == 0:
-        raise UserError(f"a row of x must hold a number; got {[*array.shape]}")
+    if array.ndim < 2 or array.size == 0:
+        hint = "; of one number for each row: x.reshape(-1, 1)" if array.ndim == 1 else ""
+        rule = "x must be [rows, ...], numbers for each row"
+        raise UserError(f"{rule}; got {[*array.shape] or type(x).__name__}{hint}")
     if array.dtype == np.float32 and not (finite := np.isfinite(array)).all():
         first = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
         raise UserError(
@@ -94,7 +92,7 @@ def numbers(value: Any, size: Size | None = None) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind not in "iu":
-        raise UserError(f"x must hold numbers; got {_words(array)}")
+        raise UserError(f"x must hold numbers; got {array.dtype.name}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise UserError("whole numbers of x must be less than 2**63")
     return array.astype(np.int64)
@@ -112,52 +110,25 @@ def _plain(value: Any, name: str) -> np.ndarray:
         raise UserError(f"{name} is no array: {reason_of(error)}") from error
 
 
-def _words(array: np.ndarray) -> str:
-    if array.dtype == object:
-        return f"objects, such as {type(array.flat[0]).__name__}" if array.size else "objects"
-    words = {"U": "text", "S": "bytes", "c": "complex numbers", "M": "dates", "m": "durations"}
-    return words.get(array.dtype.kind, str(array.dtype))
-
-
 def _labels(y: Any) -> np.ndarray:
     """Labels [N] as text, int64 or bool."""
-    array, rule = _plain(y, "y"), "y must hold labels: text, whole numbers or booleans"
+    array = _plain(y, "y")
     if array.ndim != 1:
-        hint = (
-            ": y[:, 0]" if array.shape[1:] == (1,) else "; of a column for each label: y.argmax(1)"
-        )
+        hint = "y[:, 0]" if array.shape[1:] == (1,) else "y.argmax(1), of a column for each label"
         raise UserError(
             "y must be [rows], a label for each row; "
-            f"got {[*array.shape] or type(y).__name__}{hint if array.ndim == 2 else ''}"
+            f"got {[*array.shape] or type(y).__name__}{f': {hint}' if array.ndim == 2 else ''}"
         )
-    if array.dtype.kind in "OT":
-        values = array.tolist()
-        _check_present([value is None or value != value for value in values])
-        array = np.array(values) if len({type(value) for value in values}) == 1 else array
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
-    if array.dtype.kind not in "biufU":
-        raise UserError(f"{rule}; got {_words(array)}")
-    if array.dtype.kind == "f":
-        _check_present(np.isnan(array))
-        if (fractions := array != np.floor(array)).any():
-            first = int(fractions.argmax())
-            raise UserError(f"{rule}; y[{first}] is {array[first]}")
-    if array.dtype.kind == "U":
-        _check_present(array == "")
-    if array.dtype.kind in "bU":
-        return array
-    if array.size and float(np.abs(array).max()) >= 2.0**63:
-        raise UserError("labels of y must be less than 2**63")
-    return array.astype(np.int64)
-
-
-def _check_present(absent: Any) -> None:
-    if np.any(absent):
-        raise UserError(
-            f"every row must have a label; {np.sum(absent):,} have none, "
-            f"the first is y[{np.argmax(absent)}]"
-        )
+    try:
+        content = array.tolist() if array.dtype.kind in "OT" else array
+        labels = pa.chunked_array([pa.array(content, from_pandas=True)])
+        labels = label_values(labels, "y", lambda rows: f"y[{rows[0]}]")
+        if pa.types.is_floating(labels.type):
+            labels = pc.cast(labels, pa.int64())
+    except (pa.ArrowException, OverflowError) as error:
+        rule = "y must hold labels: text, booleans or whole numbers less than 2**63"
+        raise UserError(f"{rule}; got {array.dtype.name}") from error
+    return np.array(labels.to_pylist())
 
 
 def examples_of(path: str, arguments: Mapping[str, Any], size: Size | None, key: str) -> Examples:
@@ -192,17 +163,13 @@ def _explained(path: str, what: str = "") -> Iterator[None]:
 
 def _from_dataset(path: str, dataset: Any, size: Size | None) -> Examples:
     kind = type(dataset).__name__
-    is_values = isinstance(dataset, str | Mapping) or hasattr(dataset, "dtype")
-    if is_values or not hasattr(dataset, "__getitem__"):
+    is_values = isinstance(dataset, str | list | tuple | Mapping) or hasattr(dataset, "dtype")
+    if is_values or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         hint = "; return its dataset" if hasattr(dataset, "dataset") else ""
-        raise UserError(f"must give (x, y) or a map-style Dataset; got {kind}{hint}")
-    try:
+        rule = "must give (x, y) or a map-style Dataset, with __len__ and __getitem__"
+        raise UserError(f"{rule}; got {kind}{hint}")
+    with _explained(path):
         count = len(dataset)
-    except (TypeError, NotImplementedError):
-        raise UserError(
-            "a Dataset must be map-style, with __len__ and __getitem__, for its rows are split "
-            f"and shuffled; {kind} has no __len__"
-        ) from None
     if count == 0:
         raise UserError(f"{kind} has no rows")
     images = is_image(_item(path, dataset, 0)[0])

@@ -6,21 +6,21 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.common.errors import UserError, naming
+from pipeline.common.errors import RunError, UserError, naming
 from pipeline.common.files import beside, file_digest
 from pipeline.config.ranges import plain
 from pipeline.data import arrays, arrow_tables
 from pipeline.data.arrays import ArraySource, Kind, check_settings, kind_of
+from pipeline.data.dependence import INDEPENDENT, Dependence
 from pipeline.data.examples import checked
 from pipeline.data.given import Given
 from pipeline.data.schema import Schema
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 
 AnySource = Source | ArraySource
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of the fingerprint: raise it when the prepared files change their meaning."""
 
 _SCHEMA, _MANIFEST = "schema.json", "manifest.json"
-_STALE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,10 @@ class PreparedData:
     """Prepared rows on disk.
 
     `digests`: SHA-256 of "source" (its bytes), "train" and "test" (the prepared files).
-    `counts`: number of rows of "train" and "test" per class id.
-    `left_out`: columns that cannot inform, with the reason. `reused`: nothing had to be written."""
+    `counts`: number of rows of "train" and "test" per class id; `groups`: of groups, or moments,
+        that they are of, 0 where rows are independent.
+    `left_out`: columns that cannot inform, with the reason. `warnings`: what else is to be said.
+    `reused`: nothing had to be written."""
 
     directory: Path
     schema: Schema
@@ -53,6 +54,8 @@ class PreparedData:
     counts: dict[str, tuple[int, ...]]
     left_out: dict[str, str]
     reused: bool
+    groups: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:
@@ -70,11 +73,13 @@ class Rows:
 
     raw: of a table float64 [N, F] (see `to_raw`); of arrays [N, *shape] in their dtype.
     y: class ids int64 [N].
-    table: the original columns and, as the last one, the target; None for arrays."""
+    table: the original columns and, as the last one, the target; None for arrays.
+    dependence: what makes the rows depend on each other."""
 
     raw: np.ndarray
     y: np.ndarray
     table: pa.Table | None = None
+    dependence: Dependence = INDEPENDENT
 
     def given(self, rows: slice = slice(None)) -> Any:
         """Some rows as people give them to a model: a DataFrame, or an array [rows, *shape]."""
@@ -104,16 +109,24 @@ def prepare(
             data = _existing(directory)
             if data is None:
                 return _prepare_new(config, source, test, directory)
-    # The validation may be another than when the rows were written.
-    check_splits(config, data.counts["train"], data.schema.labels)
+    _check_splits(config, data)
     return data
+
+
+def _check_splits(config: "Config", data: PreparedData) -> None:
+    """The validation may be another than when the rows were written."""
+    y, dependence = np.repeat(np.arange(data.schema.classes), data.counts["train"]), INDEPENDENT
+    if data.groups["train"]:
+        rows = load_training(data)
+        y, dependence = rows.y, rows.dependence
+    check_splits(config, y, data.schema.labels, dependence)
 
 
 def open_prepared(config: "Config", root: Path = Path("prepared")) -> PreparedData:
     """The rows that `prepare` wrote for this configuration and the source as it is now.
 
     A source or test file behind a URL is not fetched again: its newest rows serve. The prepared
-    test rows are not opened: only their file's size is looked at, and `load_test` does the rest.
+    test rows are not opened: `load_test` does that.
 
     Raises UserError: there are none, or they were altered."""
     if is_url(config.data.source) or is_url(_test_path(config) or ""):
@@ -126,7 +139,7 @@ def open_prepared(config: "Config", root: Path = Path("prepared")) -> PreparedDa
             f"{config.data.source}: there are no prepared rows of this table with these data "
             f"settings and this seed in {root}; run prepare first"
         )
-    check_splits(config, data.counts["train"], data.schema.labels)
+    _check_splits(config, data)
     return data
 
 
@@ -149,6 +162,8 @@ def _settings(config: "Config") -> dict[str, Any]:
     data = config.data
     keys = ("source", "target", "positive", "drop", "test", "arguments", "size")
     chosen = {key: plain(getattr(data, key)) for key in keys}
+    chosen["duplicates"] = data.duplicates if data.duplicates != "keep" else None
+    chosen |= {key: getattr(config.validation, key) for key in ("groups", "order")}
     used = {key: value for key, value in chosen.items() if value or key in keys[:5]}
     return {"format": FORMAT_VERSION, "seed": config.seed, **used}
 
@@ -172,7 +187,7 @@ def _opened(
         raise UserError(
             f"data.test: must be {wanted}, as {data.source} is; got {path}, which is {other}"
         )
-    check_settings(data, {kind, test_kind})
+    check_settings(config, {kind, test_kind})
     with ExitStack() as stack:
 
         def reach(kind: Kind, place: str, key: str, sha256: str | None) -> AnySource:
@@ -181,6 +196,7 @@ def _opened(
             reached = arrays.opened(place, data.arguments, data.size, sha256, key)
             return stack.enter_context(reached)
 
+        source: AnySource
         if given is None:
             source = reach(kind, data.source, "data.source", data.sha256)
         elif isinstance(given, pa.Table):
@@ -205,13 +221,14 @@ def _prepare_new(
     division: Division = divided(config, source, test)
     about = {
         "settings": _settings(config),
-        "source": source.digest,
-        "test_source": test and test.digest,
+        "digests": {"source": source.digest},
         "counts": {
             subset: np.bincount(rows.y, minlength=division.schema.classes).tolist()
             for subset, rows in (("train", division.train), ("test", division.test))
         },
+        "groups": {"train": division.train.groups, "test": division.test.groups},
         "left_out": division.left_out,
+        "warnings": division.warnings,
     }
     return _write(directory, division, about)
 
@@ -249,20 +266,17 @@ def _write(directory: Path, division: Division, about: dict[str, Any]) -> Prepar
     and rename it."""
     root = directory.parent
     root.mkdir(parents=True, exist_ok=True)
-    _sweep(root)
     temporary = beside(directory)
     temporary.mkdir()
-    train, test = (_file(subset, division.schema) for subset in ("train", "test"))
+    subsets = {"train": division.train, "test": division.test}
     try:
-        division.train.write(temporary / train)
-        division.test.write(temporary / test)
         _write_json(temporary / _SCHEMA, division.schema.to_dict())
-        manifest = {
-            **about,
-            "files": {name: file_digest(temporary / name) for name in (train, test, _SCHEMA)},
-            "bytes": {name: (temporary / name).stat().st_size for name in (train, test)},
-        }
-        _write_json(temporary / _MANIFEST, manifest)
+        about["files"] = {_SCHEMA: file_digest(temporary / _SCHEMA)}
+        for subset, rows in subsets.items():
+            name = _file(subset, division.schema)
+            rows.write(temporary / name)
+            about["digests"][subset] = about["files"][name] = file_digest(temporary / name)
+        _write_json(temporary / _MANIFEST, about)
         return replace(_published(temporary, directory), reused=False)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -275,28 +289,16 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _published(temporary: Path, directory: Path) -> PreparedData:
     """Rename into place; another process's intact rows are as good, altered ones make way."""
-    while True:
-        try:
-            os.replace(temporary, directory)
-        except OSError:
-            if not directory.is_dir():
-                raise
-        if (data := _existing(directory)) is not None:
-            return data
-        altered = beside(directory)
-        try:
-            os.replace(directory, altered)
-        except FileNotFoundError:
-            continue
-        shutil.rmtree(altered, ignore_errors=True)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what processes that were killed left behind, a day later."""
-    for folder in root.glob(f".*.{'[0-9a-f]' * 8}"):
-        with suppress(FileNotFoundError):
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > _STALE_S:
-                shutil.rmtree(folder, ignore_errors=True)
+    if directory.is_dir() and _existing(directory) is None:
+        shutil.rmtree(directory, ignore_errors=True)
+    try:
+        os.replace(temporary, directory)
+    except OSError:
+        if not directory.is_dir():
+            raise
+    if (data := _existing(directory)) is None:
+        raise RunError(f"{directory}: altered while it was written; run it again")
+    return data
 
 
 def _existing(
@@ -304,31 +306,26 @@ def _existing(
 ) -> PreparedData | None:
     """The rows in a folder, or None unless every file is there with the digest it was given.
 
-    Without `open_test` the size of the test rows' file has to do. With `settings` the rows must
-    have been prepared with these."""
+    Without `open_test` the test rows' file has only to be there. With `settings` the rows must have
+    been prepared with these."""
     try:
-        manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
-        if settings not in (None, manifest["settings"]):
+        about = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
+        if settings not in (None, about["settings"]):
             return None
-        files: dict[str, str] = manifest["files"]
-        for name, digest in files.items():
-            path = directory / name
-            if path.stat().st_size != manifest["bytes"].get(name, path.stat().st_size):
+        for name, digest in about["files"].items():
+            if not open_test and name.startswith("test."):
+                (directory / name).stat()
+            elif file_digest(directory / name) != digest:
                 return None
-            is_test = name.startswith("test.")
-            if (open_test or not is_test) and file_digest(path) != digest:
-                return None
-        schema = Schema.from_dict(json.loads((directory / _SCHEMA).read_text(encoding="utf-8")))
         return PreparedData(
             directory=directory,
-            schema=schema,
-            digests={
-                "source": manifest["source"],
-                **{subset: files[_file(subset, schema)] for subset in ("train", "test")},
-            },
-            counts={subset: tuple(counts) for subset, counts in manifest["counts"].items()},
-            left_out=manifest["left_out"],
+            schema=Schema.from_dict(json.loads((directory / _SCHEMA).read_text(encoding="utf-8"))),
+            digests=about["digests"],
+            counts={subset: tuple(counts) for subset, counts in about["counts"].items()},
+            left_out=about["left_out"],
             reused=True,
+            groups=about["groups"],
+            warnings=tuple(about["warnings"]),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,13 +106,15 @@ class Schema:
 _SCHEMA = TypeAdapter(Schema)
 
 
-def check_columns(table: pa.Table, target: str, drop: Sequence[str] = ()) -> None:
-    """Whether the table has the columns that the configuration names. Raises UserError: names each
-    that it has not, and the nearest that it has; a dropped target."""
+def check_columns(
+    table: pa.Table, target: str, drop: Sequence[str] = (), others: Mapping[str, str] = {}
+) -> None:
+    """Whether the table has the columns that the configuration names: `others` by their keys.
+    Raises UserError: names each that it has not, and the nearest that it has; a dropped target."""
     problems = [
-        f"data.drop must name columns of the table; got {name!r}"
+        f"{key} must name columns of the table; got {name!r}"
         f"{did_you_mean(name, table.column_names)}"
-        for name in drop
+        for key, name in [*(("data.drop", name) for name in drop), *others.items()]
         if name not in table.column_names
     ]
     if target in drop:
@@ -131,13 +132,7 @@ def infer_labels(
     Raises UserError: no such column, a row without a label, a label that is no text, whole number
     or boolean, a single label, `positive` not among the labels or not one of two."""
     check_columns(table, target)
-    column = _label_values(table.column(target), target, rows)
-    unlabelled = np.flatnonzero(~np.asarray(column.is_valid()))
-    if len(unlabelled):
-        raise UserError(
-            f"every row must have a label; column {target!r} has none in {rows(unlabelled)} "
-            f"({len(unlabelled):,} of {table.num_rows:,} rows)"
-        )
+    column = label_values(table.column(target), target, rows)
     return ordered_labels(pc.unique(column).to_pylist(), f"column {target!r}", positive)
 
 
@@ -202,12 +197,11 @@ def _infer(name: str, content: Any) -> Column | str:
         return "it has no name"
     if re.fullmatch(r"__index_level_\d+__", name):
         return "it is the index of the data frame that wrote the file"
-    with suppress(pa.ArrowException):  # a dictionary of lists, say, stays one and has no kind
-        content = values.plain(content)
+    content = values.plain(content)
+    if content.null_count == len(content):
+        return "it is missing in every training row"
     if pa.types.is_string(content.type):
         return _infer_text(name, content)
-    if pa.types.is_null(content.type):
-        return "it is missing in every training row"
     kind = values.kind_of_type(content.type)
     if kind is None:
         return f"values of type {content.type} are not supported"
@@ -218,8 +212,6 @@ def _infer_text(name: str, content: Any) -> Column | str:
     counted = pc.value_counts(content.drop_null())
     distinct, counts = pa.chunked_array([counted.field("values")]), counted.field("counts")
     present = len(content) - content.null_count
-    if present == 0:
-        return "it is missing in every training row"
     if kind := values.kind_of_texts(distinct):
         return _informing(name, kind, content)
     if len(distinct) == 1 and present == len(content):
@@ -255,33 +247,38 @@ def _informing(name: str, kind: values.Kind, content: Any) -> Column | str:
     return Column(name, kind, (), absent > 0)
 
 
-def _label_values(column: Any, target: str, rows: NameRows) -> Any:
-    """The labels as text, int64, float64 or booleans; null where missing."""
+def label_values(column: Any, target: str, rows: NameRows = row_numbers) -> Any:
+    """The labels of a column as text, int64, float64 or booleans. Raises UserError: a row without a
+    label, a label that is no text, whole number or boolean."""
     try:
         column = values.plain(column)
-    except pa.ArrowException:
+        kind = column.type
+        if pa.types.is_integer(kind):
+            column = pc.cast(column, pa.int64())
+        elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            numbers = values.as_kind(column, "number")
+            fractions = np.flatnonzero(np.isfinite(numbers) & (numbers != np.floor(numbers)))
+            if len(fractions):
+                first = float(numbers[fractions[0]])
+                raise _no_label(target, f"{first!r} in {rows(fractions[:1])}")
+            column = pa.array(numbers, from_pandas=True)
+        elif not (pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_string(kind)):
+            raise _no_label(target, kind)
+    except pa.ArrowInvalid:  # 2**63 and more
         raise _no_label(target, column.type) from None
-    kind = column.type
-    if pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_string(kind):
-        return column
-    if pa.types.is_integer(kind):
-        try:
-            return pc.cast(column, pa.int64())
-        except pa.ArrowInvalid:
-            raise UserError(f"labels of column {target!r} must be less than 2**63") from None
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = values.as_kind(column, "number")
-        fractions = np.flatnonzero(np.isfinite(numbers) & (numbers != np.floor(numbers)))
-        if len(fractions):
-            first = float(numbers[fractions[0]])
-            raise _no_label(target, f"{first!r} in {rows(fractions[:1])}")
-        return pa.array(numbers, from_pandas=True)
-    raise _no_label(target, kind)
+    unlabelled = np.flatnonzero(~np.asarray(column.is_valid()))
+    if len(unlabelled):
+        raise UserError(
+            f"every row must have a label; column {target!r} has none in {rows(unlabelled)} "
+            f"({len(unlabelled):,} of {len(column):,} rows)"
+        )
+    return column
 
 
 def _no_label(target: str, content: Any) -> UserError:
     return UserError(
-        f"labels must be text, booleans or whole numbers; column {target!r} holds {content}"
+        "labels must be text, booleans or whole numbers less than 2**63; "
+        f"column {target!r} holds {content}"
     )
 
 

@@ -1,4 +1,5 @@
-"""Stratified splits of row numbers: test rows, folds and hold-outs."""
+"""Splits of row numbers: test rows, folds and hold-outs, stratified; of rows that depend on each
+other by whole groups or forward in time."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,14 @@ import numpy as np
 from pipeline.common.errors import UserError, refuse
 from pipeline.common.seeds import Purpose, seed32
 from pipeline.common.text import few
+from pipeline.data.dependence import (
+    INDEPENDENT,
+    Dependence,
+    Pair,
+    forward,
+    group_folds,
+    held_groups,
+)
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -31,20 +40,24 @@ class Split:
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of the rows: their class ids `y` int64 [N], and what writes them to a file."""
+    """Some of the rows: their class ids `y` int64 [N], what writes them to a file, and how many
+    groups or moments they are of."""
 
     y: np.ndarray
     write: Callable[[Path], None]
+    groups: int = 0
 
 
 @dataclass(frozen=True)
 class Division:
-    """`left_out`: columns that cannot inform, with the reason."""
+    """`left_out`: columns that cannot inform, with the reason. `warnings`: what else is to be said
+    of the rows."""
 
     schema: "Schema"
     train: Subset
     test: Subset
     left_out: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def held_out(rows: int, fraction: float) -> int:
@@ -59,97 +72,112 @@ def make_splits(
     fraction: float,
     seed: int,
     labels: Sequence[Any] | None = None,
+    dependence: Dependence = INDEPENDENT,
 ) -> tuple[Split, ...]:
-    """`repeats * folds` stratified splits, each repeat shuffled anew.
+    """`repeats * folds` splits, stratified and each repeat shuffled anew; forward ones are the same
+    in each repeat.
 
     Args:
         y: class ids, int64 [N], at least 0.
         folds: 1 = one hold-out of `fraction` of the rows, in (0, 1), per repeat.
         labels: names of the class ids in messages.
+        dependence: of the N rows.
 
-    Raises UserError: a label with fewer rows than folds, or none in one side of a hold-out."""
-    from sklearn.model_selection import StratifiedKFold
-
-    check_counts(np.bincount(y), folds, labels)
-    splits = []
-    for repeat in range(repeats):
-        random_state = seed32(seed, Purpose.FOLDS, repeat)
-        if folds == 1:
-            pairs = [_hold_out(y, fraction, random_state, "validation.fraction", labels)]
-        else:
-            divider = StratifiedKFold(folds, shuffle=True, random_state=random_state)
-            pairs = list(divider.split(np.zeros(len(y)), y))
-        splits += [
-            Split(repeat, fold, np.sort(training), np.sort(validation))
-            for fold, (training, validation) in enumerate(pairs)
-        ]
-    return tuple(splits)
+    Raises UserError: a label with fewer rows or groups than folds, or none in one side of a
+        hold-out; fewer moments than it takes."""
+    names = labels or range(int(y.max()) + 1)
+    why = f"for validation.folds = {folds}" if folds > 1 else "to train and to validate"
+    _refuse_few(y, max(folds, 2), "training ", why, names, dependence)
+    return tuple(
+        Split(repeat, fold, np.sort(training), np.sort(validation))
+        for repeat in range(repeats)
+        for random_state in [seed32(seed, Purpose.FOLDS, repeat)]
+        for fold, (training, validation) in enumerate(
+            _divided(y, folds, fraction, random_state, "validation.fraction", names, dependence)
+        )
+    )
 
 
 def holdout(
-    y: np.ndarray, fraction: float, seed: int, labels: Sequence[Any] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers that train and that test, int64, ascending; stratified. Raises UserError: a label
-    with too few rows to be in both."""
-    return _hold_out(y, fraction, seed32(seed, Purpose.TEST_SPLIT), "data.test", labels)
+    y: np.ndarray,
+    fraction: float,
+    seed: int,
+    labels: Sequence[Any] | None = None,
+    dependence: Dependence = INDEPENDENT,
+) -> Pair:
+    """Row numbers that train and that test, int64, ascending: stratified, or that fraction of the
+    groups, or the latest rows. Raises UserError: a label with too few rows to be in both."""
+    names = labels or range(int(y.max()) + 1)
+    _refuse_few(y, 2, "", "to train and to test", names, dependence)
+    random_state = seed32(seed, Purpose.TEST_SPLIT)
+    ((training, test),) = _divided(y, 1, fraction, random_state, "data.test", names, dependence)
+    return np.sort(training), np.sort(test)
 
 
-def check_counts(counts: np.ndarray, folds: int, labels: Sequence[Any] | None = None) -> None:
-    """Whether training rows per class id, int [C], suffice for the folds. Raises UserError: names
-    each label that has too few."""
-    needed = max(folds, 2)
-    why = f"for validation.folds = {folds}" if folds > 1 else "to train and to validate"
+def check_splits(
+    config: "Config", y: np.ndarray, labels: Sequence[Any], dependence: Dependence = INDEPENDENT
+) -> None:
+    """Whether `make_splits` will do with training rows of these class ids, int64 [N]; of
+    independent rows their order is the same. Raises UserError: names each label that has too few.
+    """
+    how = config.validation
+    make_splits(y, how.folds, how.repeats, how.fraction, config.seed, labels, dependence)
+
+
+def _divided(
+    y: np.ndarray,
+    folds: int,
+    fraction: float,
+    random_state: int,
+    key: str,
+    labels: Sequence[Any],
+    dependence: Dependence,
+) -> list[Pair]:
+    """Folds, or with one fold a hold-out, of which `key` says the fraction."""
+    from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
+    column = dependence.column
+    how, sides = f"split by {column!r}", ["trains"]
+    if dependence.order is not None:
+        pairs = forward(dependence.order, folds, fraction, column)
+    elif dependence.groups is not None and folds > 1:
+        pairs = group_folds(y, dependence.groups, folds, random_state)
+    elif dependence.groups is not None:
+        pairs = [held_groups(y, dependence.groups, fraction, random_state)]
+    elif folds > 1:
+        return list(StratifiedKFold(folds, shuffle=True, random_state=random_state).split(y, y))
+    else:
+        how, sides = f"{key} = {fraction}", ["trains", "is held out"]
+        held = held_out(len(y), fraction)
+        if min(held, len(y) - held) < len(labels):
+            raise UserError(
+                f"{key} must leave at least one row of each of the {len(labels)} labels in both "
+                f"parts; got {fraction}, which is {held:,} of {len(y):,} rows"
+            )
+        divider = StratifiedShuffleSplit(1, test_size=fraction, random_state=random_state)
+        pairs = list(divider.split(y, y))
     _refuse_labels(
-        f"every label must have at least {needed} training rows {why}; "
-        f"{_name(index, labels)} has {count:,}"
-        for index, count in enumerate(counts)
+        f"every label must have rows in the part that {side} ({how}); label {labels[index]!r} "
+        "has none"
+        for side, rows in zip(sides, pairs[0], strict=False)
+        for index in np.setdiff1d(np.arange(len(labels)), y[rows]).tolist()
+    )
+    return pairs
+
+
+def _refuse_few(
+    y: np.ndarray, needed: int, part: str, why: str, labels: Sequence[Any], dependence: Dependence
+) -> None:
+    """UserError for each label that has too few rows, or is in too few groups."""
+    units = f"{part}rows"
+    if dependence.groups is not None:
+        y = np.unique(np.stack([dependence.groups, y]), axis=1)[1]
+        units = f"{part}groups of {dependence.column!r}"
+    _refuse_labels(
+        f"every label must have at least {needed} {units} {why}; label {name!r} has {count:,}"
+        for name, count in zip(labels, np.bincount(y, minlength=len(labels)), strict=True)
         if count < needed
     )
-
-
-def check_splits(config: "Config", counts: Sequence[int], labels: Sequence[Any]) -> None:
-    """Whether `make_splits` will do with so many training rows per class id. Raises UserError:
-    names each label that has too few."""
-    validation = config.validation
-    check_counts(np.array(counts), validation.folds, labels)
-    if validation.folds == 1:
-        # How many rows of a label are held out depends on their number and not on their order.
-        y = np.repeat(np.arange(len(counts)), counts)
-        make_splits(y, 1, validation.repeats, validation.fraction, config.seed, labels)
-
-
-def _hold_out(
-    y: np.ndarray, fraction: float, random_state: int, key: str, labels: Sequence[Any] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    counts = np.bincount(y)
-    other = "test" if key == "data.test" else "validation"
-    _refuse_labels(
-        f"every label must have at least 2 rows to be in the training and the {other} part; "
-        f"{_name(index, labels)} has {count:,}"
-        for index, count in enumerate(counts)
-        if count < 2
-    )
-    held = held_out(len(y), fraction)
-    if held < len(counts) or len(y) - held < len(counts):
-        raise UserError(
-            f"{key} must leave at least one row of each of the {len(counts)} labels in both parts; "
-            f"got {fraction}, which is {held:,} of {len(y):,} rows"
-        )
-    divider = StratifiedShuffleSplit(1, test_size=fraction, random_state=random_state)
-    training, held_rows = next(divider.split(np.zeros(len(y)), y))
-    _refuse_labels(
-        f"every label must have a row in the {name} part; {_name(index, labels)} with "
-        f"{counts[index]:,} rows has none there ({key} = {fraction})"
-        for name, rows in (("training", training), (other, held_rows))
-        for index in np.setdiff1d(np.arange(len(counts)), y[rows]).tolist()
-    )
-    return np.sort(training), np.sort(held_rows)
-
-
-def _name(index: int, labels: Sequence[Any] | None) -> str:
-    return f"label {labels[index]!r}" if labels is not None else f"class {index}"
 
 
 def _refuse_labels(problems: Iterable[str]) -> None:

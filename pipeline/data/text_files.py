@@ -2,13 +2,11 @@
 
 import csv
 import gzip
-import io
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -27,13 +25,12 @@ MOST_COLUMNS = 10_000
 """What the search, its report and MLflow's pages can still hold."""
 
 _SNIFFED_BYTES = 1 << 20  # also the longest row of a text file
-_LONGEST_LINE = 1 << 24
 
 
 def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
     """The rows of a .csv, .tsv or packed file; the columns named in `text` stay strings. Raises
     UserError, and pyarrow's errors for what is no text at all."""
-    delimiter = delimiter_of(path.name)
+    check_memory(source, path.stat().st_size)
     try:
         # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
         # error, and the second reading respects it.
@@ -42,7 +39,9 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
         except pa.ArrowInvalid:
             table = _convert(source, path, text, newlines=True)
     except pa.ArrowInvalid as error:
-        raise UserError(_why_no_table(source, path, error)) from error
+        if unequal := _unequal_rows(path):
+            raise UserError(f"{source}: {unequal}") from error
+        raise
     refuse(
         [
             f"{source}: column {field.name!r} is not UTF-8 text; save the file as UTF-8"
@@ -52,11 +51,11 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
     )
     if table.num_columns == 1:
         only = table.column_names[0]
-        other = next((sign for sign in ";\t|," if sign in only and sign != delimiter), None)
-        if other:
+        delimiter = delimiter_of(path.name)
+        if other := next((sign for sign in ";\t|," if sign in only and sign != delimiter), None):
             raise UserError(
                 f"{source}: found a single column named {only!r}; values must be separated by "
-                f"{'tabs' if delimiter == chr(9) else 'commas'}, but these seem to be by {other!r}"
+                f"{delimiter!r}, but these seem to be by {other!r}"
             )
     return table
 
@@ -64,111 +63,53 @@ def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
 def _convert(source: str, path: Path, text: Collection[str], newlines: bool) -> pa.Table:
     """With types from the first block: pyarrow's own inference takes three times as long, and
     three times the memory. Only a column whose later values do not fit is left to it."""
+    texts = {name: pa.string() for name in text}
+    convert = pa.csv.ConvertOptions(
+        column_types=texts,
+        null_values=list(MISSING),
+        true_values=["true", "True", "TRUE"],
+        false_values=["false", "False", "FALSE"],
+        strings_can_be_null=True,
+    )
+    parse = pa.csv.ParseOptions(delimiter=delimiter_of(path.name), newlines_in_values=newlines)
 
-    delimiter = delimiter_of(path.name)
-
-    def options(types: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "parse_options": pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=newlines),
-            "convert_options": pa.csv.ConvertOptions(
-                column_types=types | {name: pa.string() for name in text},
-                null_values=list(MISSING),
-                true_values=["true", "True", "TRUE"],
-                false_values=["false", "False", "FALSE"],
-                strings_can_be_null=True,
-            ),
-        }
-
-    def read(types: dict[str, Any]) -> pa.Table:
-        with _content(source, path) as content:
-            return pa.csv.read_csv(content, **options(types))
+    def content() -> Any:
+        return pa.input_stream(str(path), compression="gzip") if is_packed(path.name) else path
 
     block = pa.csv.ReadOptions(block_size=_SNIFFED_BYTES)
-    try:
-        with (
-            _content(source, path) as content,
-            pa.csv.open_csv(content, read_options=block, **options({})) as reader,
-        ):
-            schema = reader.schema
-    except pa.ArrowInvalid:  # a row longer than a block, or a quoted newline at its end
-        return read({})
-    check_width(source, len(schema))
-    types = {field.name: field.type for field in schema if not pa.types.is_null(field.type)}
+    types, names = {}, list[str]()
+    # Not where a row is longer than a block, or a quoted newline stands at its end.
+    with suppress(pa.ArrowInvalid), pa.csv.open_csv(content(), block, parse, convert) as reader:
+        names = reader.schema.names
+        types = {f.name: f.type for f in reader.schema if not pa.types.is_null(f.type)}
+    check_width(source, len(names))
     for _ in range(3):
+        convert.column_types = types | texts
         try:
-            return read(types)
+            return pa.csv.read_csv(content(), parse_options=parse, convert_options=convert)
         except pa.ArrowInvalid as error:
             misfit = re.match(r"In CSV column #(\d+)", str(error))
-            if misfit is None:
+            if misfit is None or not types:
                 raise
-            types.pop(schema.names[int(misfit[1])], None)
-    return read({})
+            types.pop(names[int(misfit[1])], None)
+    convert.column_types = texts
+    return pa.csv.read_csv(content(), parse_options=parse, convert_options=convert)
 
 
 @contextmanager
-def explained(source: str, what: str = "") -> Iterator[None]:
-    """Errors of pyarrow and of files as the user's; `what`: what is text there."""
-    not_utf8 = "not UTF-8 text; save the file as UTF-8"
+def explained(source: str) -> Iterator[None]:
+    """Errors of pyarrow and of files as the user's."""
     try:
         yield
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source}: {what}{not_utf8}") from error
-    except (pa.ArrowException, EOFError, OSError) as error:
+    except (pa.ArrowException, EOFError, OSError, UnicodeDecodeError) as error:
         text = first_line(error)
         if "Empty CSV" in text:
-            text = "the file is empty"
-        elif "invalid UTF8" in text:
-            text = not_utf8
+            text = "the file is empty, or its first row is longer than 1 MiB"
+        elif "invalid UTF8" in text or isinstance(error, UnicodeDecodeError):
+            text = "not UTF-8 text; save the file as UTF-8"
         elif "straddling" in text:
-            text = "a row is longer than 4 MiB, or a quote is never closed"
+            text = "a row is longer than 1 MiB, or a quote is never closed"
         raise UserError(f"{source}: cannot be read: {text}") from error
-
-
-@contextmanager
-def _content(source: str, path: Path) -> Iterator[Any]:
-    """The text for pyarrow's readers, unpacked as far as the memory goes."""
-    if not is_packed(path.name):
-        check_memory(source, path.stat().st_size)
-        yield path
-        return
-    with pa.input_stream(str(path), compression="gzip") as stream:
-        yield pa.PythonFile(_Unpacked(source, stream), mode="r")
-
-
-class _Unpacked(io.RawIOBase):
-    """A megabyte of packed text can hold a gigabyte: one beyond the memory is given up."""
-
-    def __init__(self, source: str, stream: Any) -> None:
-        super().__init__()
-        self._source, self._stream, self._count = source, stream, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        content: bytes = self._stream.read(None if size < 0 else size)
-        self._count += len(content)
-        check_memory(self._source, max(self._count, pa.total_allocated_bytes()))
-        return content
-
-
-def _why_no_table(source: str, path: Path, error: pa.ArrowInvalid) -> str:
-    """What is wrong with a text that pyarrow cannot read, in the user's terms."""
-    with _open(path) as file:
-        start = file.read(4)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
-        return f"{source}: the file is not UTF-8 text; save it as UTF-8"
-    if unequal := _unequal_rows(path):
-        return f"{source}: {unequal}"
-    reason = first_line(error)
-    if "straddling" not in str(error) and "Empty CSV" not in str(error):
-        return f"{source}: {reason}"
-    if not start.strip():
-        return f"{source}: the file is empty"
-    return (
-        f"{source}: a row must be at most {_SNIFFED_BYTES:,} bytes long; one is longer, or a "
-        "quote is never closed"
-    )
 
 
 def delimiter_of(name: str) -> str:
@@ -199,15 +140,12 @@ def check_width(source: str, count: int) -> None:
         )
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path)) if is_packed(path.name) else path.open("rb")
-
-
 def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The values of each row that is not blank, the header too, and the line on which it begins.
     Raises csv.Error at a line that no table has."""
-    with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", "replace", newline="") as text:
-        reader = csv.reader(_lines(text), delimiter=delimiter_of(path.name))
+    opener = gzip.open if is_packed(path.name) else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=delimiter_of(path.name))
         line = 1
         for values in reader:
             if values:
@@ -215,35 +153,22 @@ def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
 
 
-def _lines(text: IO[str]) -> Iterator[str]:
-    while line := text.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE:
-            raise csv.Error("a line is too long")
-        yield line
-
-
-def _unequal_rows(path: Path, shown: int = 5) -> str | None:
+def _unequal_rows(path: Path) -> str | None:
     """Names the lines of the rows that are longer or shorter than the header, or None."""
+    rows = _numbered_rows(path)
     try:
-        rows = _numbered_rows(path)
         expected = len(next(rows, (0, []))[1])
-        unequal = ((line, len(values)) for line, values in rows if len(values) != expected)
-        texts = [f"line {line} has {count}" for line, count in islice(unequal, shown)]
-        total = len(texts) + sum(1 for _ in unequal)
+        found = [f"line {line} has {len(row)}" for line, row in rows if len(row) != expected]
     except csv.Error:
         return None
-    if not texts:
-        return None
-    return (
-        f"every row must have as many values as the header, which has {expected}; "
-        f"{', '.join(few(texts, shown, total))}"
-    )
+    rule = f"every row must have as many values as the header, which has {expected}"
+    return f"{rule}; {', '.join(few(found, 5))}" if found else None
 
 
 def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
     """The line on which each row begins: blank lines and quoted newlines move it."""
     lines: dict[int, int] = {}
-    with suppress(csv.Error, OSError):
+    with suppress(csv.Error, OSError, UnicodeDecodeError):
         for row, (line, _) in enumerate(_numbered_rows(path), start=-1):  # the header is -1
             if row in rows:
                 lines[row] = line

@@ -21,7 +21,7 @@ _FEW = 100  # values that are looked at first: most columns of other values are 
 
 def plain(column: Any) -> Any:
     """The column without a dictionary, with text of every flavour as `string`, null where empty."""
-    if pa.types.is_dictionary(column.type):
+    if pa.types.is_dictionary(column.type) and not pa.types.is_nested(column.type.value_type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = pc.cast(column, pa.string())

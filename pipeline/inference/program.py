@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import fx
 
 from .rows import short
 
@@ -30,15 +31,17 @@ def read_program(file: Path) -> Program:
     """The program: raw [rows, columns] float64 -> probabilities [rows, labels] float32. Raises
     ModelError for an archive that holds more than a graph and tensors. What else may be wrong with
     it comes out as whatever torch or zipfile raise."""
-    checked = checked_archive(file)
-    with zipfile.ZipFile(checked) as archive:
-        try:
-            return _Graph(archive)
-        except (KeyError, TypeError, AttributeError):  # something that this reader does not know
-            pass
-    checked.seek(0)
-    module: Program = torch.export.load(checked).module()
-    return module
+    records = checked_records(file)
+    try:
+        return _program(records)
+    except (KeyError, TypeError, AttributeError):  # something that this reader does not know
+        checked = io.BytesIO()
+        with zipfile.ZipFile(checked, "w") as copy:
+            for name, content in records.items():
+                copy.writestr(zipfile.ZipInfo(name), content)
+        checked.seek(0)
+        module: Program = torch.export.load(checked).module()
+        return module
 
 
 _RECORDS = re.compile(
@@ -74,16 +77,16 @@ _TEXTS = {
 _FORBIDDEN = {"as_custom_obj", "as_graph", "as_operator", "class_fqn", "guards_code"}
 
 
-def checked_archive(file: Path) -> io.BytesIO:
-    """A copy of a .pt2 archive that torch.export.load can read without running code that is in it.
-    Weights and constants must be plain bytes, every call one that only computes and every name a
-    name, since torch makes Python code of names. The example inputs and the notes on where the
-    graph came from are left out. Checksums are compared, which torch does not do."""
-    checked = io.BytesIO()
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(checked, "w") as copy:
-        if len(set(archive.namelist())) != len(archive.namelist()):
-            raise ModelError(f"{file}: damaged: a record is there twice")
+def checked_records(file: Path) -> dict[str, bytes]:
+    """The records of a .pt2 archive by their names, fit for torch.export.load: no code that is in
+    them runs. Weights and constants must be plain bytes, every call one that only computes and
+    every name a name, since torch makes Python code of names. The example inputs and the notes on
+    where the graph came from are left out. Checksums are compared, which torch does not do."""
+    records: dict[str, bytes] = {}
+    with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
+            if entry.filename in records:
+                raise ModelError(f"{file}: damaged: a record is there twice")
             record = entry.filename.partition("/")[2]
             if not _RECORDS.fullmatch(record) or entry.compress_type != zipfile.ZIP_STORED:
                 raise ModelError(
@@ -99,9 +102,8 @@ def checked_archive(file: Path) -> io.BytesIO:
                 content = b""
             elif record.endswith(".json"):
                 content = json.dumps(_checked_json(json.loads(content), record)).encode()
-            copy.writestr(zipfile.ZipInfo(entry.filename), content)
-    checked.seek(0)
-    return checked
+            records[entry.filename] = content
+    return records
 
 
 def _checked_json(value: Any, key: str) -> Any:
@@ -132,109 +134,74 @@ _PLAIN = ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "
 _MEMORY = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 
-class _Graph:
-    """A program on the CPU: operations of ATen, one after the other.
+def _program(records: Mapping[str, bytes]) -> Program:
+    """The program, on the CPU. What depends on weights alone is computed here, once."""
+    root = next(iter(records)).partition("/")[0]
+    content = json.loads(records[f"{root}/models/model.json"])
+    if content["schema_version"]["major"] != _SCHEMA_MAJOR:
+        raise KeyError("schema_version")
+    tensors = {}
+    for folder in (f"{root}/data/weights", f"{root}/data/constants"):
+        config = f"{folder}/model_{folder.rpartition('/')[2]}_config.json"
+        for name, item in json.loads(records[config])["config"].items():
+            stored = records[f"{folder}/{item['path_name']}"]
+            tensors[name] = _tensor(stored, item["tensor_meta"])
+    signature, graph = content["graph_module"]["signature"], fx.Graph()
+    values: dict[str, Any] = {}  # by name: tensors and sizes, or nodes where rows decide them
+    for spec in signature["input_specs"]:
+        ((kind, item),) = spec.items()
+        if kind == "user_input":
+            values[item["arg"]["as_tensor"]["name"]] = graph.placeholder("raw")
+        else:
+            values[item["arg"]["name"]] = tensors[item[f"{kind}_name"]]
+    constants: dict[str, torch.Tensor] = {}
 
-    What depends on weights alone is computed once, and each tensor is let go after its last use."""
+    def placed(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        name = f"constant_{len(constants)}"
+        constants[name] = value
+        return graph.get_attr(name)
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        root = archive.namelist()[0].partition("/")[0]
-        content = json.loads(archive.read(f"{root}/models/model.json"))
-        if content["schema_version"]["major"] != _SCHEMA_MAJOR:
-            raise KeyError("schema_version")
-        signature = content["graph_module"]["signature"]
-        tensors = {}
-        for folder in (f"{root}/data/weights", f"{root}/data/constants"):
-            config = f"{folder}/model_{folder.rpartition('/')[2]}_config.json"
-            for name, item in json.loads(archive.read(config))["config"].items():
-                stored = archive.read(f"{folder}/{item['path_name']}")
-                tensors[name] = _tensor(stored, item["tensor_meta"])
-        self._constants: dict[str, torch.Tensor] = {}
-        given = []
-        for spec in signature["input_specs"]:
-            ((kind, item),) = spec.items()
-            if kind == "user_input":
-                given.append(item["arg"]["as_tensor"]["name"])
-            else:
-                self._constants[item["arg"]["name"]] = tensors[item[f"{kind}_name"]]
-        (self._input,) = given
-        (output,) = signature["output_specs"]
-        self._output: str = output["user_output"]["arg"]["as_tensor"]["name"]
-        self._steps: list[_Step] = []
-        for node in content["graph_module"]["graph"]["nodes"]:
-            if node["target"] == "torch.ops.aten._assert_tensor_metadata.default":
-                continue  # a check of dtypes, which are those of the export
-            step = _Step(node)
-            if step.needs <= self._constants.keys():
-                step.run(self._constants)
-            else:
-                self._steps.append(step)
-        needed_later = {self._output, *self._constants}
-        for step in reversed(self._steps):
-            step.last_used = (step.needs | {*step.names}) - needed_later
-            needed_later |= step.last_used
+    def call(operation: Callable[..., Any], positional: Sequence[Any], named: Any) -> Any:
+        nodes: list[fx.Node] = []
+        fx.node.map_arg((positional, named), nodes.append)
+        if not nodes:
+            return operation(*positional, **named)
+        given = fx.node.map_aggregate((tuple(positional), named), placed)
+        return graph.call_function(operation, *given)
 
-    def __call__(self, raw: torch.Tensor) -> torch.Tensor:
-        values = {**self._constants, self._input: raw}
-        for step in self._steps:
-            step.run(values)
-            for name in step.last_used:
-                del values[name]
-        return values[self._output]
-
-
-class _Step:
-    """One operation: a function of ATen, or of sizes, where its arguments come from, and what its
-    results are called."""
-
-    def __init__(self, node: Mapping[str, Any]) -> None:
+    for node in content["graph_module"]["graph"]["nodes"]:
         name, overload = node["target"].split(".")[-2:]
-        is_of_sizes = name == "_operator"
-        aten = None if is_of_sizes else getattr(torch.ops.aten, name)
-        self._operation = getattr(operator if is_of_sizes else aten, overload)
-        self.names, self._is_one = _results(node["outputs"])
-        self.needs: set[str] = set()
-        self.last_used: set[str] = set()
-        self._positional: list[_Argument] = []
-        self._named: dict[str, _Argument] = {}
-        for argument in node["inputs"]:
-            read = self._argument(argument["arg"])
-            if argument["kind"] == 1:
-                self._positional.append(read)
-            else:
-                self._named[argument["name"]] = read
-
-    def _argument(self, content: Mapping[str, Any]) -> "_Argument":
-        ((kind, value),) = content.items()
-        if kind in ("as_tensor", "as_sym_int") and "as_int" not in value:
-            name = value.get("name") or value["as_name"]
-            self.needs.add(name)
-            return lambda values: values[name]
-        if kind in ("as_tensors", "as_sym_ints", "as_optional_tensors"):
-            of_each = {"as_tensors": "as_tensor", "as_sym_ints": "as_sym_int"}.get(kind)
-            items = [self._argument({of_each: item} if of_each else item) for item in value]
-            return lambda values: [item(values) for item in items]
-        constant = _CONSTANTS[kind](value)
-        return lambda _: constant
-
-    def run(self, values: dict[str, Any]) -> None:
-        """Put the results into `values`."""
-        positional = [argument(values) for argument in self._positional]
-        named = {name: argument(values) for name, argument in self._named.items()}
-        result = self._operation(*positional, **named)
-        values.update(zip(self.names, [result] if self._is_one else result, strict=True))
+        if name == "_assert_tensor_metadata":
+            continue  # a check of dtypes, which are those of the export
+        home = operator if name == "_operator" else getattr(torch.ops.aten, name)
+        read = [(each["kind"], each["name"], _read(each["arg"], values)) for each in node["inputs"]]
+        positional = [value for kind, _, value in read if kind == 1]
+        named = {name: value for kind, name, value in read if kind != 1}
+        result = call(getattr(home, overload), positional, named)
+        outputs = [value for output in node["outputs"] for value in output.values()]
+        is_list = "as_tensors" in node["outputs"][0]
+        names = [o.get("name") or o["as_name"] for o in (outputs[0] if is_list else outputs)]
+        if is_list or len(names) > 1:
+            parts = enumerate(names)
+            values |= {name: call(operator.getitem, (result, i), {}) for i, name in parts}
+        else:
+            values[names[0]] = result
+    (output,) = signature["output_specs"]
+    graph.output(placed(values[output["user_output"]["arg"]["as_tensor"]["name"]]))
+    return fx.GraphModule(constants, graph, class_name="Program")
 
 
-def _results(outputs: Sequence[Mapping[str, Any]]) -> tuple[list[str], bool]:
-    """The names of an operation's results, and whether it gives one and no list of them."""
-    if len(outputs) == 1 and "as_tensors" in outputs[0]:
-        return [item["name"] for item in outputs[0]["as_tensors"]], False
-    values = [value for output in outputs for value in output.values()]
-    return [value.get("name") or value["as_name"] for value in values], len(outputs) == 1
-
-
-_Argument = Callable[[Mapping[str, Any]], Any]
-"""An operation's argument, from the tensors and sizes that have been computed."""
+def _read(content: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    """An operation's argument, from the tensors and sizes that there are."""
+    ((kind, value),) = content.items()
+    if kind in ("as_tensor", "as_sym_int") and "as_int" not in value:
+        return values[value.get("name") or value["as_name"]]
+    if kind in ("as_tensors", "as_sym_ints", "as_optional_tensors"):
+        of_each = {"as_tensors": "as_tensor", "as_sym_ints": "as_sym_int"}.get(kind)
+        return [_read({of_each: item} if of_each else item, values) for item in value]
+    return _CONSTANTS[kind](value)
 
 
 _CONSTANTS: Mapping[str, Callable[[Any], Any]] = {

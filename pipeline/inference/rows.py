@@ -28,43 +28,28 @@ class InputError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def as_frame(rows: Any, names: Sequence[str]) -> pd.DataFrame:
-    """Rows as a pandas DataFrame: one of pandas, polars or pyarrow, a dictionary of columns or of
-    one row's values, or a list of dictionaries. `names`: the columns that are wanted. Raises
-    InputError for anything else."""
+def as_frame(rows: Any) -> pd.DataFrame:
+    """Rows as a pandas DataFrame: one of pandas, polars or pyarrow, a dictionary of columns, or a
+    list of dictionaries. Raises InputError for anything else."""
     if isinstance(rows, pd.DataFrame):
         return rows
+    if not isinstance(rows, (Mapping, list)) and not hasattr(rows, "to_pandas"):
+        raise InputError(
+            "rows must be a DataFrame (pandas, polars), a pyarrow Table, a dictionary of columns "
+            f"or a list of dictionaries; got {type(rows).__name__}"
+        )
     try:
-        if isinstance(rows, Mapping):
-            one_row = all(np.ndim(value) == 0 for value in rows.values())
-            return pd.DataFrame([_unpacked(rows)] if one_row else _unpacked(rows))
-        if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
-            if not rows:
-                return pd.DataFrame(columns=list(names))
-            return pd.DataFrame([_unpacked(row) for row in rows])
-        if hasattr(rows, "to_pandas") and hasattr(rows, "select"):
-            present = set(getattr(rows, "column_names", rows.columns))
-            frame: pd.DataFrame = rows.select([n for n in names if n in present]).to_pandas()
-            return frame
+        frame = rows.to_pandas() if hasattr(rows, "to_pandas") else pd.DataFrame(rows)
     except (TypeError, ValueError) as error:
         raise InputError(f"the rows do not make a table: {error}") from error
-    raise InputError(
-        "rows must be a DataFrame (pandas, polars), a pyarrow Table, a dictionary of columns "
-        f"or a list of dictionaries; got {type(rows).__name__}"
-    )
-
-
-def _unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row without arrays of no dimension, which MLflow's server makes of its values."""
-    return {name: _value(value) for name, value in row.items()}
+    # MLflow's server makes arrays of no dimension of the values of records.
+    for name in [name for name, dtype in frame.dtypes.items() if types.is_object_dtype(dtype)]:
+        frame[name] = frame[name].map(_value)
+    return frame
 
 
 def _value(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.ndim == 0:
-        return value.item()
-    return [_value(item) for item in value] if value.dtype == object else value
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 class Reader:
@@ -88,7 +73,7 @@ class Reader:
 
     def read(self, rows: Any) -> tuple[Floats, pd.Index]:
         """The raw values of rows as `as_frame` takes them, and their index."""
-        frame = as_frame(rows, self.names)
+        frame = as_frame(rows)
         return self(frame), frame.index
 
     def __call__(self, frame: pd.DataFrame) -> Floats:
@@ -117,17 +102,13 @@ class Reader:
 
     def _select(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The wanted columns in the schema's order."""
-        if frame.columns.is_unique:
-            positions = frame.columns.get_indexer(self._index)
-            if (positions >= 0).all():
-                return frame.iloc[:, positions]
         present = list(frame.columns)
-        missing = [name for name in self.names if name not in frame.columns]
-        if missing:
+        if missing := [name for name in self.names if name not in frame.columns]:
             columns = listed(present) or "none"
             raise InputError(f"columns missing: {listed(missing)}; the rows have: {columns}")
-        repeated = [name for name in self.names if present.count(name) > 1]
-        if repeated:
+        wanted = frame.columns[frame.columns.isin(self.names)]
+        if not wanted.is_unique:
+            repeated = list(wanted[wanted.duplicated()].unique())
             raise InputError(f"columns given more than once: {listed(repeated)}")
         return frame[self.names]
 

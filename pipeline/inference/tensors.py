@@ -77,9 +77,7 @@ class ArrayReader:
 
 
 def on_the_cpu(rows: Any) -> Any:
-    """A tensor of torch, or a list of them, as NumPy can read it."""
-    if isinstance(rows, (list, tuple)):
-        return [on_the_cpu(row) for row in rows] if rows and hasattr(rows[0], "detach") else rows
+    """A tensor of torch as NumPy can read it, in float32 where NumPy lacks its dtype."""
     if not hasattr(rows, "detach"):
         return rows
     rows = rows.detach().cpu()

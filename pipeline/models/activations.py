@@ -1,16 +1,13 @@
-"""The activations, declared once: a further one is an entry here, and where the compiled program
-shall train it too, in `training/native/kernel.cpp`.
-
-Nothing here loads torch before it is used: a configuration that names one is checked without."""
-
-from __future__ import annotations
+"""The activations: a further one is an entry here, its name in `config/sections.py`, and where the
+compiled program shall train it too, in `training/native/kernel.cpp`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -30,16 +27,12 @@ class Activation:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The activation of x, in a new tensor."""
-        from torch.nn import functional
-
         result: Tensor = getattr(functional, self.name)(x)
         return result
 
     def for_training(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
         """The forward pass, which may overwrite its input, and (d, value) -> the gradient before
         it."""
-        import torch
-
         aten = torch.ops.aten
         forward = getattr(aten, f"{self.name}_" if self.by_output else self.name)
         return forward, lambda d, value: self.slope(aten, d, value)

@@ -6,13 +6,20 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import optimize, special
+
+from pipeline.models.metrics import Metric
+from pipeline.models.scores import certain
 
 Floats = npt.NDArray[np.float64]
 Goal = Literal["accuracy", "f1", "youden"]
 
 SHARPEST, FLATTEST = 0.05, 20.0
 """Temperatures lie between these; without bounds rows that are all right would ask for 0."""
+
+MOST_CUTS = 500
+"""Thresholds, evenly over the rows, at which a metric is computed."""
 
 SMALLEST = 1e-30
 """What a probability of less, such as 0, counts as where its logarithm is taken."""
@@ -43,12 +50,13 @@ def fit_temperature(probabilities: npt.NDArray[Any], y: npt.NDArray[np.int64]) -
     return float(1 / optimum.x)
 
 
-def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal) -> float:
+def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal | Metric) -> float:
     """The threshold in [0, 1] that is best for `goal`, `positive > threshold` meaning label 1.
 
     Args:
         positive: probabilities [N] of label 1; y: [N], 0 or 1, both of them present.
-        goal: accuracy; f1 of label 1; youden, the true minus the false positive rate.
+        goal: accuracy; f1 of label 1; youden, the true minus the false positive rate; or a metric
+            that judges predicted labels, which is computed at `MOST_CUTS` cuts at most.
 
     Of equally good ones 0.5, else the middle of the stretch that is nearest to it."""
     order = np.argsort(positive, kind="stable")
@@ -60,7 +68,10 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     negatives = len(truth) - positives
     missed = np.concatenate([[0], np.cumsum(truth)])[below]
     hits, false_alarms = positives - missed, negatives - (below - missed)
-    if goal == "accuracy":
+    if isinstance(goal, Metric):
+        right = negatives - false_alarms
+        value = _at_cuts(np.stack([right, false_alarms, missed, hits], axis=1), goal)
+    elif goal == "accuracy":
         value = hits + negatives - false_alarms
     elif goal == "f1":
         value = 2 * hits / np.maximum(hits + false_alarms + positives, 1)
@@ -76,6 +87,18 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     if ((low[best] <= 0.5) & (high[best] > 0.5)).any():
         return 0.5
     return float(min(middle[best], key=lambda cut: abs(cut - 0.5)))
+
+
+def _at_cuts(table: npt.NDArray[np.int64], metric: Metric) -> Floats:
+    """The metric, higher is better, by the rows [K, 4] of each label and prediction: 0 and 0, 0 and
+    1, 1 and 0, 1 and 1; -inf where it is not computed."""
+    value = np.full(len(table), -np.inf)
+    cuts = np.linspace(0, len(table) - 1, MOST_CUTS).astype(int)
+    predicted, y = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1]])
+    weights = torch.from_numpy(table[cuts]).double()
+    scores = metric.score(certain(predicted, 2), y, weights).numpy()
+    value[cuts] = np.where(np.isfinite(scores), metric.sign * scores, -np.inf)
+    return value
 
 
 def _logits(probabilities: npt.NDArray[Any]) -> Floats:

@@ -4,7 +4,6 @@ torch's modules draw from one generator of the whole process, so that what a net
 on what else is going on. Within `Draws` they draw from the one that is given: the same for every
 network of a stack, in whatever company it is, and in any thread."""
 
-import math
 from types import FunctionType
 from typing import Any
 
@@ -98,16 +97,13 @@ class Draws(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """As torch's documentation has it: its own operations know no stacks."""
+        """By the form of it that is made of operations which know stacks."""
+        output: Tensor
+        output, weights = torch.ops.aten._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        if dropout_p == 0:
+            return output
         if enable_gqa:
-            repeats = query.size(-3) // key.size(-3)
-            key, value = (part.repeat_interleave(repeats, -3) for part in (key, value))
-        weight = query @ key.mT * (1 / math.sqrt(query.size(-1)) if scale is None else scale)
-        if is_causal:
-            shape, device = weight.shape[-2:], weight.device
-            causal = torch.ones(shape, dtype=torch.bool, device=device).tril()
-            weight = weight.masked_fill(~causal, -math.inf)
-        if attn_mask is not None:
-            is_boolean = attn_mask.dtype == torch.bool
-            weight = weight.masked_fill(~attn_mask, -math.inf) if is_boolean else weight + attn_mask
-        return self._dropout(torch.softmax(weight, dim=-1), dropout_p) @ value
+            value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
+        return self._dropout(weights, dropout_p) @ value

@@ -1,32 +1,22 @@
-"""Members that answer together: the ensemble that is shipped, as a module, graph or ONNX file."""
+"""Members that answer together: the ensemble that is shipped, as a module or graph."""
 
 import contextlib
 import io
 import logging
 from collections.abc import Hashable, Iterator, Sequence
-from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from pipeline.common.errors import RunError, UserError
+from pipeline.common.errors import UserError
 from pipeline.common.imports import reason_of
 from pipeline.models.activations import ACTIVATIONS
 from pipeline.models.architecture import Architecture
 from pipeline.models.calibration import SMALLEST
 from pipeline.models.mlp import EPSILON, MLP
-from pipeline.models.module import ModuleArchitecture, arranged
+from pipeline.models.module import arranged
 from pipeline.models.task import Task
-
-ONNX_FILE = "model.onnx"
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-ONNX_TOLERANCE = 1e-5
-"""How far a probability may be from the graph's: ONNX Runtime sums in another order."""
 
 
 class Ensemble(nn.Module):
@@ -86,9 +76,19 @@ class MLPEnsemble(Ensemble):
     ) -> None:
         super().__init__(encoder, temperature)
         self.kind = self.activation = architecture.activation
-        weights, biases = _folded(architecture, states)
-        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
-        self.biases = nn.ParameterList(nn.Parameter(b, requires_grad=False) for b in biases)
+        parameters, statistics = states[:, : architecture.size], states[:, architecture.size :]
+        running = torch.split(statistics.unsqueeze(2), list(architecture.statistics), dim=1)
+        self.weights, self.biases = (
+            nn.ParameterList(),
+            nn.ParameterList(),
+        )  # [K, in, out], [K, 1, out]
+        for i, layer in enumerate(architecture.views(parameters)):
+            weight, bias = layer.weight, layer.bias
+            if layer.scale is not None and layer.shift is not None:
+                factor = layer.scale * torch.rsqrt(running[2 * i + 1] + EPSILON)
+                weight, bias = weight * factor, (bias - running[2 * i]) * factor + layer.shift
+            for each, tensor in ((self.weights, weight), (self.biases, bias)):
+                each.append(nn.Parameter(tensor.float().mT.contiguous(), requires_grad=False))
 
     def members(self, x: Tensor) -> Tensor:
         activation = ACTIVATIONS[self.activation]
@@ -142,24 +142,8 @@ def ensemble_of(
     """The mean of networks with these weights [K, P + Q], as it is shipped."""
     if isinstance(architecture, MLP):
         return MLPEnsemble(encoder, architecture, states, temperature)
-    assert isinstance(architecture, ModuleArchitecture)
     modules = [architecture.module(state) for state in states]
     return ModuleEnsemble(encoder, modules, architecture.task, architecture.program, temperature)
-
-
-def _folded(architecture: MLP, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights [K, in, out] and biases [K, 1, out] with batch norm's scaling taken in."""
-    parameters, statistics = states[:, : architecture.size], states[:, architecture.size :]
-    running = torch.split(statistics.unsqueeze(2), list(architecture.statistics), dim=1)
-    weights, biases = [], []
-    for i, layer in enumerate(architecture.views(parameters)):
-        weight, bias = layer.weight, layer.bias
-        if layer.scale is not None and layer.shift is not None:
-            factor = layer.scale * torch.rsqrt(running[2 * i + 1] + EPSILON)
-            weight, bias = weight * factor, (bias - running[2 * i]) * factor + layer.shift
-        weights.append(weight.float().mT.contiguous())
-        biases.append(bias.float().mT.contiguous())
-    return weights, biases
 
 
 def export(
@@ -170,21 +154,17 @@ def export(
     The example that is saved with the program is of zeros. It stays, because MLflow, where pickles
     are disallowed, takes an archive with tensors as its example but none without an example.
     The places in this source that torch notes at each node, with the paths of this machine, go."""
-    example = torch.zeros((2, *shape), dtype=dtype)
-    export_ = partial(
-        torch.export.export,
-        ensemble.eval(),
-        (example,),
-        dynamic_shapes=({0: torch.export.Dim("rows")},),
-    )
+    example = (torch.zeros((2, *shape), dtype=dtype),)
+    rows = ({0: torch.export.Dim("rows")},)
+    ensemble.eval()
     with _quiet():
         try:
-            program = export_()
+            program = torch.export.export(ensemble, example, dynamic_shapes=rows)
         except Exception as error:
             # torch has many classes of error for a module whose Python it cannot follow. Read from
             # its bytecode, which takes longer, `len(x)` may be any number of rows.
             try:
-                program = export_(strict=True)
+                program = torch.export.export(ensemble, example, dynamic_shapes=rows, strict=True)
             except Exception:
                 reason = reason_of(error)
                 raise UserError(f"model: torch.export refuses it: {reason}") from error
@@ -200,7 +180,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
             yield
     finally:
         logging.disable(before)
@@ -229,50 +209,3 @@ class Exporter:
         for name, value in state.items():
             program.state_dict[name] = value
         return program
-
-
-def check_onnx_packages() -> None:
-    """Raises UserError naming the packages that `registry.onnx` needs and that are not there."""
-    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"registry.onnx: needs {', '.join(ONNX_PACKAGES)}; not installed: {', '.join(missing)} "
-            f"(pip install {' '.join(missing)})"
-        )
-
-
-def write_onnx(program: Path, raw: np.ndarray, folder: Path) -> Path:
-    """Write `model.onnx` into a folder: raw float64 [rows, columns] -> probabilities float32.
-
-    Args:
-        program: the model's `model.pt2`.
-        raw: rows to compare both on.
-
-    Raises:
-        UserError: packages are missing.
-        RunError: the file gives other probabilities than the program."""
-    check_onnx_packages()
-    exported = torch.export.load(program)
-    file = folder / ONNX_FILE
-    with _quiet():
-        onnx_program = torch.onnx.export(exported, verbose=False)
-        assert onnx_program is not None
-        onnx_program.save(str(file), include_initializers=True)
-    _compare(exported.module(), file, raw)
-    return file
-
-
-def _compare(module: Any, file: Path, raw: np.ndarray) -> None:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file))
-    name = session.get_inputs()[0].name
-    for rows in (raw, raw[:1]):
-        with torch.inference_mode():
-            expected = module(torch.from_numpy(rows)).numpy()
-        (probabilities,) = session.run(None, {name: rows})
-        off = float(np.abs(probabilities - expected).max(initial=0.0))
-        if probabilities.shape != expected.shape or not off <= ONNX_TOLERANCE:
-            raise RunError(
-                f"registry.onnx: the ONNX file's probabilities differ from the model's by {off:.2g}"
-            )

@@ -191,10 +191,8 @@ def default_requirements() -> tuple[str, ...]:
 
 def loader_module(sources: Mapping[str, bytes]) -> str:
     """The name that a copy of the package inference has in a model's folder."""
-    digest = hashlib.sha256(
-        b"\0".join(part for name in sorted(sources) for part in (name.encode(), sources[name]))
-    )
-    return f"tabular_model_{digest.hexdigest()[:12]}"
+    digest = hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()
+    return f"tabular_model_{digest[:12]}"
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.common import imports
@@ -58,9 +58,8 @@ def module_architecture(
         _check_rows(module, x, outputs, component)
     parameters = [name for name, p in template.named_parameters() if p.requires_grad]
     changed = {name for name in before if not _equal(before[name], after[name])}
-    if changed & set(parameters):
-        name = sorted(changed & set(parameters))[0]
-        raise UserError(f"{KEY}.name: {component.path} changes its weights in forward ({name})")
+    if moved := sorted(changed & set(parameters)):
+        raise UserError(f"{KEY}.name: {component.path} changes its weights in forward ({moved[0]})")
     if not parameters:
         raise UserError(f"{KEY}.name: {component.path} has no weights to train")
     arguments = json.dumps(plain(component.arguments), sort_keys=True, default=str)
@@ -108,25 +107,16 @@ def _builder(component: Component, x: Tensor, told: dict[str, Any]) -> Callable[
             raise UserError(
                 f"{KEY}: {component.path} cannot be built with {shown or 'no arguments'}: {reason}"
             ) from error
+        must = f"{KEY}.name: {component.path} must"
         if not isinstance(module, nn.Module):
-            raise UserError(
-                f"{KEY}.name: {component.path} must be or give a torch.nn.Module; got "
-                f"{shorten(repr(module), 60)}"
-            )
+            raise UserError(f"{must} be or give a torch.nn.Module; got {shorten(repr(module), 60)}")
         if isinstance(module, _WRAPPERS):
-            raise UserError(
-                f"{KEY}.name: {component.path} must give the module itself; got it wrapped in "
-                f"{type(module).__name__}"
-            )
+            kind = type(module).__name__
+            raise UserError(f"{must} give the module itself; got it wrapped in {kind}")
         if complex_ := [name for name, each in tensors_of(module).items() if each.is_complex()]:
-            raise UserError(
-                f"{KEY}.name: {component.path} must have real weights; {complex_[0]} is complex"
-            )
+            raise UserError(f"{must} have real weights; {complex_[0]} is complex")
         module = module.float()
-        if any(
-            isinstance(each, UninitializedParameter | UninitializedBuffer)
-            for each in tensors_of(module).values()
-        ):
+        if any(map(is_lazy, tensors_of(module).values())):
             _shown(module.eval(), x, component)  # lazy layers take their shapes from it
         return module.train()
 

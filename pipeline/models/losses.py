@@ -52,29 +52,20 @@ def loss_of(component: Component, weights: Tensor | None = None) -> Loss:
         takes = isinstance(made, nn.BCELoss) or bool(getattr(made, "of_probabilities", False))
         return Loss(component.name, _Each(made), of_probabilities=takes)
     assert isinstance(made, nn.Module)
-    if component.name in OF_LABELS:
+    is_of_labels = component.name in OF_LABELS
 
-        def of_labels(outputs: Tensor, y: Tensor) -> Tensor:
+    def rows(outputs: Tensor, y: Tensor) -> Tensor:
+        made.to(outputs.device, outputs.dtype)  # it may have tensors of its own, such as weights
+        losses: Tensor
+        if is_of_labels:
             flat = outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
-            return _beside(made, outputs)(flat, y.reshape(-1)).view(y.shape)
+            losses = made(flat, y.reshape(-1)).view(y.shape)
+        else:
+            target = 2 * y - 1 if component.name == "SoftMarginLoss" else y
+            losses = made(outputs.squeeze(1), target.to(outputs.dtype))
+        return losses
 
-        return Loss(component.name, of_labels, of_labels=True)
-    signs = component.name == "SoftMarginLoss"
-
-    def of_positive(outputs: Tensor, y: Tensor) -> Tensor:
-        target = y.to(outputs.dtype)
-        target = 2 * target - 1 if signs else target
-        return _beside(made, outputs)(outputs.squeeze(1), target)
-
-    is_of_probabilities = component.name == "BCELoss"
-    return Loss(component.name, of_positive, of_labels=False, of_probabilities=is_of_probabilities)
-
-
-def _beside(loss: Callable[..., Tensor], outputs: Tensor) -> Callable[..., Tensor]:
-    """The loss with its own tensors, such as weights, on the outputs' device."""
-    if isinstance(loss, nn.Module):
-        loss.to(outputs.device, outputs.dtype)
-    return loss
+    return Loss(component.name, rows, is_of_labels, component.name == "BCELoss")
 
 
 def _made(component: Component, weights: Tensor | None) -> Callable[..., Tensor]:
@@ -85,8 +76,7 @@ def _made(component: Component, weights: Tensor | None) -> Callable[..., Tensor]
             raise UserError(f"{KEY}.name: must be a class or a function; got {loss!r}")
         if loss.__module__ == "torch.nn.functional":  # they cannot tell what outputs mean
             raise UserError(f"{KEY}.name: must be a class of torch.nn, or your own; got a function")
-        passed = () if inspect.isclass(loss) else (0, 1)
-        imports.check_arguments(loss, arguments, KEY, passed)
+        imports.check_arguments(loss, arguments, KEY, passed=0 if inspect.isclass(loss) else 2)
         if not inspect.isclass(loss):
             return functools.update_wrapper(functools.partial(loss, **arguments), loss)
     else:
@@ -122,7 +112,8 @@ class _Each:
         return losses
 
     def _of_each(self, outputs: Tensor, target: Tensor) -> Tensor:
-        _beside(self._loss, outputs)
+        if isinstance(self._loss, nn.Module):
+            self._loss.to(outputs.device, outputs.dtype)
         if self._at_once:
             try:
                 return vmap(self._loss)(outputs, target)

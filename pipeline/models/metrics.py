@@ -1,21 +1,19 @@
-"""Metrics: what a score is called, which way is better, and how its value is written.
-
-Nothing here loads torch: a configuration that names a metric is checked before that."""
-
-from __future__ import annotations
+"""Metrics: what a score is called, which way is better, and how its value is written."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
 
 from pipeline.common import text
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-PREFIX = "val_"
-"""What a metric is called where it is measured on validation rows after every epoch."""
+from pipeline.common.imports import is_path, load
+from pipeline.config import Component, Config
+from pipeline.config.measures import LESS_IS_BETTER, PREFIX, metric_name
+from pipeline.models import scores
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,18 @@ class Metric:
     Attributes:
         name: in MLflow `accuracy` of a trial, `val_accuracy` by epoch, `test_accuracy` at last.
         greater_is_better: whether 1 beats 0.
-        is_share: whether values lie in [0, 1] and are written in per cent.
+        is_share: whether it is a share of rows, which is written in per cent.
         measured_in: the unit of other values, such as nats.
-        score: logits or log-probabilities [..., N, C] and label ids [..., N] -> [...], the score of
-            the N rows."""
+        score: what computes it, of logits, label ids and weights as in `scores`.
+        lowest, highest: the ends of what there can be."""
 
     name: str
     greater_is_better: bool
     is_share: bool
-    score: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[..., Tensor] = field(compare=False)
     measured_in: str = ""
+    lowest: float = 0.0
+    highest: float = math.inf
 
     @property
     def curve(self) -> str:
@@ -47,11 +47,6 @@ class Metric:
         return 1.0 if self.greater_is_better else -1.0
 
     @property
-    def highest(self) -> float:
-        """The greatest value that there can be."""
-        return 1.0 if self.is_share else math.inf
-
-    @property
     def scale(self) -> float:
         """What values are multiplied by on the axis of a figure: 100 where it is in per cent."""
         return 100.0 if self.is_share else 1.0
@@ -60,7 +55,17 @@ class Metric:
     def axis(self) -> str:
         """The label of such an axis: `Validation accuracy (%)`, `Validation loss (nats)`."""
         unit = "%" if self.is_share else self.unit
-        return f"Validation {self.name} ({unit})".removesuffix(" ()")
+        return f"Validation {self.words} ({unit})".removesuffix(" ()")
+
+    @property
+    def words(self) -> str:
+        """What people read: `accuracy`, `balanced accuracy`, `AUROC`."""
+        words = self.name.replace("_", " ")
+        return re.sub(r"\b(auc|auroc|eer|f1)\b", lambda match: match.group().upper(), words)
+
+    @property
+    def heading(self) -> str:
+        return self.words[0].upper() + self.words[1:]
 
     def best(self, values: Iterable[float]) -> float | None:
         """The best of some values; None without any."""
@@ -92,24 +97,52 @@ class Metric:
         return f"{self.amount(value)} {self.unit}".rstrip()
 
 
-def _accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """The share of rows whose most probable label, the first of equals, is the true one."""
-    return (logits.argmax(dim=-1) == y).double().mean(dim=-1)
-
-
-def _loss(logits: Tensor, y: Tensor) -> Tensor:
-    """The mean cross entropy, nats."""
-    right = logits.log_softmax(dim=-1).gather(-1, y.unsqueeze(-1))
-    return -right.squeeze(-1).mean(dim=-1)
-
-
-ACCURACY = Metric("accuracy", greater_is_better=True, is_share=True, score=_accuracy)
-LOSS = Metric("loss", greater_is_better=False, is_share=False, score=_loss, measured_in="nats")
+ACCURACY = Metric("accuracy", True, True, scores.accuracy, highest=1.0)
+LOSS = Metric("loss", False, False, scores.loss, measured_in="nats")
+_FURTHER = scores.auroc, scores.balanced_accuracy, scores.f1_score
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (ACCURACY, LOSS)}
-"""By name, in the order in which they break ties."""
+"""What every trial has, by name, in the order in which they break ties."""
+KNOWN: Mapping[str, Metric] = {
+    **METRICS,
+    **{score.__name__: Metric(score.__name__, True, False, score, highest=1) for score in _FURTHER},
+}
+"""What every model's test rows have, and what may be an objective without being listed."""
 
 
-def metric_of(objective: str) -> Metric:
-    """The metric that `search.objective` names. Raises KeyError for one that is not there."""
-    return METRICS[objective.removeprefix(PREFIX)]
+def _listed(component: Component, key: str) -> Metric:
+    """The metric of an entry under `metrics`. Raises UserError for what cannot be imported."""
+    name, score = metric_name(component), partial(scores.of_component, component)
+    if name in KNOWN and component == Component(component.path, {}):
+        return KNOWN[name]
+    if is_path(component.path):
+        higher = getattr(load(component.path, key), "higher_is_better", None)
+        return Metric(name, higher is not False, False, score, lowest=-math.inf)
+    lowest = -1.0 if component.path in ("CohenKappa", "MatthewsCorrCoef") else 0.0
+    highest = math.inf if component.path == "HingeLoss" else 1.0
+    return Metric(name, component.path not in LESS_IS_BETTER, False, score, "", lowest, highest)
+
+
+def metrics_of(config: Config) -> tuple[Metric, ...]:
+    """Accuracy, loss, the objective and each of `metrics`, in this order.
+
+    Raises UserError for what cannot be imported."""
+    listed = [_listed(each, f"metrics.{place}.name") for place, each in enumerate(config.metrics)]
+    known = {**KNOWN, **{metric.name: metric for metric in listed}}
+    objective = known[config.search.objective.removeprefix(PREFIX)]
+    return tuple({m.name: m for m in (ACCURACY, LOSS, objective, *listed)}.values())
+
+
+def metric_of(config: Config) -> Metric:
+    """What `search.objective` names. Raises UserError for what cannot be imported."""
+    return next(m for m in metrics_of(config) if m.curve == config.search.objective)
+
+
+def with_objective(objective: Metric) -> tuple[Metric, ...]:
+    """What is measured after every epoch: accuracy, loss and the objective."""
+    return tuple({**METRICS, objective.name: objective}.values())
+
+
+def on_test_rows(config: Config) -> tuple[Metric, ...]:
+    """What is measured on test rows; an entry takes the place of what has its name here."""
+    return tuple({**KNOWN, **{metric.name: metric for metric in metrics_of(config)}}.values())

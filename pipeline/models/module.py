@@ -53,28 +53,26 @@ class ModuleArchitecture:
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes)
 
+    def _own(self, module: nn.Module) -> list[Tensor]:
+        """What of a module is not alike in all networks, in the order of P + Q."""
+        tensors = tensors_of(module)
+        return [tensors[name].detach() for name in self.parameters + self.statistics]
+
     def initial(self, count: int, seed: int) -> Tensor:
         rows = []
         for network in range(count):
             with seeded(seed64(seed, Purpose.INITIAL_WEIGHTS, network)):
-                rows.append(self.state_of(self.build()))
+                own = self._own(self.build())
+            rows.append(torch.cat([tensor.flatten().double() for tensor in own]))
         return torch.stack(rows)
-
-    def state_of(self, module: nn.Module) -> Tensor:
-        """[P + Q] float64."""
-        tensors = tensors_of(module)
-        chosen = [tensors[name] for name in self.parameters + self.statistics]
-        return torch.cat([tensor.detach().flatten().double() for tensor in chosen])
 
     def module(self, state: Tensor) -> nn.Module:
         """A module of its own with these weights [P + Q], in evaluation mode."""
         module = copy.deepcopy(self.template).eval()
-        tensors = tensors_of(module)
-        chosen = [tensors[name] for name in self.parameters + self.statistics]
-        parts = torch.split(state, [tensor.numel() for tensor in chosen])
-        with torch.no_grad():
-            for tensor, part in zip(chosen, parts, strict=True):
-                tensor.copy_(part.view(tensor.shape))
+        own = self._own(module)
+        parts = torch.split(state, [tensor.numel() for tensor in own])
+        for tensor, part in zip(own, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
         return module
 
 
@@ -118,9 +116,8 @@ class ModuleStack:
         self._bind()
 
     def _bind(self) -> None:
-        sizes = [math.prod(shape) for shape in self.architecture.shapes]
-        parts = torch.split(self.parameters.detach(), sizes, dim=1)
         shapes = self.architecture.shapes
+        parts = torch.split(self.parameters.detach(), list(map(math.prod, shapes)), dim=1)
         leading = (len(self.parameters),) if self._vectorized else ()
         self._leaves = {
             name: part.view(*leading, *shape).requires_grad_()
@@ -160,21 +157,19 @@ class ModuleStack:
             outputs, statistics = self._one(self._leaves, statistics, x[0])
             kept = {name: value.unsqueeze(0) for name, value in statistics.items()}
             return outputs.unsqueeze(0), kept
+        given = self._leaves, self.statistics, x
+        result: tuple[Tensor, Tensors]
         if not self._needs_vjp:
             try:
-                return self._many(self._one, x)
+                result = vmap(self._one, randomness="same")(*given)
+                return result
             except (RuntimeError, NotImplementedError) as error:
                 if "atching rule" not in str(error):
                     raise
                 # Recurrent layers have one only for the operations that they are differentiated by.
                 self._needs_vjp = True
-        return self._many(self._one_by_vjp, x)
-
-    def _many(
-        self, one: Callable[..., tuple[Tensor, Tensors]], x: Tensor
-    ) -> tuple[Tensor, Tensors]:
-        outputs, statistics = vmap(one, randomness="same")(self._leaves, self.statistics, x)
-        return outputs, statistics
+        result = vmap(self._one_by_vjp, randomness="same")(*given)
+        return result
 
     def _one(self, parameters: Tensors, statistics: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         # Running statistics are written in place, which must not reach those that were given.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,59 +18,15 @@ LEAST_PROBABILITY = 1e-7
 """What a probability that a network puts out is taken for where it is less, such as 0."""
 
 
-class Task(Protocol):
-    """What a target is. The second dimension of `outputs` is that of a network's outputs; `y` has
-    the others. A stack's are [K, C, B] and [K, B], a network's [B, C] and [B]; of implicit
-    ensembles of k the stack's are [K, C, B, k].
-
-    Attributes:
-        outputs: how many logits tell what is predicted for a row.
-        metrics: what is measured on validation rows after every epoch."""
-
-    @property
-    def outputs(self) -> int: ...
-    @property
-    def metrics(self) -> tuple[Metric, ...]: ...
-    def trained_by(self, training: Training) -> "Task":
-        """With the loss and the weights of a trial's configuration. Raises UserError."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether what is trained is the mean of `losses`."""
-
-    @property
-    def forms(self) -> tuple[int, ...]:
-        """How many outputs C a network may have for a row, the usual one first."""
-
-    @property
-    def of_probabilities(self) -> bool:
-        """Whether networks put out probabilities, and not logits."""
-
-    def objective(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """[K], what each member's training makes smaller."""
-
-    def gradients(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Of each member's objective: as `outputs`."""
-
-    def combined(self, outputs: Tensor) -> Tensor:
-        """Logits [K, outputs, B] of whatever the networks put out and train with."""
-
-    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """The loss of each row by its logits, as `y`."""
-
-    def logits(self, outputs: Tensor) -> Tensor:
-        """[K, B, C] for C labels, as metrics take them."""
-
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """What is predicted for each row by its logits, of the kind of `y`."""
-
-
 @dataclass(frozen=True)
 class Classification:
     """Cross entropy (nats) and accuracy of label ids, int64 from 0 to `labels` - 1.
 
-    With two labels one logit is enough: that of label 1 against label 0, whose own is 0.
+    With two labels one logit is enough: that of label 1 against label 0, whose own is 0. A stack's
+    outputs are [K, C, B] and its `y` [K, B], of implicit ensembles of k the outputs [K, C, B, k]; a
+    network's are [B, C] and [B].
 
+    metrics: what is measured on validation rows after every epoch.
     names, counts: the labels as text, and how many training rows each has.
     loss: what networks are trained with; None: the cross entropy.
     weights: of each label's rows in training; None: all alike."""
@@ -119,14 +75,17 @@ class Classification:
 
     @property
     def outputs(self) -> int:
+        """How many logits tell what is predicted for a row."""
         return 1 if self.labels == 2 else self.labels
 
     @property
     def is_plain(self) -> bool:
+        """Whether what is trained is the mean of `losses`."""
         return self.loss is None and self.weights is None
 
     @property
     def forms(self) -> tuple[int, ...]:
+        """How many outputs C a network may have for a row, the usual one first."""
         if self.loss is not None and self.loss.of_labels is False:
             return (1,)
         # Of log-probabilities one does not tell the other, as of logits.
@@ -135,9 +94,11 @@ class Classification:
 
     @property
     def of_probabilities(self) -> bool:
+        """Whether networks put out probabilities, and not logits."""
         return self.loss is not None and self.loss.of_probabilities
 
     def objective(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """[K], what each member's training makes smaller."""
         if outputs.dim() == 4:
             y = y.unsqueeze(2).expand(-1, -1, outputs.shape[3])
         rows = self._rows(outputs, y)
@@ -158,6 +119,7 @@ class Classification:
         return self.loss.rows(outputs, y)
 
     def gradients(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Of each member's objective: as `outputs`."""
         rows = y.shape[1]
         if not self.is_plain or outputs.dim() == 4:
             with torch.enable_grad():
@@ -170,6 +132,7 @@ class Classification:
         return (torch.softmax(outputs, dim=1) - one_hot).div_(rows)
 
     def combined(self, outputs: Tensor) -> Tensor:
+        """Logits [K, outputs, B] of whatever the networks put out and train with."""
         if self.of_probabilities:
             outputs = torch.logit(outputs, eps=LEAST_PROBABILITY)
         if self.labels == 2 and outputs.shape[1] == 2:
@@ -182,15 +145,22 @@ class Classification:
         return F.logsigmoid(outputs).logsumexp(dim=3) - F.logsigmoid(-outputs).logsumexp(dim=3)
 
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The loss of each row by its logits, as `y`."""
         if outputs.shape[1] == 1:
             target = y.to(outputs.dtype)
             return F.binary_cross_entropy_with_logits(outputs.squeeze(1), target, reduction="none")
         return F.cross_entropy(outputs, y, reduction="none")
 
     def logits(self, outputs: Tensor) -> Tensor:
+        """[K, B, labels], as metrics take them."""
         if self.outputs == 1:
             outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         return outputs.mT
 
     def predictions(self, outputs: Tensor) -> Tensor:
+        """The label ids that are predicted by logits, as `y`."""
         return (outputs.squeeze(1) > 0).long() if self.outputs == 1 else outputs.argmax(dim=1)
+
+
+Task = Classification
+"""What a target is, for all that trains and measures: of its kinds there is one."""

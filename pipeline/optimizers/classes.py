@@ -38,26 +38,17 @@ def given(component: Component) -> dict[str, Any]:
 def default_arguments(path: str) -> Mapping[str, Any]:
     """The arguments of a class that a search may set, with their defaults; those without are left
     out. Raises UserError."""
-    taken = parameters(class_of(Component(path, {}, "")))
     ours = () if is_path(path) else REFUSED_ARGUMENTS
     return {
         name: default
-        for name, default in taken.items()
+        for name, default in parameters(class_of(Component(path, {}))).items()
         if default is not REQUIRED and name not in ours
     }
 
 
 def arguments_of(component: Component) -> dict[str, Any]:
-    """All arguments of a member, the class's defaults included.
-
-    Raises ValueError for an argument that is unknown."""
-    defaults, set_ = default_arguments(component.path), given(component)
-    problems = misfits(class_of(component), set_, component.name)
-    if not is_path(component.path):
-        problems += [f"{component.name}.{name}" for name in REFUSED_ARGUMENTS.keys() & set_.keys()]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return {**defaults, **set_}
+    """All arguments of a member, the class's defaults included."""
+    return {**default_arguments(component.path), **given(component)}
 
 
 def learning_rate(component: Component) -> float:

@@ -39,7 +39,7 @@ class Schedule:
         length: the steps that its class was told of, of one that must be told."""
 
     def __init__(self, named: Any, optimizer: Optimizer, epochs: int, batches: int) -> None:
-        component = _in_one(named, epochs)
+        component = _in_one(named)
         cls = _class(component)
         self.by_batch, self.by_loss = _counts_batches(cls), issubclass(cls, ReduceLROnPlateau)
         self._scheduler = _build(component, optimizer, epochs, batches)
@@ -74,7 +74,7 @@ def parts_of(named: Any) -> list[Component]:
     return list(named) if isinstance(named, list | tuple) else [named] if named else []
 
 
-def _in_one(named: Any, epochs: int) -> Component:
+def _in_one(named: Any) -> Component:
     """One component: torch's SequentialLR for several."""
     parts = parts_of(named)
     if len(parts) == 1:
@@ -155,18 +155,14 @@ def check(
         try:
             schedules = [Schedule(case, each, epochs, batches) for each in optimizers]
         except Exception as error:
-            label = _in_one(case, epochs)
+            label = _in_one(case)
             words = in_words({} if several else label.arguments)
-            problems.append(f"{key}: {label.name} cannot be made{words}: {_reason(error)}")
+            problems.append(f"{key}: {label.name} cannot be made{words}: {reason_of(error)}")
             continue
         step(optimizers)
         for schedule, optimizer in zip(schedules, optimizers, strict=True):
             problems += _goes_wrong(schedule, optimizer, key, epochs * batches)
     return list(dict.fromkeys(problems))
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else reason_of(error)
 
 
 def _goes_wrong(schedule: Schedule, optimizer: Optimizer, key: str, batches: int) -> list[str]:
@@ -182,7 +178,7 @@ def _goes_wrong(schedule: Schedule, optimizer: Optimizer, key: str, batches: int
             is_rate = 0 <= lr < math.inf
         except Exception as error:
             name = type(schedule._scheduler).__name__
-            return [f"{key}: {name} fails in its step {count}: {_reason(error)}"]
+            return [f"{key}: {name} fails in its step {count}: {reason_of(error)}"]
         if not is_rate:
             rule = "must keep the learning rate finite and at least 0"
             return [f"{key}: {rule}; got {float(lr):g} after {count} steps"]

@@ -38,12 +38,8 @@ class SeparateMember:
         schedule = component.arguments.get("schedule")
         scheduled = self._optimizers if schedule else []
         self._schedules = [Schedule(schedule, each, epochs, batches) for each in scheduled]
-        self._by_batch = any(each.by_batch for each in self._schedules)
+        self.by_batch = any(each.by_batch for each in self._schedules)
         self.rates = self.rates_now()
-
-    @property
-    def is_scheduled(self) -> bool:
-        return bool(self._schedules)
 
     def rates_now(self) -> Tensor:
         lr = self._optimizers[0].param_groups[0]["lr"]
@@ -66,9 +62,6 @@ class SeparateMember:
         for optimizer in self._optimizers:
             optimizer.step(*[renewed] if self._wants_closure else [])  # type: ignore[arg-type]
         self._gather()
-        if self._by_batch:
-            self.rates = self.rates_now()
-            self.advance(True, [0.0])
 
     def advance(self, of_batches: bool, losses: Sequence[float]) -> None:
         for schedule in self._schedules:

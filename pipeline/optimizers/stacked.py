@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.common.imports import is_path
 from pipeline.config.component import Component
-from pipeline.optimizers.classes import arguments_of, make, wants_closure
+from pipeline.optimizers.classes import arguments_of, make
 from pipeline.optimizers.rules import RULES, TERMS
 from pipeline.optimizers.schedules import Schedule, by_batch, parts_of
 from pipeline.optimizers.separate import Closure, SeparateMember
@@ -68,10 +68,7 @@ class StackedOptimizer:
         batches: of an epoch.
 
     Attributes:
-        groups: each with its members' places in the stack.
-
-    Errors: ValueError for an argument that the class does not have, and for a class that wants a
-    closure among other members."""
+        groups: each with its members' places in the stack."""
 
     def __init__(
         self,
@@ -93,8 +90,6 @@ class StackedOptimizer:
             group: StackedGroup | SeparateMember
             if has_rule(component):
                 group = StackedGroup(components[rows], *buffers, epochs[rows], batches)
-            elif len(components) > 1 and wants_closure(component):
-                raise ValueError(f"{component.name} wants a closure: it needs its own stack")
             else:
                 group = SeparateMember(component, *buffers, shapes, epochs[first], batches)
             self.groups.append((rows, group))
@@ -104,8 +99,11 @@ class StackedOptimizer:
         """One update of every member from the gradients as they are now.
 
         closure: for the one member of a stack whose class wants it; else it is not called."""
-        for _, group in self.groups:
+        for rows, group in self.groups:
             group.step(closure)
+            if group.by_batch:
+                group.rates = group.rates_now()
+                group.advance(True, [0.0] * (rows.stop - rows.start))
 
     @torch.no_grad()
     def start_epoch(self) -> None:
@@ -122,7 +120,7 @@ class StackedOptimizer:
 
     def end_epoch(self, losses: Tensor) -> None:
         """After the validation: schedules of epochs go forward. losses: of validation, [K]."""
-        values = losses.tolist() if self.is_scheduled else []
+        values = losses.tolist()
         for rows, group in self.groups:
             group.advance(False, values[rows])
 
@@ -130,11 +128,6 @@ class StackedOptimizer:
     def rates(self) -> Tensor:
         """[K] float64: the learning rates of the last update, before it those of the first."""
         return torch.cat([group.rates for _, group in self.groups])
-
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether any member has a schedule."""
-        return any(group.is_scheduled for _, group in self.groups)
 
     def keep(self, index: Sequence[int], parameters: Tensor, gradients: Tensor) -> None:
         """Go on with some of the members on new buffers.
@@ -187,7 +180,8 @@ class StackedGroup:
         parameters, gradients: [k, P], views of the stack's.
         states, hyper: what `rules` calls s and h.
         steps: how many were made.
-        rates: see `StackedOptimizer`."""
+        rates: see `StackedOptimizer`.
+        by_batch: whether a schedule goes forward with each batch."""
 
     def __init__(
         self,
@@ -221,17 +215,13 @@ class StackedGroup:
         starts = self._rule.states.items()
         self.states = SimpleNamespace(**{n: start(parameters, self.hyper) for n, start in starts})
         self.steps = 0
-        self._by_batch = any(by_batch(component) for component in components)
+        self.by_batch = any(by_batch(component) for component in components)
         self.rates = self.rates_now()
 
     def _column(self, name: str) -> Tensor:
         values = [numbers.values[name] for numbers in self._members]
         device = self.parameters.device
         return torch.tensor(values, dtype=torch.float64, device=device).unsqueeze(1)
-
-    @property
-    def is_scheduled(self) -> bool:
-        return any(numbers.schedule for numbers in self._members)
 
     def columns(self, names: Sequence[str]) -> Tensor:
         """[k, len(names)] float64: hyper-parameters side by side, 0 for a term that is unused."""
@@ -250,21 +240,14 @@ class StackedGroup:
         self.steps += 1
         t = float(self.steps)
         self._rule.step(self.parameters, self.gradients, t, self.states, self.hyper)
-        if self._by_batch:
-            self.rates = self.rates_now()
-            self.advance(True, [0.0] * len(self._members))
 
     def advance(self, of_batches: bool, losses: Sequence[float]) -> None:
         """Schedules of batches, or of epochs, go forward; `losses` [k]."""
-        moving = {
-            numbers: (numbers.schedule, loss)
-            for numbers, loss in zip(self._members, losses, strict=False)
-            if numbers.schedule and numbers.schedule.by_batch == of_batches
-        }
         changed: set[str] = set()
-        for numbers, (schedule, loss) in moving.items():
-            schedule.advance(loss)
-            changed |= numbers.read()
+        for numbers, loss in dict(zip(self._members, losses, strict=True)).items():
+            if numbers.schedule and numbers.schedule.by_batch == of_batches:
+                numbers.schedule.advance(loss)
+                changed |= numbers.read()
         for name in changed:
             setattr(self.hyper, name, self._column(name))
 

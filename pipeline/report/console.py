@@ -3,13 +3,11 @@
 Text from data and configuration is shown as it is: rich's markup, emoji codes and a terminal's
 escape codes in it have no effect."""
 
-import importlib
-import os
+import io
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TextIO
 
 import rich.table
@@ -24,8 +22,6 @@ from pipeline.report.tables import Table
 from pipeline.training.trial import Trial
 
 _WIDTH = 110  # of tables where the output is no terminal
-_NOTEBOOK_BAR = 28  # characters
-_NOTEBOOK_SECONDS = 0.5  # between two drawings
 _LONGEST_NAME = 15  # of an optimizer in a table
 _NOT_SHOWN = ("Against the best", "Completed", "Time")  # with them a table is wider than 80 columns
 
@@ -33,8 +29,8 @@ _NOT_SHOWN = ("Against the best", "Completed", "Time")  # with them a table is w
 class Console:
     """Writes results to `output` and warnings and errors to `errors` (stdout and stderr).
 
-    On a terminal and in a notebook progress is a bar that stays in place; elsewhere plain lines,
-    one at most every `interval` seconds and one at the end."""
+    On a terminal progress is a bar that stays in place; elsewhere plain lines, one at most every
+    `interval` seconds and one at the end."""
 
     def __init__(
         self,
@@ -44,21 +40,24 @@ class Console:
         interval: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._output = output or sys.stdout
-        self._errors = errors or sys.stderr
-        self._interval, self._clock = interval, clock
-        width = None if self._output.isatty() else _WIDTH
+        self._output, self._errors = output or sys.stdout, errors or sys.stderr
+        self.interval, self.clock = interval, clock
+        for stream in (self._output, self._errors):
+            if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks shall not fail
+                stream.reconfigure(errors="backslashreplace")
+        is_terminal = self._output.isatty()
         plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
-        self._rich = RichConsole(file=self._output, width=width, **plain)
-        self._has_bar = False
+        self.rich = RichConsole(
+            file=self._output,
+            width=None if is_terminal else _WIDTH,
+            force_terminal=is_terminal,  # notebooks force colours, and cannot move the cursor
+            force_jupyter=False,
+            **plain,
+        )
 
     @property
     def is_terminal(self) -> bool:
-        return self._rich.is_terminal and not self._rich.is_dumb_terminal
-
-    @property
-    def is_notebook(self) -> bool:
-        return self._rich.is_jupyter
+        return self.rich.is_terminal and not self.rich.is_dumb_terminal
 
     def say(self, *lines: str) -> None:
         """Lines of plain text to the output, never wrapped."""
@@ -69,22 +68,17 @@ class Console:
         self._write(self._errors, f"warning: {message}")
 
     def _write(self, stream: TextIO, line: str) -> None:
-        text = _encodable(formats.printable(formats.without_password(line)), stream)
-        if self._has_bar and stream.isatty():  # above the bar, not through it
-            self._rich.print(Text(text), soft_wrap=True)
+        text = formats.printable(formats.without_password(line))
+        if self.is_terminal and stream.isatty():  # above a bar, not through it
+            self.rich.print(Text(text), soft_wrap=True)
         else:
-            with _reader_may_go(stream):
-                print(text, file=stream, flush=True)
+            print(text, file=stream, flush=True)
 
     def table(self, table: Table) -> None:
         """A table whose numbers stand to the right; headings are broken to the width of the cells
         below them."""
-        shown = rich.table.Table(
-            box=box.SIMPLE_HEAD if _can_write("─", self._output) else box.ASCII2,
-            show_edge=False,
-            pad_edge=False,
-            collapse_padding=True,
-        )
+        layout: dict[str, Any] = {"show_edge": False, "pad_edge": False, "collapse_padding": True}
+        shown = rich.table.Table(box=box.SIMPLE_HEAD, **layout)
         for place, column in enumerate(table.columns):
             width = max([1, *(len(row[place]) for row in table.rows)])
             heading = textwrap.fill(column.heading, width, break_long_words=False)
@@ -95,9 +89,8 @@ class Console:
                 formats.shorten(cell, _LONGEST_NAME) if column.kind == "optimizer" else cell
                 for cell, column in zip(row, table.columns, strict=True)
             ]
-            shown.add_row(*[Text(_encodable(formats.printable(t), self._output)) for t in cells])
-        with _reader_may_go(self._output):
-            self._rich.print(shown)
+            shown.add_row(*[Text(formats.printable(cell)) for cell in cells])
+        self.rich.print(shown)
 
     def closing(
         self, table: Table, sentences: Sequence[str], commands: Sequence[tuple[str, str]]
@@ -116,78 +109,45 @@ class Console:
             self.say("", f"{purpose}:", *[f"  {line}".rstrip() for line in command.splitlines()])
 
 
-@contextmanager
-def _reader_may_go(stream: TextIO) -> Iterator[None]:
-    """A closed pipe (`| head`) ends the talking and not the search."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What the stream still holds must go somewhere, or its last flush fails at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
 class _Progress:
-    """On a terminal a bar, which lines are written above and which goes however the block ends; in
-    a notebook a bar that stays; elsewhere lines of text, one at most every `interval` seconds."""
+    """On a terminal a bar, which lines are written above and which goes however the block ends;
+    elsewhere lines of text, one at most every `interval` seconds."""
 
-    def __init__(
-        self, console: Console, name: str, position: progress.ProgressColumn, total: float
-    ) -> None:
-        self._console = console
+    def __init__(self, console: Console, name: str, total: float, before: float = 0) -> None:
+        self._console, self._total, self._before = console, total, before
         self._bar = progress.Progress(
             progress.TextColumn(name, markup=False),
             progress.BarColumn(bar_width=28),
-            position,
             progress.TextColumn("{task.description}", markup=False),
             progress.TimeRemainingColumn(compact=True),
-            console=console._rich,
+            console=console.rich,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total)
-        self._name, self._total = name, total
-        self._started = console._clock()
+        self._task = self._bar.add_task("", total=total, completed=int(before))
+        self._started = console.clock()
         self._spoken: float | None = None
-        self._display: Any = None
 
     def __enter__(self) -> Self:
         self._bar.start()
-        self._console._has_bar = self._console.is_terminal
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._console._has_bar = False
         self._bar.stop()
 
-    def _draw(self, completed: float, words: str) -> None:
-        words = _encodable(formats.printable(words), self._console._output)
-        self._bar.update(self._task, completed=completed, description=words)
-        if not self._console.is_notebook:
+    def _show(self, completed: float, words: str) -> None:
+        """So much of the total is done, in words; a line where there is no bar, if it is time for
+        one or the end."""
+        self._bar.update(self._task, completed=completed, description=formats.printable(words))
+        now, at_end = self._console.clock(), completed >= self._total
+        is_due = self._spoken is None or now - self._spoken >= self._console.interval
+        if self._console.is_terminal or not (at_end or is_due):
             return
-        now = self._console._clock()
-        waits = self._spoken is not None and now - self._spoken < _NOTEBOOK_SECONDS
-        if waits and completed < self._total:
-            return
-        self._spoken = now
-        display: Any = importlib.import_module("IPython.display").display
-        filled = int(_NOTEBOOK_BAR * completed / self._total)
-        bar = "█" * filled + "░" * (_NOTEBOOK_BAR - filled)
-        data = {"text/plain": f"{self._name} {bar} {words}"}
-        if self._display is None:
-            self._display = display(data, raw=True, display_id=True)
-        else:
-            self._display.update(data, raw=True)
-
-    def _due(self, at_end: bool = False) -> bool:
-        """Whether a line is to be written, which then counts as written now."""
-        if self._console.is_terminal or self._console.is_notebook:
-            return False
-        now = self._console._clock()
-        due = at_end or self._spoken is None or now - self._spoken >= self._console._interval
-        self._spoken = now if due else self._spoken
-        return due
+        passed, self._spoken = now - self._started, now
+        left = passed / (completed - self._before) * (self._total - completed)
+        took = formats.duration(passed)
+        time = f"took {took}" if at_end else f"about {formats.duration(left)} left"
+        self._console.say(f"{words}, {time}")
 
 
 class SearchProgress(_Progress):
@@ -198,35 +158,18 @@ class SearchProgress(_Progress):
     def __init__(
         self, console: Console, total: int, metric: Metric, done: Sequence[Trial] = ()
     ) -> None:
-        super().__init__(console, "Trials", progress.MofNCompleteColumn(), total)
-        self._trials, self._metric = total, metric
-        self._done = self._before = len(done)
+        super().__init__(console, "Trials", total, len(done))
+        self._trials, self._metric, self._done = total, metric, len(done)
         self._best = best_trial(done, metric)
         if done and not console.is_terminal:
             console.say(f"{self._counted()} are there from an earlier start{self._best_words()}")
-        self._draw_bar()
 
     def update(self, trials: Sequence[Trial]) -> None:
         """`trials` have ended, in whatever state."""
         self._done += len(trials)
         candidates = [*trials, self._best] if self._best is not None else trials
         self._best = best_trial(candidates, self._metric)
-        self._draw_bar()
-        if self._due(at_end=self._done >= self._trials):
-            self._console.say(self._line())
-
-    def _draw_bar(self) -> None:
-        """With words, of which a terminal's bar counts the trials and the time itself."""
-        best = self._best_words().removeprefix(", ")
-        self._draw(self._done, self._line() if self._console.is_notebook else best)
-
-    def _line(self) -> str:
-        passed, ran = self._console._clock() - self._started, self._done - self._before
-        left = self._trials - self._done
-        time = f", about {formats.duration(passed / ran * left)} left" if ran else ""
-        if left <= 0:
-            time = f", took {formats.duration(passed)}"
-        return self._counted() + self._best_words() + time
+        self._show(self._done, self._counted() + self._best_words())
 
     def _counted(self) -> str:
         return f"{self._done} of {formats.count(self._trials, 'trial')}"
@@ -234,7 +177,7 @@ class SearchProgress(_Progress):
     def _best_words(self) -> str:
         if (best := self._best) is None:
             return ""
-        score = f"{self._metric.name} {self._metric.text(best.score(self._metric))}"
+        score = f"{self._metric.words} {self._metric.text(best.score(self._metric))}"
         name = formats.shorten(best.optimizer, 24)
         return f", best {score} ({name}, lr {formats.number(best.lr, 2)})"
 
@@ -243,8 +186,7 @@ class RowProgress(_Progress):
     """Rows scored and rejected so far."""
 
     def __init__(self, console: Console) -> None:
-        share = progress.TextColumn("{task.percentage:>3.0f} %", markup=False)
-        super().__init__(console, "Rows", share, 1.0)
+        super().__init__(console, "Rows", 1.0)
         self._spoken = self._started
         self.scored = self.rejected = 0
 
@@ -252,29 +194,6 @@ class RowProgress(_Progress):
         """So many more rows; `done` is the part of the file that has been read, in [0, 1]."""
         self.scored += scored
         self.rejected += rejected
-        words = formats.count(self.scored, "row")
-        if self.rejected:
-            words += f", {self.rejected:,} rejected"
-        self._draw(done, words)
-        if 0 < done < 1 and self._due():
-            passed = self._console._clock() - self._started
-            left = formats.duration(passed / done * (1 - done))
-            self._console.say(f"{words}, {formats.percent(done, 0)}, about {left} left")
-
-
-def _can_write(text: str, stream: TextIO) -> bool:
-    try:
-        text.encode(getattr(stream, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
-
-
-def _encodable(text: str, stream: TextIO) -> str:
-    """The text with what the stream's encoding lacks as escapes, so that writing never fails."""
-    if _can_write(text, stream):
-        return text
-    encoding = getattr(stream, "encoding", None) or "ascii"
-    for sign, plain in (("–", "-"), ("−", "-"), ("±", "+/-"), ("…", "...")):
-        text = text.replace(sign, plain)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+        rejections = f", {self.rejected:,} rejected" if self.rejected else ""
+        if 0 < done < 1:
+            self._show(done, formats.count(self.scored, "row") + rejections)

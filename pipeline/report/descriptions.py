@@ -7,8 +7,8 @@ from pipeline.common.text import count, few, printable
 from pipeline.data.prepared import PreparedData
 from pipeline.data.schema import Schema
 from pipeline.report.report import Report
-from pipeline.report.tables import Table, optimizer_table
-from pipeline.report.words import NOT_KEPT, loading_code, validation_words, verdict
+from pipeline.report.tables import Table, label_table, optimizer_table
+from pipeline.report.words import loading_code, validation_words, verdict
 
 
 def markdown(text: str) -> str:
@@ -38,13 +38,18 @@ def inputs_text(schema: Schema) -> str:
     return f"Rows are an array \\[rows, {shape}\\] of {schema.inputs.dtype}."
 
 
-def prepare_description(parts: PreparedData) -> str:
-    """The description of the prepare run: how many rows, which columns and which not, and why."""
-    train, test = (count(parts.rows[part], "row") for part in ("train", "test"))
-    text = f"{train} to train and validate on, {test} held out for the test."
-    return f"{text} {inputs_text(parts.schema)}" + (
-        f" Left out: {_each_with(parts.left_out)}." if parts.left_out else ""
+def prepare_description(parts: PreparedData, unit: str) -> str:
+    """The description of the prepare run: how many rows, which columns and which not, and why, and
+    what is to be said of the rows. `unit`: what rows come in, a group or a moment."""
+    train, test = (
+        count(parts.rows[subset], "row")
+        + (f" of {count(n, unit)}" if (n := parts.groups.get(subset)) else "")
+        for subset in ("train", "test")
     )
+    text = f"{train} to train and validate on, {test} held out for the test."
+    text += f" {inputs_text(parts.schema)}"
+    text += f" Left out: {_each_with(parts.left_out)}." if parts.left_out else ""
+    return "\n\n".join([text, *(f"**Warning:** {markdown(each)}" for each in parts.warnings)])
 
 
 def _each_with(columns: Mapping[str, str], shown: int = 40) -> str:
@@ -58,7 +63,9 @@ def search_description(report: Report) -> str:
     facts = report.facts
     first, *others = verdict(report)
     parts = [f"**{markdown(first)}** {markdown(' '.join(others))}".strip()]
+    parts += [markdown(report.registered)] if report.registered else []
     parts += [markdown_table(optimizer_table(report))] if report.summaries else []
+    parts += [markdown_table(labels)] if (labels := label_table(report)).rows else []
     parts.append(
         f"Table: {markdown(facts.source)}, label {markdown(facts.target)}, "
         f"{count(facts.rows.get('train', 0), 'training row')}, {markdown(facts.form)}. "
@@ -67,6 +74,4 @@ def search_description(report: Report) -> str:
     if facts.model_uri:
         code = loading_code(facts.model_uri, facts.arrays).replace("```", "'''")
         parts.append(f"```python\n{code}\n```")
-    elif facts.settings.get("tracking.keep_models") == "none":
-        parts.append(markdown(NOT_KEPT))
     return "\n\n".join(parts) + "\n"

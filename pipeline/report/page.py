@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from pipeline.analysis.importance import LEAST_TRIALS
 from pipeline.common.text import count, listing, number, percent, printable, shorten
-from pipeline.models.metrics import ACCURACY
 from pipeline.report import figures, tables, words
 from pipeline.report.report import Report
 
@@ -65,14 +64,16 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
     if best is None:
         return []
     kind = "Cross-validated" if report.facts.folds > 1 else "Validation"
-    accuracy, deviation = best.score(ACCURACY), best.deviation(ACCURACY)
-    standing, spread = "", f"{ACCURACY.spread(deviation)} over folds" if deviation else ""
+    metric = report.metric
+    score, deviation = best.score(metric), best.deviation(metric)
+    standing, spread = "", f"{metric.spread(deviation)} over folds" if deviation else ""
     trial = best.number
     if evidence is not None and winner is not None:
-        kind, accuracy, trial = "Cross-validated", winner.mean(ACCURACY), winner.trial
-        spread = f"{ACCURACY.spread(winner.deviation(ACCURACY))} over fresh folds"
+        kind, score, trial = "Cross-validated", winner.mean(metric), winner.trial
+        folds = "forward" if evidence.is_forward else "fresh"
+        spread = f"{metric.spread(winner.deviation(metric))} over {folds} folds"
         if evidence.repeats > 1:
-            together = percent(winner.ensemble[ACCURACY.name])
+            together = metric.text(winner.ensemble[metric.name])
             spread += f"; {evidence.repeats} networks together {together}"
         if len(evidence.finalists) > 1:
             standing = "clearly ahead" if evidence.winner_is_clear else "not clearly ahead"
@@ -80,10 +81,14 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
     cards = [
         ("Best optimizer", leader.optimizer, standing),
         ("Learning rate", number(leader.lr), f"trial {trial}"),
-        (f"{kind} accuracy", percent(accuracy), spread),
+        (f"{kind} {metric.words}", metric.text(score), spread),
     ]
     if report.evaluation is not None:
         scores = report.evaluation.scores
         interval = f"95 %: {100 * scores.accuracy_low:.1f} to {100 * scores.accuracy_high:.1f} %"
         cards.append(("Test accuracy", percent(scores.accuracy), interval))
+        if metric.name in scores.further:
+            low, high = map(metric.amount, scores.intervals[metric.name])
+            value = metric.text(scores.further[metric.name])
+            cards.append((f"Test {metric.words}", value, f"95 %: {low} to {high}"))
     return cards

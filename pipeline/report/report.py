@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pipeline.analysis.comparison import Pair, pairs_of_best
+from pipeline.analysis.comparison import Pair
 from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.evidence import Evidence, Finalist
 from pipeline.analysis.importance import Searched
@@ -42,7 +42,7 @@ class Facts:
     fraction: float  # of the rows that a single hold-out (folds = 1) validates on
     trials: int  # the budget
     epochs: str
-    objective: str
+    metric: Metric  # what the best trial is best in
     optimizers: Sequence[str]
     settings: Mapping[str, str] = field(default_factory=dict)  # every leaf by its dotted path
     command: str = ""
@@ -52,6 +52,10 @@ class Facts:
     model_uri: str = ""  # empty: nothing is registered
     versions: Mapping[str, str] = field(default_factory=dict)
     arrays: str = ""  # the shape and the dtype of a row; empty: of a table
+    groups: str = ""  # the column whose values say which rows belong together
+    order: str = ""  # the column that splits go forward in
+    counts: Mapping[str, int] = field(default_factory=dict)  # of groups, in "train" and "test"
+    warnings: Sequence[str] = ()  # of the rows
 
     @property
     def form(self) -> str:
@@ -75,7 +79,7 @@ class Facts:
             **{key: getattr(config.validation, key) for key in ("folds", "repeats", "fraction")},
             trials=config.search.trials,
             epochs=settings.get("training.epochs", str(config.training.epochs)),
-            objective=config.search.objective,
+            metric=metric_of(config),
             optimizers=config.labels,
             settings={name: hidden(value) for name, value in settings.items()},
             command=hidden(command),
@@ -84,6 +88,10 @@ class Facts:
             tracking_uri=hidden(store),
             model_uri=model_uri,
             arrays=schema.form if schema.inputs else "",
+            groups=config.validation.groups or "",
+            order=config.validation.order or "",
+            counts=parts.groups,
+            warnings=parts.warnings,
             versions={name: metadata.version(name) for name in _PACKAGES},
         )
 
@@ -102,7 +110,7 @@ class Report:
     @property
     def metric(self) -> Metric:
         """What the best trial is best in."""
-        return metric_of(self.facts.objective)
+        return self.facts.metric
 
     @cached_property
     def best(self) -> Trial | None:
@@ -121,14 +129,10 @@ class Report:
         summaries = summarize(self.trials, self.metric)
         return sorted(summaries, key=lambda each: place.get(each.optimizer, len(place)))
 
-    @cached_property
+    @property
     def pairs(self) -> tuple[Pair, ...]:
-        """Every optimizer against every other one: in the final round, else in the search."""
-        if self.evidence is not None and self.winner is not None:
-            return self.evidence.pairs
-        facts = self.facts
-        how = facts.folds, facts.repeats, facts.fraction
-        return pairs_of_best(self.trials, self.metric, *how)
+        """Every optimizer against every other one in the final round."""
+        return self.evidence.pairs if self.evidence is not None else ()
 
     @cached_property
     def figures(self) -> "dict[str, figures.Plot]":

@@ -7,16 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
+from pipeline.analysis.ranking import OptimizerSummary
 from pipeline.common.text import duration, number, percent, shorten
-from pipeline.models.metrics import METRICS, Metric
-from pipeline.search.settings import LEARNING_RATE, Setting, value_text
+from pipeline.models.metrics import Metric, with_objective
+from pipeline.search.settings import Setting, value_text
 from pipeline.training.trial import Trial
 
 if TYPE_CHECKING:  # The console needs `Table`, and none of what takes long to import.
     from pipeline.analysis.comparison import Floats, Pair
     from pipeline.analysis.evidence import Evidence, Finalist, Tolerance
     from pipeline.analysis.importance import Importance, Searched
+    from pipeline.analysis.rare_labels import LabelScores
     from pipeline.report.report import Report
 
 NOTHING = "–"
@@ -81,15 +82,15 @@ def optimizer_table(report: Report) -> Table:
     }
     cells: dict[str, Callable[[OptimizerSummary], str]] = {
         "Optimizer": lambda summary: summary.optimizer,
-        f"Final {metric.name}": lambda summary: final.get(summary.optimizer, NOTHING),
-        f"Best {metric.name}": lambda summary: (
+        f"Final {metric.words}": lambda summary: final.get(summary.optimizer, NOTHING),
+        f"Best {metric.words}": lambda summary: (
             metric.text_with(best.score(metric), best.deviation(metric))
             if (best := summary.best)
             else NOTHING
         ),
         "Best learning rate": lambda summary: number(summary.best.lr if summary.best else None),
         "Against the best": lambda summary: _against_best(report, summary),
-        f"Median {metric.name}": lambda summary: metric.text(summary.medians.get(metric.name)),
+        f"Median {metric.words}": lambda summary: metric.text(summary.medians.get(metric.name)),
         "Trials": lambda summary: str(summary.trials),
         "Completed": lambda summary: str(summary.complete),
         "Failed": lambda summary: str(summary.failed),
@@ -97,7 +98,7 @@ def optimizer_table(report: Report) -> Table:
         "Time": lambda summary: duration(summary.seconds),
     }
     if not final:
-        del cells[f"Final {metric.name}"]
+        del cells[f"Final {metric.words}"]
     return Table.of(report.summaries, cells, ["optimizer"])
 
 
@@ -113,7 +114,7 @@ def _against_best(report: Report, summary: OptimizerSummary) -> str:
         if (pair.better, pair.worse) == (leader, summary.optimizer):
             noise = "beyond" if pair.is_clear else "within"
             return f"−{metric.difference(pair.difference)}, {noise} noise"
-    if report.evidence is None or report.winner is None:  # a single split has no noise
+    if report.evidence is None or report.winner is None:  # nothing says what is noise
         behind = abs(best.scores[metric.name] - summary.best.scores[metric.name])
         return f"−{metric.difference(behind)}"
     finalists = {finalist.optimizer for finalist in report.evidence.finalists}
@@ -129,16 +130,13 @@ def ranking_table(evidence: Evidence) -> Table:
 
     cells: dict[str, Callable[[Finalist], str]] = {
         "Optimizer": lambda finalist: finalist.optimizer,
-        metric.name.capitalize(): lambda finalist: (
+        metric.heading: lambda finalist: (
             metric.text(finalist.mean(metric)) if finalist.completed else "diverged"
         ),
         "95 % interval": scored(lambda finalist: _interval(finalist.scores[metric.name], evidence)),
         "Together": scored(lambda finalist: metric.text(finalist.ensemble[metric.name])),
         "In the search": lambda finalist: metric.text(finalist.search[metric.name]),
         "Optimism": scored(lambda finalist: metric.amount(finalist.optimism(metric), "+")),
-        "Early-stopping bias": scored(
-            lambda finalist: metric.amount(finalist.early_stopping_bias(metric), "+")
-        ),
         "Learning rate": lambda finalist: number(finalist.lr),
         "Best epoch": scored(lambda finalist: f"{finalist.best_epoch:.0f}"),
         "Trial": lambda finalist: str(finalist.trial),
@@ -149,10 +147,7 @@ def ranking_table(evidence: Evidence) -> Table:
 
 
 def _interval(scores: Floats, evidence: Evidence) -> str:
-    from pipeline.analysis.comparison import mean_interval  # slow to import
-
-    ends = mean_interval(scores, evidence.folds, evidence.metric.highest)
-    return " to ".join(evidence.metric.amount(end) for end in ends)
+    return " to ".join(evidence.metric.amount(end) for end in evidence.interval(scores))
 
 
 def pair_table(evidence: Evidence) -> Table:
@@ -172,9 +167,8 @@ def pair_table(evidence: Evidence) -> Table:
     return Table.of(evidence.pairs, cells, ["optimizer", "optimizer"])
 
 
-def tolerance_table(evidence: Evidence, rates: bool) -> Table:
-    """Each optimizer's tolerance of its learning rate, where `rates` were searched, its speed, and
-    how many trials say so."""
+def tolerance_table(evidence: Evidence) -> Table:
+    """Each optimizer's tolerance of its learning rate, and how many trials say so."""
     cells: dict[str, Callable[[Tolerance], str]] = {
         "Optimizer": lambda tolerance: tolerance.optimizer,
         "Learning-rate tolerance": lambda tolerance: (
@@ -183,15 +177,9 @@ def tolerance_table(evidence: Evidence, rates: bool) -> Table:
             else NOTHING
         ),
         "Decades": lambda tolerance: number(tolerance.decades, 2),
-        "Epochs to target": lambda tolerance: number(tolerance.epochs_to_target, 6),
-        "Time to target": lambda tolerance: (
-            NOTHING if (s := tolerance.seconds_to_target) is None else f"{number(s, 2)} s"
-        ),
         "Diverged": lambda tolerance: percent(tolerance.diverged, 0),
         "Trials": lambda tolerance: str(tolerance.trials),
     }
-    if not rates:
-        del cells["Learning-rate tolerance"], cells["Decades"]
     return Table.of(evidence.tolerances, cells, ["optimizer"])
 
 
@@ -210,15 +198,31 @@ def baseline_table(report: Report, evidence: Evidence) -> Table:
     def score(place: int, metric: Metric) -> Callable[[tuple[Any, ...]], str]:
         return lambda model: metric.text(model[place].get(metric.name))
 
-    cells = {metric.name.capitalize(): score(1, metric) for metric in METRICS.values()}
-    tests = {f"Test {metric.name}": score(2, metric) for metric in METRICS.values()}
+    metrics = with_objective(evidence.metric)
+    cells = {metric.heading: score(1, metric) for metric in metrics}
+    tests = {f"Test {metric.words}": score(2, metric) for metric in metrics}
     return Table.of(models, {"Model": lambda model: model[0]} | cells | tests)
+
+
+def label_table(report: Report) -> Table:
+    """The labels on test rows, the rarest first; no rows where none is rare."""
+    labels = report.facts.labels
+    cells: dict[str, Callable[[LabelScores], str]] = {
+        "Label": lambda each: shorten(str(labels[each.label]), 40),
+        "Of training rows": lambda each: percent(each.share),
+        "Test rows": lambda each: f"{each.rows:,}",
+        "Found": lambda each: f"{each.found:,}",
+        "Recall": lambda each: percent(each.recall),
+        "Predicted": lambda each: f"{each.predicted:,}",
+        "Precision": lambda each: percent(each.precision),
+    }
+    return Table.of(report.evaluation.by_label if report.evaluation else (), cells)
 
 
 def setting_table(searched: Searched) -> Table:
     """Each searched setting with its importance, the most important first; in the order of the
     configuration, without those columns, where there are none."""
-    ranked = [(each.setting, each) for each in searched.importances if each.optimizer is None]
+    ranked = [(each.setting, each) for each in searched.importances]
     best = searched.best
     cells: dict[str, Callable[[tuple[Setting, Importance | None]], str]] = {
         "Setting": lambda row: row[0].label,
@@ -226,25 +230,12 @@ def setting_table(searched: Searched) -> Table:
         "By chance up to": lambda row: percent(row[1].chance if row[1] else None),
         "Best trial": lambda row: _values(row[0], best[:1]),
         f"Best {len(best)} trials": lambda row: _values(row[0], best),
-        "Searched": lambda row: _range(row[0]),
     }
     if not ranked:
         del cells["Importance"], cells["By chance up to"]
     if len(best) < 2:
         del cells[f"Best {len(best)} trials"]
     return Table.of(ranked or [(setting, None) for setting in searched.settings], cells)
-
-
-def _range(setting: Setting) -> str:
-    """What was searched: `0.2, 0.4`, `0.001 to 1 (log)`."""
-    if setting.categorical:
-        values = [value_text(value) for value in setting.axis.values or ()]
-        return shorten(", ".join(values), 60)
-    ranges = {(axis.low, axis.high, axis.log) for axis in setting.axes.values()}
-    if len(ranges) > 1:
-        return "by optimizer"
-    ((low, high, log),) = ranges
-    return f"{value_text(low)} to {value_text(high)}{' (log)' if log else ''}"
 
 
 def _values(setting: Setting, trials: Sequence[Trial]) -> str:
@@ -259,19 +250,3 @@ def _values(setting: Setting, trials: Sequence[Trial]) -> str:
         return ", ".join(f"{text} ({times} of {len(values)})" for text, times in counts)
     low, high = value_text(min(values)), value_text(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def best_settings_table(searched: Searched) -> Table:
-    """The settings of the best trial of each optimizer."""
-    settings = [s for s in searched.settings if s.name == LEARNING_RATE] + searched.others
-
-    def value(label: str) -> Callable[[Trial], str]:
-        alike = [setting for setting in settings if setting.label == label]
-        return lambda trial: next(
-            (value_text(setting.value(trial)) for setting in alike if setting.has(trial)), NOTHING
-        )
-
-    cells: dict[str, Callable[[Trial], str]] = {"Optimizer": lambda trial: trial.optimizer}
-    cells |= {setting.label: value(setting.label) for setting in settings}
-    cells["Trial"] = lambda trial: str(trial.number)
-    return Table.of(best_per_optimizer(searched.trials, searched.metric), cells, ["optimizer"])

@@ -5,9 +5,11 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from pipeline.analysis.comparison import Pair
+from pipeline.analysis.evaluation import Evaluation, Scores
 from pipeline.analysis.evidence import Evidence, Finalist
+from pipeline.analysis.plausibility import Shift
 from pipeline.analysis.ranking import completed
 from pipeline.common.text import count, listing, number, percent
 from pipeline.models.metrics import ACCURACY, Metric
@@ -17,13 +19,16 @@ from pipeline.training.trial import Trial
 
 _EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
 _MOST_TIMES = 50  # as many rows; beyond, no number of rows is worth naming
-_LEAST_GAIN = 0.005  # accuracy, or nats, that more trials are worth naming for
+_MOST_LABELS = 3  # rare ones that the answer names
+AUROC = "auroc"
+_NOT_COMPARED = (
+    "Without a final round (validation.final) nothing tells optimizers from each other's luck."
+)
 
 
 def verdict(report: Report) -> list[str]:
-    """The answer in three plain sentences: the best, against the others, on test rows.
-
-    A fourth where the network is not worth having."""
+    """The answer in plain sentences: what is doubtful about it, the best, against the others, on
+    test rows, labels that are rare, against models that are no networks."""
     best, evidence = report.best, report.evidence
     if best is None and not report.trials:
         return ["No trial has run yet."]
@@ -33,34 +38,183 @@ def verdict(report: Report) -> list[str]:
         common = f": {reasons.most_common(1)[0][0]}" if reasons else ""
         trials = count(len(report.trials), "trial")
         return [f"No trial completed: {len(failed)} of {trials} failed{common}."]
-    sentences = [_best_sentence(report, best), _search_comparison(report, best)]
+    sentences = [_best_sentence(report, best)]
     if evidence is not None and evidence.winner is not None:
-        first = _winner_sentence(report, evidence, evidence.winner)
-        sentences = [first, comparison_sentence(evidence)]
+        sentences = [_winner_sentence(report, evidence, evidence.winner)]
+    if evidence is not None:
+        sentences.append(comparison_sentence(evidence, _where(report)))
+    elif len(report.summaries) > 1:
+        sentences.append(_NOT_COMPARED)
     if report.evaluation is not None:
-        scores = report.evaluation.scores
-        right = f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
-        sentences.append(
-            f"On {count(scores.n, 'test row')}, which the search never saw, the model is right for "
-            f"{percent(scores.accuracy)} (95 % interval {right}); always answering the most "
-            f"frequent label would be right for {percent(scores.baseline)}."
+        sentences.append(_test_sentence(report.facts, report.evaluation.scores))
+        sentences += [f"But mind: {warning}." for warning in report.facts.warnings]
+        sentences += _of_objective(report.metric, report.evaluation.scores)
+        sentences += _rare_labels(report.evaluation, report.facts.labels)
+    no_better = _no_better(report)
+    sentences += [no_better] if no_better else []
+    return [*warnings(report.evaluation), *sentences, *_beside(report, bool(no_better))]
+
+
+def warnings(evaluation: Evaluation | None) -> list[str]:
+    """Test scores that cross-validation does not allow, with the likeliest reasons."""
+    if evaluation is None or not evaluation.gaps:
+        return []
+    told = []
+    for gap in evaluation.gaps:
+        metric = gap.metric
+        low, high = (metric.amount(end, "+") for end in (gap.low, gap.high))
+        told.append(
+            f"test {metric.words} {metric.text(gap.test)} where {metric.text(gap.expected)} was to "
+            f"be expected (99 % interval of the difference {low} to {high} {metric.unit})"
         )
-    majority = evidence.baseline("majority label") if evidence is not None else None
-    if evidence is not None and majority is not None and evidence.beats_majority is False:
-        sentences.append(
-            "The network does not beat always answering the most frequent label "
-            f"({percent(majority.mean(ACCURACY))} on the same folds): these columns may say "
-            "nothing about the label."
+    way, reasons = "better", "rows of the test file are in training too, or it is easier"
+    if any(gap.is_worse for gap in evaluation.gaps):
+        way = "worse"
+        reasons = (
+            "the test rows are of another time or source, rows of one group or copies of one row "
+            "stand on both sides of the folds, or labels are wrong"
         )
-    return sentences
+    text = (
+        f"Do not rely on these scores yet: on test rows the model is {way} than cross-validation "
+        f"allows, {listing(told)}. Likely reasons: {reasons}."
+    )
+    return [f"{text} {shift_sentence(evaluation.shift)}" if evaluation.shift else text]
+
+
+def shift_sentence(shift: Shift) -> str:
+    """Whether training and test rows can be told apart by their inputs."""
+    auc = f"(AUC {shift.auc:.2f}, 99 % interval {shift.low:.2f} to {shift.high:.2f})"
+    if not shift.is_clear:
+        return f"Training and test rows cannot be told apart {auc}."
+    names = listing([repr(name) for name in shift.columns])
+    most = f", most by the column{'s' if len(shift.columns) > 1 else ''} {names}" if names else ""
+    return f"Training and test rows can be told apart {auc}{most}."
+
+
+def _rare_labels(evaluation: Evaluation, labels: Sequence[Any]) -> Iterator[str]:
+    """How many test rows of each rare label are found, and what to set where most are not."""
+    rare = [each for each in evaluation.by_label if each.is_rare]
+    for each in rare[:_MOST_LABELS]:
+        name, right = repr(labels[each.label]), f"it calls no row {labels[each.label]!r}"
+        if each.predicted:
+            right = f"of the {count(each.predicted, 'row')} that it calls {name}, {each.found} are"
+        positive = ", the positive label," if len(labels) == 2 and each.label == 1 else ""
+        rows = f"the {count(each.rows, 'test row')} labelled {name}{positive}"
+        yield f"Of {rows} the model finds {each.found}; {right}."
+    if any(each.found < each.rows / 2 for each in rare):
+        threshold = ", registry.threshold=f1 or youden" if len(labels) == 2 else ""
+        yield (
+            "Accuracy hardly counts rare labels; to find more of them, set search.objective="
+            f"val_auroc or val_balanced_accuracy{threshold}, or training.class_weight=balanced."
+        )
+
+
+def _no_better(report: Report) -> str:
+    """What is true of a model that is not more often right than the most frequent label; "": it is.
+
+    By the folds of the final round, else by the test rows."""
+    evidence, evaluation, scores, ranks = report.evidence, report.evaluation, None, False
+    ahead = evidence.ahead("majority label", ACCURACY) if evidence is not None else None
+    always = "the most frequent label"
+    if evaluation is not None:
+        scores = evaluation.scores
+        rows = scores.confusion.sum(axis=1)
+        always = repr(report.facts.labels[rows.argmax()])
+        ranks = scores.intervals.get(AUROC, (0.0, 1.0))[0] > 0.5
+    if evidence is not None and ahead is not None and evidence.beats_majority is not None:
+        more_right, beats = ahead.interval()[0] > 0, evidence.beats_majority
+    elif evaluation is not None and (on_test := evaluation.majority) is not None:
+        more_right, beats = on_test.by_accuracy == "better", on_test.by_loss == "better"
+    else:
+        return ""
+    if more_right:
+        return ""
+    if not (ranks or beats):
+        what = "these data" if report.facts.arrays else "these columns"
+        nothing = f"{what} may say nothing about the label"
+        return f"The network does not beat always answering {always}: {nothing}."
+    but = "its probabilities are"
+    if ranks and scores is not None:
+        area = scores.further[AUROC]
+        but = f"it ranks rows: the area under the ROC curve is {area:.3f} on test rows"
+    return f"By accuracy the network is no better than always answering {always}, but {but}."
+
+
+def _beside(report: Report, is_no_better: bool) -> Iterator[str]:
+    """Whether a network is worth having, by the best model that is none.
+
+    is_no_better: than the most frequent label; then only another model that is says more."""
+    evidence, evaluation = report.evidence, report.evaluation
+    model = evidence.best_baseline if evidence is not None else None
+    ahead = evidence.ahead(model.name, evidence.metric) if evidence and model else None
+    if evidence is None or model is None or ahead is None:
+        return
+    metric, (low, high) = evidence.metric, ahead.interval()
+    if is_no_better and high >= 0:
+        return
+    worth, noise = "worth" if low > 0 else "not worth", "beyond"
+    if low <= 0 <= high:
+        worth, noise = "not clearly worth", "within"
+    theirs, scores = model.mean(metric), evaluation.scores if evaluation is not None else None
+    said = (
+        f"A network is {worth} having here: on the same folds it has {metric.words} "
+        f"{metric.text(theirs + metric.sign * ahead.mean)} and {model.name}, the best other model, "
+        f"{metric.text(theirs)} (95 % interval of the difference {metric.amount(low, '+')} to "
+        f"{metric.amount(high, '+')}, {noise} noise)"
+    )
+    if scores is not None and metric.name in model.test_scores:
+        on_test = scores.by_metric[metric.name], model.test_scores[metric.name]
+        said += f"; on test rows {listing([metric.text(score) for score in on_test])}"
+    yield f"{said}."
+
+
+def _where(report: Report) -> str:
+    return "on these data" if report.facts.arrays else "on this table"
+
+
+def _test_sentence(facts: Facts, scores: Scores) -> str:
+    """How the model did on the test rows, and what the interval counts."""
+    rows, right = test_rows_words(facts), percent(scores.accuracy)
+    between = f"95 % interval {percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
+    if facts.groups:
+        between += f", which counts groups ({facts.groups}) and not rows"
+    elif facts.order:
+        between += ", also for a period as long that comes after"
+    return (
+        f"On {rows}, which the search never saw, the model is right for {right} ({between}); "
+        f"always answering the most frequent label would be right for {percent(scores.baseline)}."
+    )
+
+
+def _of_objective(metric: Metric, scores: Scores) -> Iterator[str]:
+    if metric.name in scores.further:
+        low, high = map(metric.amount, scores.intervals[metric.name])
+        value = metric.text(scores.further[metric.name])
+        yield f"Its test {metric.words} is {value} (95 % interval {low} to {high})."
+
+
+def test_rows_words(facts: Facts) -> str:
+    """`375 test rows of 75 groups`, `the latest 375 test rows`."""
+    rows = count(facts.rows.get("test", 0), "test row")
+    if facts.order:
+        return f"the latest {rows}"
+    return f"{rows} of {count(facts.counts.get('test', 0), 'group')}" if facts.groups else rows
+
+
+def round_words(evidence: Evidence) -> str:
+    """What the final round's scores are of: `5 fresh folds, 4 times`."""
+    repeats = evidence.repeats
+    if evidence.is_forward:
+        again = f", {repeats} times from fresh weights" if repeats > 1 else " from fresh weights"
+        return f"the {evidence.folds} forward folds{again}"
+    return f"{evidence.folds} fresh folds" + (f", {repeats} times" if repeats > 1 else "")
 
 
 def _best_sentence(report: Report, best: Trial) -> str:
-    """The search's estimate."""
     facts, metric = report.facts, report.metric
     kind, unit = ("cross-validated", "fold") if facts.folds > 1 else ("validation", "split")
     members, deviation = facts.folds * facts.repeats, best.deviation(metric)
-    score = f"{kind} {metric.name} {metric.text(best.score(metric))}"
+    score = f"{kind} {metric.words} {metric.text(best.score(metric))}"
     if deviation is not None and members > 1:
         score += f" ({metric.spread(deviation)}, standard deviation over {count(members, unit)})"
     done = count(len(completed(report.trials)), "completed trial")
@@ -70,9 +224,8 @@ def _best_sentence(report: Report, best: Trial) -> str:
 def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> str:
     """The final round's estimate, and how much the search had flattered it."""
     metric, repeats = evidence.metric, evidence.repeats
-    again = f", {repeats} times" if repeats > 1 else ""
     score = (
-        f"{metric.name} {metric.text(winner.mean(metric))} on {evidence.folds} fresh folds{again} "
+        f"{metric.words} {metric.text(winner.mean(metric))} on {round_words(evidence)} "
         f"({metric.spread(winner.deviation(metric))}, standard deviation over folds; the "
         f"search had {metric.text(winner.search[metric.name])})"
     )
@@ -89,56 +242,28 @@ def _with_settings(trial: Trial | Finalist) -> str:
     return f"{rate} ({others})" if others else rate
 
 
-def comparison_sentence(evidence: Evidence) -> str:
+def comparison_sentence(evidence: Evidence, where: str = "on this table") -> str:
     """Which optimizers cannot be told apart in the final round, which are beaten and by how much.
 
     By the intervals that hold for all pairs together with 95 %."""
     if evidence.winner is None:
         return "Every optimizer diverged in the final round, so there is nothing to compare."
+    best, metric = evidence.winner.optimizer, evidence.metric
     diverged = [finalist.optimizer for finalist in evidence.finalists if not finalist.completed]
     lost = f"; {listing(diverged)} diverged there" if diverged else ""
-    return _comparison(evidence.winner.optimizer, evidence.pairs, evidence.metric, lost)
-
-
-def _search_comparison(report: Report, best: Trial) -> str:
-    """The same of the best trials of the search."""
-    others = [each for each in report.summaries if each.optimizer != best.optimizer]
-    failed = [each.optimizer for each in others if each.best is None]
-    lost = f"; no trial of {listing(failed)} completed" if failed else ""
-    if len(failed) < len(others) and not any(p.better == best.optimizer for p in report.pairs):
-        lead = "Without the scores of several splits, differences between optimizers"
-        return f"{lead} cannot be told from noise{lost}."
-    caveat = "nothing corrects for choosing each optimizer's best trial"
-    return _comparison(best.optimizer, report.pairs, report.metric, lost, f"; {caveat}")
-
-
-def _comparison(
-    best: str, pairs: Sequence[Pair], metric: Metric, lost: str, caveat: str = ""
-) -> str:
-    against = [pair for pair in pairs if pair.better == best]
+    against = [pair for pair in evidence.pairs if pair.better == best]
     if not against:
         return f"No other optimizer is there to compare {best} with{lost}."
     level = [best, *[pair.worse for pair in against if not pair.is_clear]]
     beaten = [pair for pair in against if pair.is_clear]
-    parts = [f"{listing(level)} cannot be told apart on this table"] if len(level) > 1 else []
-    parts += [_beaten(level, beaten, pairs, metric)] if beaten else []
-    together = f"s for all {len(pairs)} comparisons together" if len(pairs) > 1 else ""
-    return f"{'; '.join(parts)}{lost} (95 % interval{together}{caveat})."
-
-
-def _beaten(
-    level: Sequence[str], beaten: Sequence[Pair], pairs: Sequence[Pair], metric: Metric
-) -> str:
-    """Those at the top against those behind: all of them when each beats each, else the winner."""
-    behind = [pair.worse for pair in beaten]
-    clear = [p for p in pairs if p.is_clear and p.better in level and p.worse in behind]
-    verb = "beat"
-    if len(level) == 1 or len(clear) < len(level) * len(behind):
-        clear, who, verb = list(beaten), level[0], "beats"
-    else:
-        who = "both" if len(level) == 2 else f"all {len(level)}"
-    low, high = min(pair.low_all for pair in clear), max(pair.high_all for pair in clear)
-    return f"{who} {verb} {listing(behind)} by {metric.amount(low)} to {metric.difference(high)}"
+    parts = [f"{listing(level)} cannot be told apart {where}"] if len(level) > 1 else []
+    if beaten:
+        low, high = min(pair.low_all for pair in beaten), max(pair.high_all for pair in beaten)
+        by = f"{metric.amount(low)} to {metric.difference(high)}"
+        parts.append(f"{best} beats {listing([pair.worse for pair in beaten])} by {by}")
+    comparisons = len(evidence.pairs)
+    together = f"s for all {comparisons} comparisons together" if comparisons > 1 else ""
+    return f"{'; '.join(parts)}{lost} (95 % interval{together})."
 
 
 def loading_code(model_uri: str, arrays: str = "") -> str:
@@ -165,8 +290,14 @@ def validation_words(facts: Facts) -> str:
     """How trials were validated, without a full stop."""
     again = f", repeated {facts.repeats} times" if facts.repeats > 1 else ""
     if facts.folds > 1:
-        return f"{facts.folds} folds{again}"
-    return f"one hold-out of {percent(facts.fraction, 0)} of the rows{again}"
+        how = f"{facts.folds} folds"
+        if facts.order:
+            how = f"{facts.folds} forward folds by {facts.order}"
+        return f"{how} of whole groups ({facts.groups}){again}" if facts.groups else how + again
+    if facts.order:
+        return f"the latest {percent(facts.fraction, 0)} of the training rows by {facts.order}"
+    held = f"groups ({facts.groups})" if facts.groups else "rows"
+    return f"one hold-out of {percent(facts.fraction, 0)} of the {held}{again}"
 
 
 def what_would_change(report: Report) -> list[str]:
@@ -176,8 +307,8 @@ def what_would_change(report: Report) -> list[str]:
     evidence, winner = report.evidence, report.winner
     sentences = [*_edges(report)]
     if evidence is not None and winner is not None:
-        before = [*_baselines(evidence, winner), *_closest(evidence, winner)]
-        sentences = [*before, *sentences, *_epochs(report, winner), *_budget(evidence)]
+        before, after = _closest(evidence, winner), [*_epochs(report, winner)]
+        sentences = [*before, *sentences, *after]
     if report.evaluation is not None:
         scores = report.evaluation.scores
         half = 50 * (scores.accuracy_high - scores.accuracy_low)
@@ -186,17 +317,6 @@ def what_would_change(report: Report) -> list[str]:
             "points: models that differ by less cannot be told apart on them."
         )
     return sentences or ["Nothing that this run can see."]
-
-
-def _baselines(evidence: Evidence, winner: Finalist) -> Iterator[str]:
-    best = max(winner.mean(ACCURACY), winner.ensemble[ACCURACY.name])
-    for model in evidence.baselines:
-        if (ahead := model.mean(ACCURACY) - best) > 0:
-            yield (
-                f"{model.name.capitalize()} is {ACCURACY.difference(ahead)} ahead of the best "
-                "networks in cross-validation: for this table another kind of model may serve "
-                "better than any optimizer."
-            )
 
 
 def _closest(evidence: Evidence, winner: Finalist) -> Iterator[str]:
@@ -209,17 +329,10 @@ def _closest(evidence: Evidence, winner: Finalist) -> Iterator[str]:
     half = (nearest.high_all - nearest.low_all) / 2
     names = f"{nearest.better} and {nearest.worse}"
     times = (half / nearest.difference) ** 2 if nearest.difference > 0 else float("inf")
-    if times > _MOST_TIMES:
-        yield (
-            f"{names} are so close that no number of rows that is worth collecting would tell them "
-            "apart; choose by another need, such as speed or a wide range of good learning rates."
-        )
-    else:
-        yield (
-            f"About {number(times, 2)} times as many rows would tell {names} apart, if the "
-            "difference stays as it is: an interval narrows with the square root of the rows. More "
-            "repeats of the folds narrow it little, since they hold the same rows."
-        )
+    rows = "No number of rows that is worth collecting"
+    if times <= _MOST_TIMES:
+        rows = f"About {number(times, 2)} times as many rows"
+    yield f"{rows} would tell {names} apart, if the difference stays as it is."
 
 
 def _edges(report: Report) -> Iterator[str]:
@@ -243,24 +356,3 @@ def _epochs(report: Report, winner: Finalist) -> Iterator[str]:
             f"{winner.optimizer} was still getting better when its {limit} epochs were over (best: "
             f"{best:.0f} on average): with more training.epochs it may get further."
         )
-
-
-def _budget(evidence: Evidence) -> Iterator[str]:
-    tried = {tolerance.optimizer: tolerance.trials for tolerance in evidence.tolerances}
-    few, many = min(tried.values(), default=0), max(tried.values(), default=0)
-    if few and many >= 2 * few:
-        rarest = listing([name for name, trials in tried.items() if trials == few])
-        yield (
-            f"The search spent {many} trials on one optimizer and {few} on {rarest}; with "
-            "search.budget=equal each has the same chance."
-        )
-    for tolerance in evidence.tolerances:
-        expected = tolerance.expected_best
-        if tolerance.standard_error is None or len(expected) < 4:
-            continue
-        gain = abs(float(expected[-1] - expected[len(expected) // 2 - 1]))
-        if gain > max(tolerance.standard_error, _LEAST_GAIN):
-            yield (
-                f"The second half of the trials of {tolerance.optimizer} was still worth "
-                f"{evidence.metric.difference(gain)}: more trials may find a better setting."
-            )

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class Draw:
     def __init__(self, config: Config, space: Space, before: Sequence[Trial], start: int) -> None:
         self._config, self._space, self._before, self._number = config, space, before, start
         self._name = config.search.sampler
-        self._metric = metric_of(config.search.objective)
+        self._metric = metric_of(config)
         self._quotas = quotas(config, space)
         self._drawn = Counter(space.entry(trial) for trial in before)
         self._sobol_drawn = self._drawn.copy()
@@ -94,10 +95,9 @@ class Draw:
             if self._space.key(point) not in taken:
                 return point
         # The sampler insists on what was had. The entry whose turn it is has something left.
-        if self._space.branches[turn].size < math.inf:
-            point = self._space.any_but(taken, turn, self._rng)
-        else:
-            point = self._next_sobol(turn)
+        axes = self._space.branches[turn].axes
+        points = (Point(turn, {a.path: a.at(self._rng.random()) for a in axes}) for _ in count())
+        point = next(point for point in points if self._space.key(point) not in taken)
         self._add_running(point)
         return point
 
@@ -119,10 +119,8 @@ class Draw:
         enough: dict[str, float] = {
             "random": 0,
             "gp": 3 + len(self._space.branches[turn].axes),
-            "tpe": max(10, SOBOL_TRIALS * len(self._space.branches)),
+            "tpe": SOBOL_TRIALS if self._in_turn else max(10, SOBOL_TRIALS * len(self._quotas)),
         }
-        if self._in_turn:
-            enough["tpe"] = SOBOL_TRIALS
         return number >= enough.get(self._name, math.inf)
 
     def _study(self, entry: int) -> Study:

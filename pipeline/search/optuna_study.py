@@ -7,6 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -76,7 +77,7 @@ class Study:
         point: Point,
         state: str,
         value: float | None = None,
-        intermediate: Mapping[int, float] | None = None,
+        intermediate: Mapping[int, float] = MappingProxyType({}),
     ) -> None:
         """Adds a trial; `state` is the name of one of Optuna's, as COMPLETE or RUNNING."""
         params: dict[str, Any] = {}
@@ -88,11 +89,8 @@ class Study:
             params[axis.path] = axis.encode(point.params[axis.path])
             distributions[axis.path] = _distribution(axis)
         place: Any = {"params": params, "distributions": distributions}
-        values = dict(intermediate or {})
-        trial = create_trial(
-            state=TrialState[state], value=value, intermediate_values=values, **place
-        )
-        self._study.add_trial(trial)
+        place |= {"state": TrialState[state], "intermediate_values": dict(intermediate)}
+        self._study.add_trial(create_trial(value=value, **place))
 
 
 class MedianRule:
@@ -113,7 +111,7 @@ class MedianRule:
             self._study.add_trial(create_trial(value=0.0, intermediate_values=dict(values)))
 
     def dropped(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
-        """As `pruning.Rule.dropped`."""
+        """As `pruning.Halving.dropped`."""
         for number, value in values.items():
             self._reached[number][rung] = value
         return {number for number in running if self._is_worse(self._reached[number])}

@@ -11,26 +11,19 @@ all entries."""
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.config.ranges import ends
 from pipeline.models.metrics import Metric, metric_of
 from pipeline.search.draw import batch_size
 from pipeline.search.optuna_study import MedianRule
-from pipeline.search.space import Axis
 from pipeline.training.trial import Trial
 
 MEDIAN_STARTUP = 5  # complete trials before the median rule judges
-
-
-class Rule(Protocol):
-    """A pruning rule, bound to the earlier trials. Larger values are better."""
-
-    def dropped(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
-        """The running trials to drop at a rung, where `values` holds all that the rule judges."""
 
 
 @dataclass
@@ -48,6 +41,7 @@ class Halving:
     _gone: set[int] = field(default_factory=set)
 
     def dropped(self, rung: int, values: Mapping[int, float], running: Collection[int]) -> set[int]:
+        """The running trials to drop at a rung, where `values` holds all that the rule judges."""
         here = [value for trial, value in values.items() if trial not in self._gone]
         before = [reached[rung] for reached in self.earlier if rung in reached]
         pool = sorted([*before, *here], reverse=True)
@@ -57,6 +51,10 @@ class Halving:
         dropped = {trial for trial in running if values[trial] < bound}
         self._gone |= dropped
         return dropped
+
+
+Rule = Halving | MedianRule
+"""Bound to the earlier trials. Larger values are better."""
 
 
 def rules_of(
@@ -70,7 +68,7 @@ def rules_of(
     Args:
         before: all trials of earlier batches.
         stack: the trials of the stack."""
-    metric, rungs = metric_of(config.search.objective), rungs_of(config)
+    metric, rungs = metric_of(config), rungs_of(config)
     is_median, is_shared = config.search.pruner == "median", config.search.budget == "shared"
     labels = {trial.optimizer for trial in stack}
     rules: list[tuple[Rule, set[int]]] = []
@@ -91,10 +89,8 @@ def rungs_of(config: Config) -> tuple[int, ...]:
     """The epochs at which trials are judged, from 1, ascending; none without a pruner."""
     if config.search.pruner == "none":
         return ()
-    leaf, epochs = config.ranges().get("training.epochs"), config.training.epochs
-    if leaf is not None:  # they are searched too: the upper end
-        axis = Axis.of("training.epochs", leaf)
-        epochs = int(max(axis.values or ()) if axis.categorical else axis.high)
+    # Where they are searched too, the upper end.
+    epochs = max(ends(config.ranges().get("training.epochs", config.training.epochs)))
     is_median = config.search.pruner == "median"
     return median_rungs(epochs) if is_median else halving_rungs(epochs, batch_size(config))
 
@@ -118,9 +114,9 @@ def median_rungs(epochs: int, judged: int = 8) -> tuple[int, ...]:
 class StackPruning:
     """Called by training after every epoch; answers with the members to drop.
 
-    A stack is looked at in its rungs only, and no tensor is read in between. A trial's value at an
-    epoch is the mean over its members; one that has stopped counts with its last score, as in the
-    trial's curves.
+    A stack is looked at in its rungs only, and no tensor leaves its device in between. A trial's
+    value at an epoch is the mean over its members; one that has stopped counts with its last score,
+    as in the trial's curves.
 
     Args:
         rungs: the epochs at which trials are judged, ascending.
@@ -137,15 +133,12 @@ class StackPruning:
     ) -> None:
         self._rungs, self._rules, self._metric = rungs, rules, metric
         self._trial_of = np.asarray(trial_of, dtype=np.int64)
-        self._last = np.full(len(self._trial_of), np.nan)  # each member's last score
-        self._unread: list[tuple[Tensor, Tensor]] = []
+        self._last = torch.full((len(self._trial_of),), math.nan)  # each member's last score
 
     def __call__(
         self, epoch: int, scores: Mapping[str, Tensor], members: Tensor
     ) -> Collection[int]:
         """The positions of the members that shall stop now.
-
-        The tensors are kept until the next rung, and must not be written to until then.
 
         Args:
             epoch: epochs done, from 1.
@@ -153,15 +146,14 @@ class StackPruning:
             members: [K] int64, their positions."""
         if epoch > self._rungs[-1]:
             return ()
-        self._unread.append((scores[self._metric.name], members))
+        values = self._metric.sign * scores[self._metric.name].detach()
+        self._last = self._last.to(values)  # its device and its precision
+        self._last[members] = values
         if epoch not in self._rungs:
             return ()
-        for values, positions in self._unread:
-            now = positions.cpu().numpy()
-            self._last[now] = self._metric.sign * values.detach().cpu().numpy()
-        self._unread.clear()
-        last = np.where(np.isfinite(self._last), self._last, -np.inf)
-        ran = ~np.isnan(self._last)
+        now, last = members.cpu().numpy(), self._last.double().cpu().numpy()
+        ran = ~np.isnan(last)
+        last = np.where(np.isfinite(last), last, -np.inf)
         ran[now] = True
         by_trial = {
             int(trial): float(last[ran & (self._trial_of == trial)].mean())

@@ -32,7 +32,7 @@ class Search:
     def __init__(self, config: Config, history: Sequence[Trial] = ()) -> None:
         self._config, self._space = config, Space(config)
         self._trials: int = config.search.trials
-        self._metric = metric_of(config.search.objective)
+        self._metric = metric_of(config)
         self._quotas = quotas(config, self._space)
         self._told: dict[int, Trial] = {}
         self._tried: Counter[int] = Counter()  # trials told, by entry

@@ -116,12 +116,10 @@ class Branch:
 
     def point(self, index: int) -> Point:
         """Point number `index`, from 0 to size - 1; the last axis turns fastest."""
-        params = {}
-        for axis in reversed(self.axes):
-            values = axis.values or ()
-            index, digit = divmod(index, len(values))
-            params[axis.path] = values[digit]
-        return Point(self.entry, dict(reversed(params.items())))
+        grids = [axis.values or () for axis in self.axes]
+        digits = np.unravel_index(index, [len(grid) for grid in grids])
+        places = zip(self.axes, grids, digits, strict=True)
+        return Point(self.entry, {axis.path: grid[int(place)] for axis, grid, place in places})
 
 
 class Space:
@@ -166,12 +164,3 @@ class Space:
             for branch in self.branches:
                 if index < branch.size:
                     yield branch.point(index)
-
-    def any_but(self, taken: Collection[Key], entry: int, rng: np.random.Generator) -> Point:
-        """A random point of `entry`, which is finite and has one left, that is not taken."""
-        branch = self.branches[entry]
-        size = int(branch.size)
-        start = int(rng.integers(size))
-        # Walking on from a random point ends after len(taken) steps, however large the space is.
-        points = (branch.point((start + offset) % size) for offset in range(size))
-        return next(point for point in points if self.key(point) not in taken)

@@ -3,8 +3,7 @@
 import logging
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from urllib.parse import urlsplit
 
 import mlflow
 import requests
-import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,13 +19,12 @@ from pipeline.common.errors import UserError, first_line
 
 _INITIALISATION_SECONDS = 300.0
 _DATABASE_ERRORS = (sqlite3.Error, SQLAlchemyError)
-_ADVISORY_LOCK = 0x6F7074696D697A65  # any number that nobody else takes
 
 
 def connect() -> MlflowClient:
     """A client of the store that MLflow's own functions use.
 
-    A database is created under a lock between processes: MLflow's own creation of tables races."""
+    An SQLite file is created under a lock between processes: MLflow's creation of tables races."""
     uri = store_uri()
     # A request is repeated for seconds, not for minutes: we have our own way.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -66,28 +63,20 @@ def paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
 
 @contextmanager
 def _initialisation_lock(uri: str) -> Iterator[None]:
-    """Hold an exclusive lock for the SQLite file or the PostgreSQL database of `uri`.
-
-    Other stores have none: a server creates its database before it answers.
+    """Hold an exclusive lock for the SQLite file of `uri`; other stores have none.
 
     The lock is a transaction on an empty SQLite file of its own: known to every platform, and gone
     with its process. The file lies beside the database, where every process that shares it looks,
     and stays: SQLite reports an error to those who wait for a file that is removed."""
     path = sqlite_path(uri)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock")
-        file = sqlite3.connect(lock, timeout=_INITIALISATION_SECONDS, isolation_level=None)
-        with closing(file):
-            file.execute("BEGIN EXCLUSIVE")
-            yield
-    elif uri.startswith("postgresql"):
-        # Unpooled: given back when the connection closes, also by a process that is killed.
-        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
-        with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})"))
-            yield
-    else:
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock")
+    file = sqlite3.connect(lock, timeout=_INITIALISATION_SECONDS, isolation_level=None)
+    with closing(file):
+        file.execute("BEGIN EXCLUSIVE")
         yield
 
 
@@ -135,26 +124,18 @@ _VARIABLES = (
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
     "MLFLOW_HTTP_REQUEST_TIMEOUT",
 )
-_lock = threading.Lock()
-_before: list[tuple[Mapping[str, int], Mapping[str, str | None]]] = []  # one for each open block
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """After the block the process is as it was before `quiet`, `connect` and `hurry`; where
-    blocks are open in several threads, after the last one."""
-    with _lock:
-        levels = {name: logging.getLogger(name).level for name in _LEVELS}
-        _before.append((levels, {name: os.environ.get(name) for name in _VARIABLES}))
+    """After the block the process is as it was before `quiet`, `connect` and `hurry`."""
+    levels = {name: logging.getLogger(name).level for name in _LEVELS}
+    variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     try:
         yield
     finally:
-        with _lock:
-            found = _before.pop()
-            if not _before:
-                for name, level in found[0].items():
-                    logging.getLogger(name).setLevel(level)
-                for name, value in found[1].items():
-                    os.environ.pop(name, None)
-                    if value is not None:
-                        os.environ[name] = value
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for name in _VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(variables)

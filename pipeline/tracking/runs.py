@@ -101,8 +101,6 @@ DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as one
 PARAM_LENGTH = 6000  # MLflow's limits
 TAG_LENGTH = 8000
 
-# `mlflow run` logs the entry point's own parameters on its run under these names.
-_LAUNCHER_PARAMS = frozenset({"config", "set"})
 _REASON_LENGTH = 500
 
 
@@ -125,8 +123,6 @@ class Run:
         """Log parameters as text, cut to MLflow's 6,000 characters.
 
         A resumed run keeps the values that it has: MLflow's parameters never change."""
-        if reserved := _LAUNCHER_PARAMS & values.keys():
-            raise ValueError(f"mlflow run logs these itself: {sorted(reserved)}")
         logged = self.client.get_run(self.run_id).data.params
         texts = {k: shorten(str(v), PARAM_LENGTH) for k, v in values.items()}
         params = [Param(key, text) for key, text in texts.items() if key not in logged]

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Param
+from mlflow.entities import Metric as Value
 from mlflow.exceptions import MlflowException
 
 from pipeline.common import signals
-from pipeline.common.text import count, number, percent, shorten
-from pipeline.models.metrics import ACCURACY, LOSS, METRICS
+from pipeline.common.text import count, number, shorten
+from pipeline.models.metrics import ACCURACY, LOSS, METRICS, Metric
 from pipeline.tracking import runs
 from pipeline.tracking.connection import is_outage
 from pipeline.tracking.registry import log_model
@@ -50,7 +51,7 @@ class TrialLog:
     total: int  # how many are expected, for their names
     data: DataSet | None = None  # that the scores were measured on
     judged: Collection[int] = ()  # epochs at which trials are pruned, from 1
-    has_models: bool = True  # whether complete trials come with one
+    metric: Metric = ACCURACY  # what the best trial is best in
     stage: ClassVar[Stage] = "trial"
 
     def log_trial(self, trial: Trial, model_args: Mapping[str, Any] | None) -> Logged:
@@ -116,10 +117,10 @@ class TrialLog:
         tags = {"mlflow.parentRunId": self.train.run_id, "trial.number": str(trial.number)}
         # `lr` is a parameter of every trial: this tells which range it is of.
         tags["trial.lr"] = lr_path(trial.params) or FIXED
-        tags[DESCRIPTION] = _description(trial, self.has_models)
+        tags[DESCRIPTION] = _description(trial, self.metric)
         return tags | ({"training.engine": trial.fits[0].engine} if trial.fits else {})
 
-    def _scores(self, trial: Trial, end: int, model_id: str | None) -> Iterator[Metric]:
+    def _scores(self, trial: Trial, end: int, model_id: str | None) -> Iterator[Value]:
         values = dict(trial.scores) | {"best_epoch": trial.best_epoch}
         values |= {f"{name}_std": value for name, value in trial.deviations.items()}
         # MLflow keeps the data set of a metric with the model, and only there.
@@ -151,14 +152,12 @@ class FinalLog(TrialLog):
         return f"final · {trial.optimizer} lr={trial.lr:.2g}"
 
     def _tags(self, trial: Trial) -> dict[str, str]:
-        number, text = trial.number, f"Trial {trial.number} once more, on fresh folds"
+        number, text = trial.number, f"Trial {trial.number} once more, in the final round"
+        metric, further = self.metric, self.further.get(trial.number, {})
         if trial.state == "COMPLETE":
-            further = self.further[number]
+            score = metric.text(further.get(f"cross_fitted_{metric.name}"))
             text += (
-                f" from fresh weights: {percent(further['cross_fitted_accuracy'])} accuracy at "
-                "epochs that other rows chose (cross-fitted), "
-                f"{percent(trial.score(ACCURACY))} at each fold's best epoch; the search had "
-                f"{percent(further['search_accuracy'])}."
+                f", from fresh weights: {metric.words} {score}, at epochs that other rows chose."
             )
         else:
             text += f". It failed: {trial.reason}."
@@ -166,7 +165,7 @@ class FinalLog(TrialLog):
         tags |= {"final.trial": str(number), "mlflow.parentRunId": self.repeated[number]}
         return tags | {DESCRIPTION: text}
 
-    def _scores(self, trial: Trial, end: int, model_id: str | None) -> Iterator[Metric]:
+    def _scores(self, trial: Trial, end: int, model_id: str | None) -> Iterator[Value]:
         yield from super()._scores(trial, end, model_id)
         yield from runs.finite(self.further.get(trial.number, {}), end)
 
@@ -182,12 +181,13 @@ def trials_of(store: Store, train_run_id: str) -> list[Trial]:
     return [trials[key] for key in sorted(trials)]
 
 
-def with_history(store: Store, trial: Trial) -> Trial:
-    """The trial with its curves and the scores of its folds."""
-    scores = {name: curve_of(store, trial.run_id, f"fold_{name}") for name in METRICS}
+def with_history(store: Store, trial: Trial, metric: Metric = ACCURACY) -> Trial:
+    """The trial with its curves, that of `metric` too, and the scores of its folds."""
+    scores = {name: curve_of(store, trial.run_id, f"fold_{name}") for name in trial.scores}
     if not len(scores[LOSS.name]):
         scores = {name: np.array([value]) for name, value in trial.scores.items()}
-    curves = {name: curve_of(store, trial.run_id, name) for name in (*CURVES, FOLDS_RUNNING)}
+    names = dict.fromkeys((*CURVES, metric.curve, FOLDS_RUNNING))
+    curves = {name: curve_of(store, trial.run_id, name) for name in names}
     if len(running := curves[FOLDS_RUNNING]):  # where there is none, the value before
         known = np.where(np.isfinite(running), np.arange(len(running)), 0)
         curves[FOLDS_RUNNING] = running[np.maximum.accumulate(known)]
@@ -243,6 +243,8 @@ def _is_lr(path: str) -> bool:
 def _read(run: Any) -> Trial:
     tags, metrics = run.data.tags, run.data.metrics
     params = {key: decode_param(text) for key, text in run.data.params.items()}
+    further = (key.removesuffix("_std") for key in sorted(metrics) if key.endswith("_std"))
+    names = [name for name in dict.fromkeys((*METRICS, *further)) if name in metrics]
     optimizer, lr = str(params.pop("optimizer")), float(params.pop("lr"))
     if tags["trial.lr"] != FIXED:
         params[tags["trial.lr"]] = lr
@@ -253,8 +255,8 @@ def _read(run: Any) -> Trial:
         lr,
         state=tags["trial.state"],
         reason=tags.get("trial.reason"),
-        scores={name: metrics[name] for name in METRICS if name in metrics},
-        deviations={name: metrics[f"{name}_std"] for name in METRICS if f"{name}_std" in metrics},
+        scores={name: metrics[name] for name in names},
+        deviations={name: metrics[f"{name}_std"] for name in names if f"{name}_std" in metrics},
         best_epoch=metrics.get("best_epoch"),
         seconds=(run.info.end_time - run.info.start_time) / 1000,
         run_id=run.info.run_id,
@@ -284,7 +286,7 @@ def _abandon(run: Run, error: BaseException) -> None:
         error.add_note(f"The run {run.run_id} could not be closed: {failure}")
 
 
-def _description(trial: Trial, has_model: bool) -> str:
+def _description(trial: Trial, metric: Metric) -> str:
     """What became of a trial, in a sentence."""
     if trial.state == "FAIL":
         return f"Failed: {trial.reason}."
@@ -293,14 +295,13 @@ def _description(trial: Trial, has_model: bool) -> str:
         return f"Dropped after {count(epochs, 'epoch')}: other trials were better there."
     networks = count(len(trial.fits), "network")
     return (
-        f"{percent(trial.score(ACCURACY))} validation accuracy (standard deviation "
-        f"{percent(trial.deviation(ACCURACY))}) and loss {number(trial.score(LOSS))}, the mean of "
-        f"{networks}, each at its best epoch ({number(trial.best_epoch)} on average). "
-        + ("The model is their mean answer." if has_model else "No model was kept.")
+        f"Validation {metric.words} {metric.text(trial.score(metric))} (standard deviation "
+        f"{metric.text(trial.deviation(metric))}), the mean of {networks}, each at its best epoch "
+        f"({number(trial.best_epoch)} on average)."
     )
 
 
-def _curves(trial: Trial, start: int, end: int, judged: Collection[int]) -> Iterator[Metric]:
+def _curves(trial: Trial, start: int, end: int, judged: Collection[int]) -> Iterator[Value]:
     """Finite values, their times spread evenly over the trial's; how many folds run where that
     changes."""
     kept = {*judged, *(fit.best_epoch for fit in trial.fits)}
@@ -315,13 +316,13 @@ def _curves(trial: Trial, start: int, end: int, judged: Collection[int]) -> Iter
         for epoch in sorted(chosen):
             if 0 < epoch <= epochs and math.isfinite(curve[epoch - 1]):
                 time = start + round((end - start) * epoch / epochs)
-                yield Metric(name, float(curve[epoch - 1]), time, epoch)
+                yield Value(name, float(curve[epoch - 1]), time, epoch)
 
 
-def _fold_scores(trial: Trial, end: int) -> Iterator[Metric]:
+def _fold_scores(trial: Trial, end: int) -> Iterator[Value]:
     """Each member's scores, with its place (repeat by repeat, fold by fold, from 1) as the step."""
     for name, values in trial.fold_scores.items():
         if len(values) > 1:
             for place, value in enumerate(values, start=1):
                 if math.isfinite(value):
-                    yield Metric(f"fold_{name}", float(value), end, place)
+                    yield Value(f"fold_{name}", float(value), end, place)

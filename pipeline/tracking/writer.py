@@ -4,6 +4,7 @@ While the store cannot take them they wait in a journal on disk."""
 
 import os
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -62,13 +63,10 @@ class Journal:
     def remove(self, number: int) -> None:
         self._path(number).unlink(missing_ok=True)
         if not self.numbers:
-            for half_written in self.folder.glob(".[0-9]*"):  # by a process that was killed
-                half_written.unlink(missing_ok=True)
-            for folder in (self.folder, self.folder.parent):
-                try:
-                    folder.rmdir()
-                except OSError:  # not empty, or gone
-                    return
+            # With what a process that was killed had half written.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # not empty, or gone
+                self.folder.parent.rmdir()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.trial"
@@ -128,13 +126,8 @@ class Writer:
 
     def put(self, trial: Trial) -> None:
         """Hand a trial over; waits while the queue is full."""
-        while self._error is None:
-            try:
-                self._queue.put(trial, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-        self._raise()
+        if not self._offer(trial):
+            self._raise()
 
     def paused(self) -> threading.Lock:
         """For a `with` block in which nothing is written: it begins after the trial at hand."""
@@ -142,18 +135,19 @@ class Writer:
 
     def _finish(self, until: float | None) -> None:
         """Wait for what is in the queue, until then at the longest."""
-        while self._thread.is_alive():
-            try:
-                self._queue.put_nowait("stop")
-                break
-            except queue.Full:
-                if until is not None and time.monotonic() > until:
-                    break
-                time.sleep(0.02)
+        self._offer("stop", until)
         self._thread.join(None if until is None else max(0.0, until - time.monotonic()))
         self._hurry.set()
         # The trial that is being written is one transaction after another: let it end.
         self._thread.join(1.0)
+
+    def _offer(self, item: Trial | Literal["stop"], until: float | None = None) -> bool:
+        """Whether the queue took it, until then and before an error ended the writing."""
+        while self._error is None and (until is None or time.monotonic() < until):
+            with suppress(queue.Full):
+                self._queue.put(item, timeout=0.02)
+                return True
+        return False
 
     def _work(self) -> None:
         try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.common.seeds import Purpose, seed64
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
+from pipeline.data.dependence import INDEPENDENT, Dependence, dealt
 from pipeline.data.splits import Split
 from pipeline.models.architecture import Architecture
 from pipeline.models.inspection import module_architecture
@@ -34,28 +35,16 @@ class Arrays:
         [1, N, *shape] where nothing was fitted: whole numbers from 0 to 255 (uint8), which networks
         get as shares of 255, ids (int64) or floats.
     y: [N], what `task` says; label ids are int64.
-    is_shared: whether all splits have the same x."""
+    is_shared: whether all splits have the same x.
+    dependence: what makes the rows depend on each other."""
 
     x: Tensor
     y: Tensor
     splits: tuple[Split, ...]
     task: Task
     is_shared: bool = False
+    dependence: Dependence = INDEPENDENT
     _architectures: dict[str, Architecture] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def build(
-        cls,
-        encoder: nn.Module,
-        raw: npt.NDArray[np.float64],
-        y: npt.NDArray[np.int64],
-        splits: Sequence[Split],
-        task: Task,
-    ) -> "Arrays":
-        """Encode the raw rows [N, F] once for each split."""
-        with torch.no_grad():
-            chunks = [encoder(chunk) for chunk in torch.split(torch.from_numpy(raw), 2**13)]
-        return cls(torch.cat(chunks, dim=1), torch.from_numpy(y), tuple(splits), task)
 
     def rows(self, split: int, index: Tensor) -> Tensor:
         """These rows [B] as the networks of a split get them, [B, ...]."""
@@ -137,7 +126,7 @@ class Rows:
         self.batches = -(-self.smallest // batch_size)
         self.batch_rows = self.smallest // self.batches
 
-        shares = [validation_shares(split, arrays.y) for split in arrays.splits]
+        shares = [validation_shares(split, arrays) for split in arrays.splits]
         flat = [torch.from_numpy(share) for of_split in shares for share in of_split]
         padded = nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=-1)
         validation = padded.view(self.splits, CROSS_FIT_SHARES, -1)
@@ -166,12 +155,9 @@ class Rows:
             )
 
 
-def validation_shares(split: Split, y: Tensor) -> list[npt.NDArray[np.int64]]:
-    """A split's validation rows in `CROSS_FIT_SHARES` shares, some of them empty if rows are fewer.
-
-    Ordered by label they are dealt out in turn, so each share has every label in proportion."""
-    by_label = split.validation[np.argsort(y[split.validation].numpy(), kind="stable")]
-    return [by_label[share::CROSS_FIT_SHARES] for share in range(CROSS_FIT_SHARES)]
+def validation_shares(split: Split, arrays: Arrays) -> list[npt.NDArray[np.int64]]:
+    """A split's validation rows in `CROSS_FIT_SHARES` shares (`dependence.dealt`)."""
+    return dealt(split.validation, arrays.y.numpy(), arrays.dependence, CROSS_FIT_SHARES)
 
 
 def by_share(values: Tensor) -> Tensor:

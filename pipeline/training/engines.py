@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,13 @@ class Engines:
         key = _key(architecture, rows)
         if key not in self._known:
             file = files.cache_folder() / "engines.json"
-            kept = _read(file)
-            if key not in kept:
-                engine = _fastest(rows, made, architecture, places, step)
-                kept = _read(file) | {key: engine}
-                _write(file, kept)
-            self._known[key] = kept[key]
-            self._note(key, kept[key])
+            engine = _read(file).get(key) or _fastest(rows, made, architecture, places, step)
+            with suppress(OSError):  # of a home that cannot be written to: the search remembers it
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with files.whole(file) as temporary:
+                    temporary.write_text(json.dumps(_read(file) | {key: engine}, indent=1))
+            self._known[key] = engine
+            self._note(key, engine)
         return self._known[key]
 
 
@@ -87,15 +88,6 @@ def _read(file: Path) -> dict[str, str]:
         return {str(key): str(engine) for key, engine in content.items()}
     except (OSError, ValueError, AttributeError):
         return {}
-
-
-def _write(file: Path, content: Mapping[str, str]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with files.whole(file) as temporary:
-            temporary.write_text(json.dumps(content, indent=1))
-    except OSError:  # a home that cannot be written to: the search remembers it all the same
-        return
 
 
 def _fastest(

@@ -91,8 +91,7 @@ def threads(layout: Layout) -> Iterator[Callable[..., Iterable[Any]]]:
     """A `map` that runs a function on many stacks at once. torch's number of threads is set
     meanwhile."""
     before = torch.get_num_threads()
-    if layout.threads != before:
-        torch.set_num_threads(layout.threads)
+    torch.set_num_threads(layout.threads)
     # The C library hands large blocks back to the system as soon as they are free, and a step would
     # fault their pages in again, at several times the cost of its arithmetic. Having seen a block
     # of this size freed, it keeps what is smaller (mallopt(3), M_MMAP_THRESHOLD).
@@ -103,5 +102,4 @@ def threads(layout: Layout) -> Iterator[Callable[..., Iterable[Any]]]:
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
-        if layout.threads != before:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)

@@ -30,14 +30,14 @@ COMPACTION = 7 / 8
 def fit(
     arrays: Arrays, members: Sequence[Member], settings: Settings, watch: Watch | None = None
 ) -> list[Fit]:
-    """Train the members together; the outcomes are in their order.
-
-    Raises ValueError for members that cannot share a stack (`members.stack_key`), or with an
-    argument that an optimizer does not have."""
+    """Train the members, which can share a stack (`members.stack_key`), together; the outcomes are
+    in their order."""
     if not members:
         return []
     rows, stacks, layout = build(arrays, members, settings, step)
-    outcomes = Outcomes(members, arrays.task.metrics, _states(stacks), settings.cross_fit)
+    is_forward = arrays.dependence.order is not None
+    how = settings.cross_fit, is_forward
+    outcomes = Outcomes(members, arrays.task.metrics, _states(stacks), *how)
     with threads(layout) as at_once, torch.random.fork_rng(devices=[]):
         for epoch in range(1, max(member.training.epochs for member in members) + 1):
             outcomes.add(epoch, list(at_once(partial(run_epoch, rows), stacks)))
@@ -100,7 +100,7 @@ def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor]:
     for x, y, weights in rows.validation(stack.split, at_once):
         outputs = stack.outputs(x)
         if others:
-            chunks.append((task.logits(outputs), y, weights > 0))
+            chunks.append((task.logits(outputs), y, (weights > 0).double()))
         share_losses += by_share(task.losses(outputs, y) * weights)
         hits += ((task.predictions(outputs) == y) & (weights > 0)).sum(dim=1)
     scores = {
@@ -110,9 +110,8 @@ def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor]:
     }
     if others:
         logits, y, real = (torch.cat(parts, dim=1) for parts in zip(*chunks, strict=True))
-        members = [(logits[k, real[k]], y[k, real[k]]) for k in range(count)]
         for metric in others:
-            scores[metric.name] = torch.stack([metric.score(*member) for member in members])
+            scores[metric.name] = metric.score(logits, y, real)
     return scores, share_losses
 
 

@@ -38,8 +38,8 @@ class Fit:
         CPU (the initial ones when there is none).
     cross_fitted: [CROSS_FIT_SHARES, P + Q] with `Settings.cross_fit`: for each share of the
         validation rows (`batches.validation_shares`) the weights after the epoch of the lowest loss
-        on all other shares. `scores` are flattered by rows that chose the epoch themselves; a share
-        did not choose these.
+        on all other shares, or on those before it (`Outcomes`). `scores` are flattered by rows that
+        chose the epoch themselves; a share did not choose these.
     engine: what trained it, of `engines`."""
 
     curves: Mapping[str, Floats]
@@ -102,6 +102,8 @@ class Outcomes:
         metrics: what is measured, `LOSS` among it.
         initial: [M, P + Q], weights before the first epoch.
         cross_fit: see `Settings`.
+        is_forward: whether shares are in an order: then those before a share choose its epoch, and
+            no epoch is chosen for the first.
 
     Attributes:
         running: [M] bool."""
@@ -112,12 +114,13 @@ class Outcomes:
         metrics: Sequence[Metric],
         initial: Tensor,
         cross_fit: bool = False,
+        is_forward: bool = False,
     ) -> None:
         count = len(members)
         patience = [member.training.patience for member in members]
         self._epochs = np.array([member.training.epochs for member in members])
         self._patience = np.array([np.inf if value is None else value for value in patience])
-        self._metrics = metrics
+        self._metrics, self._is_forward = metrics, is_forward
         self._curves: list[Floats] = []
         self._ran = np.zeros(count, dtype=int)
         # By the loss on all validation rows, then on all but those of each share.
@@ -154,7 +157,11 @@ class Outcomes:
         self._curves.append(np.stack([train_loss, *scores, rates]))
         self._ran[self.running] = number
 
-        others = (np.delete(shares, share, axis=0).sum(axis=0) for share in range(len(shares)))
+        choosing = [
+            slice(share) if self._is_forward else np.arange(len(shares)) != share
+            for share in range(len(shares))
+        ]
+        others = (shares[chosen].sum(axis=0) for chosen in choosing)
         for best, losses in zip(self._best, (loss, *others), strict=False):
             best.add(number, losses, self.running, epochs)
 

@@ -21,7 +21,7 @@ from pipeline.optimizers.stacked import StackedGroup, StackedOptimizer, group_ke
 from pipeline.training.batches import Arrays, Batch, Batches, Random, Rows
 from pipeline.training.engines import COMPILED, IN_THREADS, ONE_BY_ONE, STACKED, Places
 from pipeline.training.layouts import Layout, apart, fills_the_threads, native_plan, plan
-from pipeline.training.members import PER_MEMBER, Member, Settings, stack_key
+from pipeline.training.members import Member, Settings
 from pipeline.training.native.kernel import Kernel, can_train, library
 
 Step = Callable[["Stack", Batch], Tensor]
@@ -70,7 +70,6 @@ class Stack:
             self.units = architecture.hidden if rates.any() else ()
             self.network = StackedMLP(architecture, weights, rates)
         else:
-            assert isinstance(architecture, ModuleArchitecture)
             self.network = ModuleStack(architecture, weights, random.dropout, engine == STACKED)
         self.clip_norm = members[0].training.clip_norm
         self.optimizer = StackedOptimizer(
@@ -160,8 +159,6 @@ def build(
     The stacks follow from the work and the number of torch's threads; of somebody's network, from
     its engine as well (`engines.Engines`). Members of one update rule stand side by side; the
     compiled program has those that it can."""
-    if len({stack_key(member.model, member.training) for member in members}) > 1:
-        raise ValueError(f"members of a stack can differ in {', '.join(PER_MEMBER)} only")
     model, training = members[0].model, members[0].training
     gpu = training.device == "auto" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else training.device.replace("auto", "cpu"))

@@ -4,10 +4,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.common import files
 from pipeline.common.errors import UserError
@@ -15,17 +15,17 @@ from pipeline.common.imports import is_path, reason_of
 from pipeline.config import Component, Config
 from pipeline.config.ranges import ends
 from pipeline.config.sections import Model
-from pipeline.data.encoding import encoder_for
+from pipeline.data.encoding import encoded, encoder_for
 from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.data.splits import Split, make_splits
 from pipeline.models import flavor
 from pipeline.models.architecture import Architecture
 from pipeline.models.export import Ensemble, Exporter, ensemble_of
+from pipeline.models.metrics import METRICS, Metric, metric_of, metrics_of, with_objective
 from pipeline.models.task import Classification
 from pipeline.optimizers.schedules import parts_of
 from pipeline.training.batches import CROSS_FIT_SHARES, Arrays
 from pipeline.training.engines import Engines
-from pipeline.training.executors import Executor, Shard, local
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings, scheduled, stack_key
 from pipeline.training.outcomes import Fit, Outcomes, Watch
@@ -42,7 +42,8 @@ after each epoch which members to drop; None: none will be."""
 def search_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[Split, ...]:
     """The splits on which every trial of the search is estimated."""
     how, labels = config.validation, parts.schema.labels
-    return make_splits(rows.y, how.folds, how.repeats, how.fraction, config.seed, labels)
+    sizes = how.folds, how.repeats, how.fraction
+    return make_splits(rows.y, *sizes, config.seed, labels, rows.dependence)
 
 
 class Trainer:
@@ -52,11 +53,11 @@ class Trainer:
         splits: how the rows are split; as a rule by `config.validation`.
         seed: of initial weights, batches and dropout; None: that of the configuration.
         cross_fit: see `Settings`.
-        executor: where the members are trained.
         engines: which way somebody's networks are trained, where the search has begun already.
 
     Attributes:
-        arrays: the rows, encoded for each split."""
+        arrays: the rows, encoded for each split.
+        shipped: positions of the splits whose networks are the model."""
 
     def __init__(
         self,
@@ -65,7 +66,6 @@ class Trainer:
         splits: Splitting = search_splits,
         seed: int | None = None,
         cross_fit: bool = False,
-        executor: Executor = local,
         engines: Engines | None = None,
     ) -> None:
         check_device(config)
@@ -74,44 +74,66 @@ class Trainer:
         raw, schema = torch.from_numpy(rows.raw), parts.schema
         training_rows = [torch.from_numpy(split.training) for split in self.splits]
         is_built_in = isinstance(config.model, Model)
-        self._encoder = encoder_for(raw, schema, training_rows, as_columns=is_built_in)
-        task = task_of(parts)
-        if schema.inputs is None or is_built_in:
-            self.arrays = Arrays.build(self._encoder, rows.raw, rows.y, self.splits, task)
-        else:  # nothing is fitted, so they are held once, as they are
-            y = torch.from_numpy(rows.y)
-            self.arrays = Arrays(raw.unsqueeze(0), y, self.splits, task, is_shared=True)
-        self._schema = schema
+        encoder = encoder_for(raw, schema, training_rows, as_columns=is_built_in)
+        # Of forward splits the last one alone has seen what came last.
+        last = max(split.fold for split in self.splits)
+        is_forward = rows.dependence.order is not None
+        self.shipped = [
+            s for s, split in enumerate(self.splits) if split.fold == last or not is_forward
+        ]
+        self._encoder = encoder
+        if len(self.shipped) < len(self.splits):
+            of_last = [training_rows[split] for split in self.shipped]
+            self._encoder = encoder_for(raw, schema, of_last, as_columns=is_built_in)
+        task = task_of(parts, with_objective(metric_of(config)))
+        # Where nothing is fitted the rows are held once, as they are.
+        is_shared = schema.inputs is not None and not is_built_in
+        x, y = raw.unsqueeze(0) if is_shared else encoded(encoder, raw), torch.from_numpy(rows.y)
+        self.arrays = Arrays(x, y, self.splits, task, is_shared, rows.dependence)
+        self._schema, self._metrics = schema, metrics_of(config)
         seed = config.seed if seed is None else seed
         self._settings = Settings(seed, cross_fit=cross_fit, engines=engines or Engines())
-        self._executor = executor
         self._exporter = Exporter(raw.shape[1:], raw.dtype)
         self._exported: set[Hashable] = set()
         self._example = rows.given(slice(EXAMPLE_ROWS))
 
     def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
         """The trials of a batch, stack by stack; what `watch` gives for a stack prunes them."""
-        groups = stacks(batch)
-        shards = [self._shard(proposals, watch) for proposals in groups]
-        started = time.perf_counter()
-        for position, fits in self._executor(shards, partial(_fit, self.arrays)):
-            proposals, count = groups[position], len(self.splits)
+        count = len(self.splits)
+        for proposals in stacks(batch):
+            started = time.perf_counter()
+            members = [member for proposal in proposals for member in self._members(proposal)]
+            numbers = [proposal.number for proposal in proposals for _ in self.splits]
+            watching = watch(proposals, numbers) if watch else None
+            fits = _fit(self.arrays, members, self._settings, watching)
             seconds = (time.perf_counter() - started) / len(proposals)
             for place, proposal in enumerate(proposals):
-                of_trial = fits[place * count : (place + 1) * count]
+                of_trial = self._measured(proposal, fits[place * count : (place + 1) * count])
                 yield ended(proposal, of_trial, self.splits, seconds)
-            started = time.perf_counter()
 
-    def _shard(self, proposals: Sequence[Trial], watch: Watching | None) -> Shard:
-        """Each trial's members, one for each split, side by side."""
-        members, numbers = [], []
-        for proposal in proposals:
-            config = proposal.settings
-            optimizer = scheduled(config.optimizers[0], config.training)
-            for split in range(len(self.splits)):
-                members.append(Member(split, optimizer, config.model, config.training))
-                numbers.append(proposal.number)
-        return Shard(members, self._settings, watch(proposals, numbers) if watch else None)
+    def _members(self, proposal: Trial) -> list[Member]:
+        config = proposal.settings
+        optimizer = scheduled(config.optimizers[0], config.training)
+        places = range(len(self.splits))
+        return [Member(split, optimizer, config.model, config.training) for split in places]
+
+    def _measured(self, trial: Trial, fits: Sequence[Fit]) -> list[Fit]:
+        """The members' outcomes with the scores of those metrics that have no curve, by the weights
+        of the best epoch."""
+        others = [metric for metric in self._metrics if metric not in self.arrays.task.metrics]
+        if not others or any(one.state != "complete" for one in fits):
+            return list(fits)
+        weights = torch.stack([fit.weights for fit in fits])
+        networks = ensemble_of(self.architecture(trial.settings), nn.Identity(), weights)
+        measured = []
+        for member, (one, split) in enumerate(zip(fits, self.splits, strict=True)):
+            rows = torch.from_numpy(split.validation)
+            with torch.no_grad():
+                logits = networks.logits(member, self.arrays.rows(member, rows))
+            y = self.arrays.y[rows]
+            scores = {metric.name: float(metric.score(logits, y)) for metric in others}
+            measured.append(replace(one, scores={**one.scores, **scores}))
+        return measured
 
     def architecture(self, config: Config) -> Architecture:
         """That of a trial's networks."""
@@ -144,8 +166,9 @@ class Trainer:
         return self.saved(self.ensemble(trial)) if trial.state == "COMPLETE" else None
 
     def ensemble(self, trial: Trial, temperature: float | None = None) -> Ensemble:
-        """The mean of the trial's members; with `temperature` its probabilities are tempered."""
-        states = torch.stack([fit.weights for fit in trial.fits])
+        """The mean of the trial's members, of forward splits those that trained on the most recent
+        rows; with `temperature` its probabilities are tempered."""
+        states = torch.stack([trial.fits[split].weights for split in self.shipped])
         architecture = self.architecture(trial.settings)
         return ensemble_of(architecture, self._encoder, states, temperature)
 
@@ -160,18 +183,21 @@ class Trainer:
         }
 
 
-def task_of(parts: PreparedData) -> Classification:
-    """What the training rows are trained for."""
+def task_of(
+    parts: PreparedData, metrics: tuple[Metric, ...] = tuple(METRICS.values())
+) -> Classification:
+    """What the training rows are trained for, and what is measured after every epoch."""
     schema = parts.schema
     # As the configuration has them: YAML writes true and false.
     names = tuple(str(x).lower() if isinstance(x, bool) else str(x) for x in schema.labels)
-    return Classification(schema.classes, names=names, counts=parts.counts["train"])
+    return Classification(schema.classes, metrics, names, parts.counts["train"])
 
 
-def _fit(arrays: Arrays, shard: Shard) -> list[Fit]:
+def _fit(
+    arrays: Arrays, members: Sequence[Member], settings: Settings, watch: Watch | None = None
+) -> list[Fit]:
     """As `loop.fit`; members have failed whose networks the memory does not hold, or of which what
     people brought fails: those of other trials are trained without them."""
-    members, settings = shard.members, shard.settings
     model, training = members[0].model, members[0].training
     weights = 0
     try:
@@ -180,7 +206,7 @@ def _fit(arrays: Arrays, shard: Shard) -> list[Fit]:
         copies = 1 + CROSS_FIT_SHARES if settings.cross_fit else 1
         if 4 * weights * (copies * len(members) + 2) > files.memory_limit():
             raise MemoryError
-        return fit(arrays, members, settings, shard.watch)
+        return fit(arrays, members, settings, watch)
     except Exception as error:
         reason = f"networks of {weights:,} weights do not fit into the memory"
         if not _is_out_of_memory(error):
@@ -190,7 +216,7 @@ def _fit(arrays: Arrays, shard: Shard) -> list[Fit]:
             count = len(arrays.splits)
             if len(members) > count:
                 trials = [members[i : i + count] for i in range(0, len(members), count)]
-                return [one for trial in trials for one in _fit(arrays, Shard(trial, settings))]
+                return [one for trial in trials for one in _fit(arrays, trial, settings)]
     outcomes = Outcomes(members, arrays.task.metrics, torch.empty(len(members), 0))
     outcomes.fail(range(len(members)), reason)
     return outcomes.fits()

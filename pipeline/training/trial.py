@@ -9,16 +9,17 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.config.measures import PREFIX
 from pipeline.data.splits import Split
 from pipeline.models.metrics import METRICS, Metric
 from pipeline.optimizers.classes import learning_rate
-from pipeline.training.outcomes import RATE, Fit, Floats
+from pipeline.training.outcomes import TRAIN_LOSS, Fit, Floats
 
 State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
 FOLDS_RUNNING = "folds_running"
-CURVES = ("train_loss", *(metric.curve for metric in METRICS.values()))
-"""What a member's fit has for each epoch; a trial has `FOLDS_RUNNING` beside."""
+CURVES = (TRAIN_LOSS, *(metric.curve for metric in METRICS.values()))
+"""What a member's fit has for each epoch, beside the objective; a trial has `FOLDS_RUNNING` too."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ class Trial:
         state: RUNNING until it has ended; FAIL when a member failed, PRUNED when one was dropped.
         reason: why it failed.
         scores: by the metric's name, on the validation rows after each member's best epoch, the
-            mean over the members; of a complete trial only.
+            mean over the members; of a complete trial only, and of a metric that is a finite number
+            for each of them.
         deviations: their sample standard deviations over the members, 0 for one member.
         fold_scores: by the metric's name [members], repeat by repeat, fold by fold.
         best_epoch: mean over the members.
-        curves: of `CURVES` and `FOLDS_RUNNING`, by epoch [epochs]: the mean over the members, of
-            which one that has stopped stays at its last value, and how many have not stopped. From
-            the epoch in which a member failed or was dropped on there is nothing. NaN: not read.
+        curves: of `CURVES`, the objective and `FOLDS_RUNNING`, by epoch [epochs]: the mean over the
+            members, of which one that has stopped stays at its last value, and how many have not
+            stopped. From the epoch in which a member failed or was dropped on there is nothing.
+            NaN: not read.
         seconds: wall time of its share of the training.
         fits: the members' outcomes, while the trial is in the memory.
         run_id, model_id, name: of its run in MLflow, once it is there."""
@@ -102,9 +105,9 @@ def proposed(number: int, label: str, params: Mapping[str, Any], config: Config)
 def ended(trial: Trial, fits: Sequence[Fit], splits: Sequence[Split], seconds: float) -> Trial:
     """The trial with its members' outcomes; `splits[i]` is where `fits[i]` was validated."""
     reasons = [
-        f"repeat {split.repeat + 1}, fold {split.fold + 1}: {fit.reason}"
+        f"repeat {split.repeat + 1}, fold {split.fold + 1}: {reason}"
         for fit, split in zip(fits, splits, strict=True)
-        if fit.state == "failed"
+        if (reason := fit.reason or _undefined(fit))
     ]
     dropped = any(fit.state == "dropped" for fit in fits)
     state: State = "FAIL" if reasons else "PRUNED" if dropped else "COMPLETE"
@@ -118,7 +121,8 @@ def ended(trial: Trial, fits: Sequence[Fit], splits: Sequence[Split], seconds: f
     )
     if state != "COMPLETE":
         return trial
-    fold_scores = {name: np.array([fit.scores[name] for fit in fits]) for name in METRICS}
+    fold_scores = {name: np.array([fit.scores[name] for fit in fits]) for name in fits[0].scores}
+    fold_scores = {name: v for name, v in fold_scores.items() if np.isfinite(v).all()}
     ddof = 1 if len(fits) > 1 else 0
     return replace(
         trial,
@@ -127,6 +131,13 @@ def ended(trial: Trial, fits: Sequence[Fit], splits: Sequence[Split], seconds: f
         fold_scores=fold_scores,
         best_epoch=float(np.mean([fit.best_epoch for fit in fits])),
     )
+
+
+def _undefined(fit: Fit) -> str:
+    """What is said of an objective that is no finite number at the best epoch."""
+    measured = fit.scores.items() if fit.state == "complete" else ()
+    names = [n for n, v in measured if not np.isfinite(v) and PREFIX + n in fit.curves]
+    return f"{names[0]} is no finite number on these rows" if names else ""
 
 
 def mean_curves(fits: Sequence[Fit]) -> dict[str, Floats]:
@@ -138,7 +149,7 @@ def mean_curves(fits: Sequence[Fit]) -> dict[str, Floats]:
     places = [np.minimum(steps, length - 1) for length in lengths]
     curves = {
         name: np.mean([fit.curves[name][at] for fit, at in zip(fits, places, strict=True)], axis=0)
-        for name in (*CURVES, *([RATE] if RATE in fits[0].curves else []))
+        for name in fits[0].curves
     }
     running = lengths[:, None] > steps
     return curves | {FOLDS_RUNNING: running.sum(axis=0).astype(np.float64)}

@@ -1,35 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.analysis.comparison import (
-    MeanDifference,
-    mean_interval,
-    overlap,
-    pairs,
-    pairs_of_best,
-)
-from pipeline.models.metrics import ACCURACY, LOSS
-from tests.study import failed, folds, search, trial
+from pipeline.analysis.comparison import MeanDifference, by_fold, overlap, overlap_of, pairs
+from pipeline.data.splits import Split, make_splits
+from pipeline.models.metrics import LOSS
+from tests.study import study_evidence
 
 
-def _with_folds(number, optimizer, accuracies, losses=None):
-    losses = losses or [0.6] * len(accuracies)
-    return trial(
-        number,
-        optimizer,
-        accuracy=float(np.mean(accuracies)),
-        loss=float(np.mean(losses)),
-        accuracy_std=float(np.std(accuracies, ddof=1)),
-        fold_scores=folds(accuracies, losses),
-    )
-
-
-def test_best_trials_are_compared_by_the_corrected_resampled_interval():
+def test_a_pair_is_compared_by_the_corrected_resampled_interval():
     ours, theirs = [0.70, 0.72, 0.71, 0.69, 0.73], [0.69, 0.70, 0.72, 0.66, 0.70]
-    trials = [_with_folds(0, "SGD", theirs), _with_folds(1, "Adam", ours), failed(2, "Adagrad")]
-    trials.append(_with_folds(3, "Adam", [0.5] * 5))
-    (pair,) = pairs_of_best(trials, ACCURACY, folds=5)
+    (pair,) = pairs([("Adam", np.array(ours)), ("SGD", np.array(theirs))], overlap(5))
     # scipy's plain paired interval, widened from 1/5 to 1/5 + 1/4 of the variance
     plain = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     half = (plain.high - plain.low) / 2 * np.sqrt((1 / 5 + 1 / 4) / (1 / 5))
@@ -37,42 +20,6 @@ def test_best_trials_are_compared_by_the_corrected_resampled_interval():
     assert pair.difference == pytest.approx(np.subtract(ours, theirs).mean())
     assert (pair.high - pair.low) / 2 == pytest.approx(half)
     assert not pair.is_clear
-
-
-def test_repeated_hold_outs_overlap_by_their_fraction():
-    ours, theirs = [0.70, 0.72, 0.71], [0.69, 0.70, 0.72]
-    trials = [_with_folds(0, "Adam", ours), _with_folds(1, "SGD", theirs)]
-    (pair,) = pairs_of_best(trials, ACCURACY, folds=1, repeats=3, fraction=0.4)
-    plain = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    wider = np.sqrt((1 / 3 + 0.4 / 0.6) / (1 / 3))
-    assert pair.high - pair.low == pytest.approx((plain.high - plain.low) * wider)
-
-
-def test_best_trials_that_differ_clearly():
-    ours, theirs = [0.80, 0.82, 0.81, 0.79, 0.83], [0.60, 0.62, 0.60, 0.59, 0.64]
-    trials = [_with_folds(0, "A", ours), _with_folds(1, "B", theirs)]
-    (pair,) = pairs_of_best(trials, ACCURACY, folds=5)
-    assert pair.is_clear
-
-
-def test_best_trials_by_loss():
-    trials = [
-        _with_folds(0, "A", [0.7, 0.7, 0.7], [0.50, 0.51, 0.49]),
-        _with_folds(1, "B", [0.8, 0.8, 0.8], [0.60, 0.62, 0.59]),
-    ]
-    (pair,) = pairs_of_best(trials, LOSS, folds=3)
-    assert (pair.better, pair.worse) == ("A", "B")
-    assert pair.difference == pytest.approx(0.31 / 3)
-
-
-def test_trials_without_a_score_for_each_fold_are_not_compared():
-    whole, unread = _with_folds(0, "A", [0.7, 0.8, 0.9]), trial(2, "C")
-    single = trial(1, "B", fold_scores=folds([0.7], [0.6]))
-    broken = trial(3, "D", fold_scores=folds([0.7, np.nan, 0.9], [0.6] * 3))
-    assert pairs_of_best([whole, single, unread, broken], ACCURACY, folds=3) == ()
-    assert pairs_of_best([single, unread], ACCURACY, folds=1, fraction=0.2) == ()
-    assert pairs_of_best([failed(0)], ACCURACY, folds=5) == ()
-    assert len(pairs_of_best(search(), ACCURACY, folds=5)) == 6
 
 
 def _scores(*means, spread=0.02, k=20):
@@ -117,6 +64,26 @@ def test_the_interval_of_a_mean_ends_where_scores_do():
     scores = np.array([0.99, 1.0, 0.98, 1.0, 0.99])
     low, high = MeanDifference.of(scores, overlap(5)).interval()
     assert high > 1
-    assert mean_interval(scores, 5, highest=1.0) == (low, 1.0)
-    assert mean_interval(scores, 5) == (low, high)
-    assert mean_interval(scores - 0.98, 5)[0] == 0
+    by_accuracy = study_evidence({"SGD": 0.7, "Adam": 0.6}, repeats=1)
+    assert by_accuracy.interval(scores) == (low, 1.0)
+    assert by_accuracy.interval(scores - 0.98)[0] == 0
+    assert replace(by_accuracy, metric=LOSS).interval(scores) == (low, high)
+
+
+def test_forward_folds_of_all_repeats_count_once():
+    """They hold the same rows each time, so repeats take away the noise of weights alone."""
+    ours, theirs = np.random.default_rng(0).normal([[0.8], [0.7]], 0.02, (2, 12))
+    means = [by_fold(scores, 4, is_forward=True) for scores in (ours, theirs)]
+    np.testing.assert_allclose(means[0], [ours[fold::4].mean() for fold in range(4)])
+    (pair,) = pairs([("A", means[0]), ("B", means[1])], 0.1)
+    expected = MeanDifference.of((ours - theirs).reshape(3, 4).mean(axis=0), 0.1)
+    assert (pair.low, pair.high) == pytest.approx(expected.interval(), rel=1e-12)
+    assert by_fold(ours, 4, is_forward=False) is ours
+
+
+def test_overlap_is_that_of_the_splits_as_they_are():
+    sizes = [(60, 20), (30, 30), (80, 8)]
+    splits = [Split(0, i, np.arange(n), np.arange(m)) for i, (n, m) in enumerate(sizes)]
+    assert overlap_of(splits) == pytest.approx((1 / 3 + 1 + 0.1) / 3)
+    y = np.repeat([0, 1], 50)
+    assert overlap_of(make_splits(y, 5, 2, 0.2, 0)) == pytest.approx(overlap(5))

@@ -47,8 +47,8 @@ def test_a_share_is_predicted_with_the_weights_that_it_did_not_choose(labels: in
         torch.testing.assert_close(answers.logits.float(), said, atol=1e-5, rtol=0)
         y = data.y[answers.rows].numpy()
         probabilities = answers.probabilities
-        assert answers.scores["accuracy"] == accuracy_score(y, probabilities.argmax(axis=1))
-        assert answers.scores["loss"] == pytest.approx(
+        assert answers.scores()["accuracy"] == accuracy_score(y, probabilities.argmax(axis=1))
+        assert answers.scores()["loss"] == pytest.approx(
             log_loss(y, probabilities, labels=range(labels))
         )
 
@@ -61,13 +61,13 @@ def test_together_is_the_mean_of_the_probabilities() -> None:
     sigmoid = [1 / (1 + math.exp(-x)) for x in (-2, 0, 1, 4, -3, 0)]
     expected = [(sigmoid[i] + sigmoid[3 + i]) / 2 for i in range(3)]
     np.testing.assert_allclose(found.probabilities[:, 1], expected)
-    assert found.scores["accuracy"] == pytest.approx(1 / 3)
+    assert found.scores()["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_certain_networks_give_finite_losses() -> None:
     sure = Predictions(np.array([0]), torch.tensor([[0.0, 2000.0]]).double(), torch.tensor([0]))
-    assert sure.scores["loss"] == pytest.approx(2000)
-    assert math.isfinite(together([sure], sure.y).scores["loss"])
+    assert sure.scores()["loss"] == pytest.approx(2000)
+    assert math.isfinite(together([sure], sure.y).scores()["loss"])
 
 
 def test_coins_flatter_the_kept_epoch_and_nothing_else() -> None:
@@ -82,7 +82,7 @@ def test_coins_flatter_the_kept_epoch_and_nothing_else() -> None:
         fits, model = trained(data, lr=0.03, seed=seed)
         answers = cross_fitted(fits, data, data.architecture(model, Training()))
         kept.append([np.mean([each.scores[name] for each in fits]) for name in METRICS])
-        crossed.append([np.mean([each.scores[name] for each in answers]) for name in METRICS])
+        crossed.append([np.mean([each.scores()[name] for each in answers]) for name in METRICS])
     flattered = np.array(kept) - np.array(crossed)
     accuracy, loss = flattered.mean(axis=0) / (flattered.std(axis=0) / math.sqrt(len(flattered)))
     assert accuracy > 4  # standard errors

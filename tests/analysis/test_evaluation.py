@@ -31,7 +31,7 @@ def test_score_equals_torchmetrics(labels):
         accuracy = torch_scores.multiclass_accuracy(said, truth, labels, average="micro")
         auc = torch_scores.multiclass_auroc(said, truth, labels, average="macro")
     assert found.accuracy == pytest.approx(accuracy.item(), abs=1e-6)
-    assert found.roc_auc == pytest.approx(auc.item(), abs=1e-6)
+    assert found.further["auroc"] == pytest.approx(auc.item(), abs=1e-6)
     loss = torch.nn.functional.nll_loss(said.double().log(), truth).item()
     assert found.loss == pytest.approx(loss, abs=1e-6)
     confusion = torch_scores.multiclass_confusion_matrix(said, truth, labels)
@@ -46,7 +46,7 @@ def test_score_equals_torchmetrics(labels):
 def test_score_where_roc_is_undefined(labels):
     probabilities, _ = predictions(labels, 20)
     found = score(probabilities, np.zeros(20, dtype=np.int64))
-    assert found.roc_auc is None
+    assert "auroc" not in found.further
     assert np.isfinite(found.loss)
     assert found.confusion.shape == (labels, labels)
 
@@ -77,27 +77,38 @@ def test_score_refuses(probabilities, y):
 
 
 @pytest.mark.parametrize("labels", [2, 5])
-def test_curves_pass_through_the_operating_point(labels):
-    probabilities, y = predictions(labels)
-    confusion = score(probabilities, y).confusion
+def test_curves_are_those_of_torchmetrics(labels):
+    probabilities, y = predictions(labels, 250)
     rocs, prs = curves(probabilities, y)
     assert [c.label for c in rocs] == [c.label for c in prs]
     assert [c.label for c in rocs] == ([1] if labels == 2 else list(range(labels)))
     for roc, pr in zip(rocs, prs, strict=True):
-        k = roc.label
-        hits, said, true = confusion[k, k], confusion[:, k].sum(), confusion[k].sum()
-        assert roc.operating_point == pytest.approx(
-            ((said - hits) / (len(y) - true), hits / true), abs=1e-12
+        said = torch.from_numpy(probabilities[:, roc.label].astype(np.float64))
+        truth = torch.from_numpy((y == roc.label).astype(np.int64))
+        assert roc.area == pytest.approx(torch_scores.binary_auroc(said, truth).item(), abs=1e-6)
+        average = torch_scores.binary_average_precision(said, truth).item()
+        assert pr.area == pytest.approx(average, abs=1e-6)
+        # scikit-learn leaves out the points on straight lines of a ROC curve.
+        fpr, tpr, _ = (part.numpy() for part in torch_scores.binary_roc(said, truth))
+        known = set(zip(fpr.round(5), tpr.round(5), strict=True))
+        assert (
+            set(zip(np.float32(roc.x).round(5), np.float32(roc.y).round(5), strict=True)) <= known
         )
-        assert pr.operating_point == pytest.approx((hits / true, hits / said), abs=1e-12)
-        assert roc.auc == pytest.approx(metrics.roc_auc_score(y == k, probabilities[:, k]))
-        assert pr.prevalence == pytest.approx((y == k).mean())
-    if labels == 2:  # the most probable of two labels is a threshold of 0.5, a point of the curve
-        near = np.hypot(
-            rocs[0].false_positive_rate - rocs[0].operating_point[0],
-            rocs[0].true_positive_rate - rocs[0].operating_point[1],
-        )
-        assert near.min() < 0.01
+        precision, recall, _ = torch_scores.binary_precision_recall_curve(said, truth)
+        assert pr.x == pytest.approx(recall.numpy(), abs=1e-6)
+        assert pr.y == pytest.approx(precision.numpy(), abs=1e-6)
+
+
+def test_curves_of_many_rows_are_thinned():
+    probabilities, y = predictions(2, 5000)
+    for (curve,), whole in zip(
+        curves(probabilities, y), (metrics.roc_curve, metrics.precision_recall_curve), strict=True
+    ):
+        assert len(curve.x) == len(curve.y) == 300
+        first, second, _ = whole(y, probabilities[:, 1])
+        points = {*zip(first, second, strict=True), *zip(second, first, strict=True)}
+        assert set(zip(curve.x, curve.y, strict=True)) <= points
+        assert {curve.x[0], curve.x[-1]} == {0.0, 1.0}
 
 
 def test_curves_leave_out_a_label_that_is_absent():
@@ -119,7 +130,8 @@ def test_calibration_error_equals_torchmetrics(labels):
         expected = torch_scores.multiclass_calibration_error(said, truth, labels, n_bins=10)
     assert found.error == pytest.approx(expected.item(), abs=1e-5)
     assert found.count.sum() == len(y)
-    assert ((found.low_edge <= found.predicted) & (found.predicted <= found.high_edge)).all()
+    bins = np.ceil(10 * found.predicted)
+    assert len(set(bins)) == len(bins)
 
 
 def test_calibration_band_covers_a_calibrated_model():
@@ -141,4 +153,4 @@ def test_certain_predictions(labels):
     assert np.isfinite(found.calibration.band_low).all()
     assert np.isfinite(found.calibration.band_high).all()
     assert found.scores.accuracy == 1
-    assert all(curve.auc == 1 for curve in found.roc)
+    assert all(curve.area == 1 for curve in found.roc)

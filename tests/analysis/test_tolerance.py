@@ -1,32 +1,9 @@
-import math
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.analysis.tolerance import expected_best, first_epoch, tolerances, within
+from pipeline.analysis.tolerance import tolerances, within
 from pipeline.models.metrics import ACCURACY, LOSS
 from tests.study import failed, folds, trial
-
-
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=5), st.integers(1, 3))
-def test_expected_best_is_the_mean_over_all_draws(scores, n):
-    """Every one of the N^n draws with replacement, counted out."""
-    if n > len(scores):
-        return
-    grids = np.meshgrid(*[scores] * n)
-    every = np.max(np.stack([grid.ravel() for grid in grids]), axis=0)
-    assert expected_best(scores)[n - 1] == pytest.approx(every.mean(), abs=1e-12)
-
-
-def test_expected_best_rises_from_the_mean_towards_the_maximum():
-    scores = np.random.default_rng(0).uniform(0.5, 0.9, 30)
-    found = expected_best(scores)
-    assert found[0] == pytest.approx(scores.mean(), abs=1e-12)
-    assert (np.diff(found) > 0).all()
-    assert found[-1] < scores.max()
-    assert len(expected_best([])) == 0
 
 
 def test_within_stops_at_the_first_that_is_outside():
@@ -46,13 +23,6 @@ def test_within_takes_a_lone_trial_a_little_below_for_noise():
     assert within(lr, [0.80, 0.76, 0.80, 0.81, 0.60], 0.02) == (1e-2, 1e-1)  # far below
     assert within(lr, [0.78, 0.78, 0.80, 0.81, 0.60], 0.02) == (1e-2, 1e-1)  # two of them
     assert within(lr, [0.80, None, 0.80, 0.81, 0.78], 0.02) == (1e-2, 1e-1)  # no score; the end
-
-
-def test_first_epoch():
-    curve = np.array([0.5, 0.6, 0.7, 0.6])
-    assert first_epoch(curve, 0.6, ACCURACY) == 2
-    assert first_epoch(curve, 0.71, ACCURACY) is None
-    assert first_epoch(-curve, -0.7, LOSS) == 3
 
 
 def _trial(number, optimizer, lr, accuracy, curve=()):
@@ -84,20 +54,10 @@ def _trials():
 def test_each_optimizer_in_figures(metric):
     adam, sgd, rprop = tolerances(_trials(), metric, 3)
     assert [one.optimizer for one in (adam, sgd, rprop)] == ["Adam", "SGD", "Rprop"]
-    error = 0.01 / math.sqrt(3)
-    assert adam.standard_error == pytest.approx(error)
     assert (adam.lr_low, adam.lr_high) == (0.001, 0.01)
     assert adam.decades == pytest.approx(1.0)
     assert (sgd.decades, sgd.diverged, sgd.trials) == (0.0, 0.5, 2)
-    assert (rprop.diverged, rprop.decades, len(rprop.expected_best)) == (1.0, None, 0)
-    # The target is what the worse of the two reached at its best.
-    assert adam.target == sgd.target == pytest.approx(0.75 if metric is ACCURACY else 0.25)
-    assert (adam.epochs_to_target, sgd.epochs_to_target) == (3, 2)
-    assert sgd.seconds_to_target == pytest.approx(5.0)
-    # A trial that diverged counts as the worst of the search.
-    both = np.array([0.75, 0.7]) if metric is ACCURACY else np.array([0.25, 0.3])
-    best = 0.75 if metric is ACCURACY else 0.25
-    assert sgd.expected_best == pytest.approx([both.mean(), 0.75 * best + 0.25 * both[1]])
+    assert (rprop.diverged, rprop.decades) == (1.0, None)
 
 
 def test_a_single_hold_out_has_a_binomial_error():
@@ -106,18 +66,17 @@ def test_a_single_hold_out_has_a_binomial_error():
         trial(1, "Adam", 0.1, accuracy=0.77, loss=0.4),
     ]
     (found,) = tolerances(trials, ACCURACY, 1, validation_rows=100)
-    assert found.standard_error == pytest.approx(0.04)
     assert found.decades == pytest.approx(1.0)
     (unknown,) = tolerances(trials, LOSS, 1, validation_rows=100)
-    assert (unknown.standard_error, unknown.decades) == (None, None)
+    assert (unknown.lr_low, unknown.decades) == (None, None)
 
 
 def test_one_learning_rate_has_no_width():
     (found,) = tolerances([_trial(0, "Adam", 0.01, 0.8)], ACCURACY, 3)
-    assert (found.lr_low, found.decades, found.target) == (None, None, None)
+    assert (found.lr_low, found.decades) == (None, None)
 
 
 def test_nothing_completed():
     (found,) = tolerances([failed(0)], ACCURACY, 5)
-    assert (found.diverged, found.target, found.standard_error) == (1.0, None, None)
+    assert (found.diverged, found.lr_low, found.decades) == (1.0, None, None)
     assert tolerances([], ACCURACY, 5) == ()

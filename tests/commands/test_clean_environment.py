@@ -103,7 +103,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Clean:
         table.to_csv("table.csv", index=False)
         assert command_line.main(["run", "--config", "clean.yaml"]) == 0
         mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-        uri = "models:/clean@champion"
+        uri = "models:/clean/1"
         model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(place / "model")))
     mlflow.set_tracking_uri(before)
     table.drop(columns="bought").head(12).to_csv(place / "rows.csv", index=False)

@@ -102,7 +102,6 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
         assert metrics["accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
         selection = metrics["search_accuracy"] - metrics["accuracy"]
         stopping = metrics["accuracy"] - metrics["cross_fitted_accuracy"]
-        assert metrics["early_stopping_bias_accuracy"] == pytest.approx(stopping)
         assert metrics["optimism_accuracy"] == pytest.approx(selection + stopping)
         # Alike, but for rounding, where all parts of the rows choose the same epoch.
         assert metrics["cross_fitted_loss"] > metrics["loss"] - 1e-6
@@ -110,7 +109,9 @@ def test_each_optimizer_has_a_run_that_is_no_trial(place: Place) -> None:
         (trial,) = [t for t in place.runs("trial") if t.data.tags["trial.number"] == number]
         assert trial.data.metrics["accuracy"] == metrics["search_accuracy"]
         assert trial.data.params == run.data.params
-    flattered = [run.data.metrics["early_stopping_bias_loss"] for run in finals.values()]
+    flattered = [
+        run.data.metrics["cross_fitted_loss"] - run.data.metrics["loss"] for run in finals.values()
+    ]
     assert max(flattered) > 0.001
 
 
@@ -120,8 +121,6 @@ def test_the_evidence_is_that_of_the_runs(place: Place) -> None:
     finals = {run.data.params["optimizer"]: run for run in place.runs("final")}
     for finalist in evidence.finalists:
         metrics = finals[finalist.optimizer].data.metrics
-        assert finalist.at_best_epoch["accuracy"] == pytest.approx(metrics["accuracy"])
-        assert finalist.at_best_epoch["loss"] == pytest.approx(metrics["loss"])
         assert finalist.mean(ACCURACY) == metrics["cross_fitted_accuracy"]
         assert finalist.mean(LOSS) == metrics["cross_fitted_loss"]
         assert finalist.deviation(LOSS) == pytest.approx(metrics["cross_fitted_loss_std"])
@@ -161,9 +160,8 @@ def test_a_final_round_that_was_cut_short_is_completed(place: Place) -> None:
     assert len(found) == 2
     after = json.loads(place.text(again, "evidence.json"))
     for content in (before, after):  # times differ
-        for one in content["finalists"] + content["tolerances"]:
-            for key in ("seconds", "seconds_to_target"):
-                one.pop(key, None)
+        for one in content["finalists"]:
+            del one["seconds"]
     assert after == before
 
 

@@ -185,7 +185,7 @@ def test_the_pages_of_mlflows_ui(folder: Path) -> None:
         f"{pipeline}/artifacts/report.html": ["report.html", "summary.json", "config.yaml"],
         f"/experiments/{experiment}/runs/{final.info.run_id}": [
             final.info.run_name,
-            "once more, on fresh folds",
+            "once more, in the final round",
             "breast_cancer-train",
         ],
         trial: [runs["trial"].info.run_name, "validation accuracy", "optimizer"],

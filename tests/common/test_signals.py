@@ -12,7 +12,9 @@ from pipeline.common import signals as interrupts
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts._ending.clear()
     yield
+    interrupts._ending.clear()
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -1,4 +1,3 @@
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -6,10 +5,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.commands import NAMES
 from pipeline.common.errors import UserError
 from pipeline.config import (
     Config,
@@ -30,7 +26,7 @@ DATA = "data: {source: a.csv, target: y}\n"
 
 def problems_of(text: str | bytes) -> tuple[str, ...]:
     with pytest.raises(UserError) as error:
-        loads(text, "x.yaml", (), NAMES)
+        loads(text, "x.yaml")
     return error.value.problems
 
 
@@ -49,46 +45,51 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("training: [1]", 2, "training", "must be a mapping of keys to values; got [1]"),
     ("training:", 2, "training", "must be a mapping of keys to values; got null"),
     ("seed: 1\nseed: 2", 3, "seed", "a key must be given once; it stands in line 2 already"),
-    ("seed: -1", 2, "seed", "must be >= 0; got -1"),
-    ("seed: 4294967296", 2, "seed", "must be < 4294967296; got 4294967296"),
-    ("seed: 1.0", 2, "seed", "must be an integer; got 1.0"),
+    ("seed: -1", 2, "seed", "greater than or equal to 0; got -1"),
+    ("seed: 4294967296", 2, "seed", "less than 4294967296; got 4294967296"),
+    ("seed: 1.0", 2, "seed", "must be a valid integer; got 1.0"),
     ("seed: true", 2, "seed", "got true"),
     ("seed: '1'", 2, "seed", "got '1'; write it without quotes"),
     ("seed: 1_000", 2, "seed", "got '1_000'"),
     ("experiment: ''", 2, "experiment", "must be text that is not empty; got ''"),
     ('experiment: "\\x85\\x1d"', 2, "experiment", "must be text that is not empty"),
     ("experiment: 7", 2, "experiment", "got 7; put it in quotes"),
-    ("experiment: " + "x" * 501, 2, "experiment", "must be at most 500 characters long; got 'xxx"),
-    ("registry: {name: a/b}", 2, "registry.name", "must be a name without '/'"),
-    ("registry: {name: 'a:b'}", 2, "registry.name", "must be a name without '/'"),
-    ("registry: {name: a@b}", 2, "registry.name", "must be a name without '/'"),
+    ("experiment: " + "x" * 501, 2, "experiment", "at most 500 characters; got 'xxx"),
+    ("registry: {name: a/b}", 2, "registry.name", "must be a name of at most 250"),
+    ("registry: {name: 'a:b'}", 2, "registry.name", "must be a name of at most 250"),
+    ("registry: {name: a@b}", 2, "registry.name", "must be a name of at most 250"),
     (
         "registry: {name: ..}",
         2,
         "registry.name",
-        "must be a name without '/', ':', '?', '@', a dot at its start",
+        "must be a name of at most 250 characters without / : ? @, a first dot",
     ),
     ("registry: {name: ''}", 2, "registry.name", "must be a name"),
-    ("validation: {folds: 0}", 2, "validation.folds", "must be >= 1; got 0"),
-    ("validation: {repeats: 0}", 2, "validation.repeats", "must be >= 1; got 0"),
-    ("validation: {fraction: 1}", 2, "validation.fraction", "must be < 1; got 1"),
-    ("validation: {fraction: 0}", 2, "validation.fraction", "must be > 0; got 0"),
+    ("validation: {folds: 0}", 2, "validation.folds", "greater than or equal to 1; got 0"),
+    ("validation: {repeats: 0}", 2, "validation.repeats", "greater than or equal to 1; got 0"),
+    ("validation: {fraction: 1}", 2, "validation.fraction", "less than 1; got 1"),
+    ("validation: {fraction: 0}", 2, "validation.fraction", "greater than 0; got 0"),
     (
         "validation:\n  folds: {low: 2, high: 5}",
         3,
         "validation.folds",
-        "must be an integer; got {low: 2, high: 5}; a range cannot stand here",
+        "must be a valid integer; got {low: 2, high: 5}; a range cannot stand here",
     ),
     ("model:\n  hidden: 64", 3, "model.hidden", "must be a list; got 64"),
-    ("model: {hidden: [64, 0]}", 2, "model.hidden.1", "must be >= 1; got 0"),
-    ("model: {hidden: [64, 3.5]}", 2, "model.hidden.1", "must be an integer; got 3.5"),
-    ("model: {hidden: [true]}", 2, "model.hidden.0", "must be an integer; got true"),
-    ("model: {hidden: [1000000001]}", 2, "model.hidden.0", "must be <= 1000000000; got 1000000001"),
+    ("model: {hidden: [64, 0]}", 2, "model.hidden.1", "greater than or equal to 1; got 0"),
+    ("model: {hidden: [64, 3.5]}", 2, "model.hidden.1", "must be a valid integer; got 3.5"),
+    ("model: {hidden: [true]}", 2, "model.hidden.0", "must be a valid integer; got true"),
+    (
+        "model: {hidden: [1000000001]}",
+        2,
+        "model.hidden.0",
+        "or equal to 1000000000; got 1000000001",
+    ),
     (
         "model:\n  hidden:\n    - 8\n    - {low: 0.5, high: 8}",
         5,
         "model.hidden.1.low",
-        "must be an integer; got 0.5",
+        "must be a valid integer; got 0.5",
     ),
     (
         "model: {hidden: {low: 1, high: 8}}",
@@ -105,7 +106,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("model: {activation: rellu}", 2, "model.activation", "did you mean 'relu'?"),
     ("model: {activation: swish}", 2, "model.activation", "must be one of relu, leaky_relu"),
     ("model: {activation: {choice: [relu, tan]}}", 2, "model.activation.choice.1", "'tanh'?"),
-    ("model: {name: mlpp, hidden: 7}", 2, "model.name", "got 'mlpp'; did you mean 'mlp'?"),
+    ("model: {name: mlpp}", 2, "model.name", "must be mlp, or a path such as nets.py:Net"),
     ("model: {name: 7}", 2, "model.name", "must be mlp, or a path such as nets.py:Net"),
     ("model: {nmae: mlp}", 2, "model.nmae", "unknown key; did you mean 'name'?"),
     ("model: {name: nets.py}", 2, "model.name", "must be a path such as nets.py:Net or"),
@@ -116,10 +117,20 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("model:\n  name: n.N\n  a: .nan", 4, "model.a", "must be a number; got .nan"),
     ("model:\n  name: n.N\n  a:\n    - b: {low: 1}", 5, "model.a.0.b.high", "must be given"),
     ("model: {name: n.N, a: {low: 3, high: 1}}", 2, "model.a", "`low <= high` must hold"),
-    ("model: {name: n.N, a: {low: 0, high: 1, log: true}}", 2, "model.a", "`low > 0` must hold"),
-    ("model: {name: n.N, a: {low: 0, high: 1.5, step: 0}}", 2, "model.a.step", "must be > 0"),
+    (
+        "model: {name: n.N, a: {low: 0, high: 1, log: true}}",
+        2,
+        "model.a",
+        "`low > 0` for `log: true`",
+    ),
+    ("model: {name: n.N, a: {low: 0, high: 1.5, step: 0}}", 2, "model.a.step", "greater than 0"),
     ("model: {name: n.N, a: {low: 0, hihg: 1, high: 2}}", 2, "model.a.hihg", "mean 'high'?"),
-    ("model: {name: n.N, a: {low: x, high: 2}}", 2, "model.a.low", "must be a number; got 'x'"),
+    (
+        "model: {name: n.N, a: {low: x, high: 2}}",
+        2,
+        "model.a.low",
+        "must be a valid number; got 'x'",
+    ),
     ("model: {name: n.N, a: {choice: []}}", 2, "model.a", "must hold at least one value"),
     ("model: {name: n.N, a: {choice: [1, 1]}}", 2, "model.a.choice.1", "must be given once"),
     (
@@ -128,29 +139,34 @@ WRONG: list[tuple[str, int, str, str]] = [
         "model.a.choice.1.b",
         "must be a value; got {low: 1, high: 2}; a range cannot stand here",
     ),
-    ("model: {dropout: 1}", 2, "model.dropout", "must be < 1; got 1"),
-    ("model: {dropout: -0.1}", 2, "model.dropout", "must be >= 0; got -0.1"),
-    ("model: {dropout: .nan}", 2, "model.dropout", "must be finite"),
-    ("model: {dropout: nan}", 2, "model.dropout", "a finite number is needed"),
-    ("model: {dropout: {low: 0, high: 1}}", 2, "model.dropout.high", "must be < 1; got 1"),
+    ("model: {dropout: 1}", 2, "model.dropout", "less than 1; got 1"),
+    ("model: {dropout: -0.1}", 2, "model.dropout", "greater than or equal to 0; got -0.1"),
+    ("model: {dropout: .nan}", 2, "model.dropout", "must be a finite number"),
+    ("model: {dropout: nan}", 2, "model.dropout", "must be a valid number; got 'nan'"),
+    ("model: {dropout: {low: 0, high: 1}}", 2, "model.dropout.high", "less than 1; got 1"),
     (
         "model: {dropout: {low: 0.5, high: 0.1}}",
         2,
         "model.dropout",
         "`low <= high` must hold, but got (low=0.5, high=0.1)",
     ),
-    ("model: {dropout: {low: 0, high: 0.5, log: true}}", 2, "model.dropout", "`low > 0` must hold"),
+    (
+        "model: {dropout: {low: 0, high: 0.5, log: true}}",
+        2,
+        "model.dropout",
+        "`low > 0` for `log: true`",
+    ),
     (
         "model: {dropout: {low: 0.1, high: 0.5, log: true, step: 0.1}}",
         2,
         "model.dropout",
-        "`log: true` and `step` exclude each other, but got step=0.1",
+        "`step` without `log: true` must hold, but got (low=0.1, high=0.5, step=0.1)",
     ),
     (
         "model: {dropout: {low: 0, high: 0.5, step: 0}}",
         2,
         "model.dropout.step",
-        "must be > 0; got 0",
+        "greater than 0; got 0",
     ),
     ("model: {dropout: {low: 0}}", 2, "model.dropout.high", "must be given"),
     ("model: {dropout: {low: 0, hihg: 1, high: 0.5}}", 2, "model.dropout.hihg", "'high'?"),
@@ -173,7 +189,7 @@ WRONG: list[tuple[str, int, str, str]] = [
         "model.dropout.choice.1",
         "must be given once; got 0.0 again",
     ),
-    ("model: {dropout: {choice: [0.1, 1.5]}}", 2, "model.dropout.choice.1", "must be < 1; got 1.5"),
+    ("model: {dropout: {choice: [0.1, 1.5]}}", 2, "model.dropout.choice.1", "less than 1; got 1.5"),
     ("model: {dropout: {choice: [0], low: 0}}", 2, "model.dropout.low", "unknown key"),
     ("model: {batch_norm: yes}", 2, "model.batch_norm", "must be true or false; got 'yes'"),
     (
@@ -189,18 +205,23 @@ WRONG: list[tuple[str, int, str, str]] = [
         "model.batch_norm",
         "must be a value or {choice: [...]}",
     ),
-    ("training: {epochs: 0}", 2, "training.epochs", "must be >= 1; got 0"),
-    ("training: {epochs: 1e3}", 2, "training.epochs", "must be an integer; got 1000.0"),
-    ("training: {epochs: 1:30}", 2, "training.epochs", "must be an integer; got '1:30'"),
-    ("training: {batch_size: 0}", 2, "training.batch_size", "must be >= 1; got 0"),
+    ("training: {epochs: 0}", 2, "training.epochs", "greater than or equal to 1; got 0"),
+    ("training: {epochs: 1e3}", 2, "training.epochs", "must be a valid integer; got 1000.0"),
+    ("training: {epochs: 1:30}", 2, "training.epochs", "must be a valid integer; got '1:30'"),
+    ("training: {batch_size: 0}", 2, "training.batch_size", "greater than or equal to 1; got 0"),
     ("training: {batch_size: null}", 2, "training.batch_size", "got null"),
-    ("training: {patience: 0}", 2, "training.patience", "must be >= 1; got 0"),
-    ("training: {patience: None}", 2, "training.patience", "got 'None'; YAML writes it null"),
-    ("training: {device: gpu}", 2, "training.device", "must be one of auto, cpu, cuda, cuda:N"),
-    ("training: {device: 'cuda:x'}", 2, "training.device", "got 'cuda:x'; did you mean 'cuda:N'?"),
-    ("search: {trials: 0}", 2, "search.trials", "must be >= 1; got 0"),
+    ("training: {patience: 0}", 2, "training.patience", "greater than or equal to 1; got 0"),
+    ("training: {patience: None}", 2, "training.patience", "must be a valid integer; got 'None'"),
+    (
+        "training: {device: gpu}",
+        2,
+        "training.device",
+        "must be one of auto, cpu, cuda, cuda:N; got 'gpu'",
+    ),
+    ("training: {device: 'cuda:x'}", 2, "training.device", "got 'cuda:x'"),
+    ("search: {trials: 0}", 2, "search.trials", "greater than or equal to 1; got 0"),
     ("search: {objective: accuracy}", 2, "search.objective", "did you mean 'val_accuracy'?"),
-    ("search: {sampler: tpee}", 2, "search.sampler", "must be one of tpe, random, qmc, gp"),
+    ("search: {sampler: tpee}", 2, "search.sampler", "must be one of tpe, random, qmc"),
     (
         "search: {pruner: null}",
         2,
@@ -213,7 +234,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("optimizers:\n  - lr: 1", 3, "optimizers.0.name", "must be one of Adafactor, Adadelta"),
     ("optimizers:\n  - nmae: SGD", 3, "optimizers.0.nmae", "unknown key; did you mean 'name'?"),
     ("optimizers:\n  - name: adam", 3, "optimizers.0.name", "did you mean 'Adam'?"),
-    ("optimizers:\n  - name: SparseAdam", 3, "optimizers.0.name", "sparse gradients only"),
+    ("optimizers:\n  - name: SparseAdam", 3, "optimizers.0.name", "must be one of"),
     (
         "optimizers:\n  - name: 'x.py:'",
         3,
@@ -239,13 +260,13 @@ WRONG: list[tuple[str, int, str, str]] = [
         "optimizers:\n  - name: Adam\n  - name: SGD\n    lr: -1",
         5,
         "optimizers.1.lr",
-        "`lr >= 0.0` must hold, but got -1",
+        "`not lr < 0.0` must hold, but got -1",
     ),
     (
         "optimizers:\n  - name: SGD\n    lr:\n      low: 0\n      high: 1\n      log: true",
         4,
         "optimizers.0.lr",
-        "`low > 0` must hold for `log: true`, but got (low=0.0, high=1.0)",
+        "`low > 0` for `log: true` must hold, but got (low=0.0, high=1.0)",
     ),
     ("optimizers:\n  - {name: SGD, momentm: 1}", 3, "optimizers.0.momentm", "mean 'momentum'?"),
     ("optimizers:\n  - {name: SGD, label: ''}", 3, "optimizers.0.label", "a line of 1 to 60"),
@@ -255,10 +276,9 @@ WRONG: list[tuple[str, int, str, str]] = [
         "optimizers:\n  - {name: SGD, label: a}\n  - name: Adam\n    label: a",
         5,
         "optimizers.1.label",
-        "must be given once; entry 0 has 'a' too",
+        "must be given once; got 'a' again",
     ),
     ("optimizers:\n  - {name: SGD, fused: true}", 3, "optimizers.0.fused", "cannot be set"),
-    ("optimizers:\n  - {name: SGD, nesterov: true}", 3, "optimizers.0.nesterov", "momentum > 0"),
     (
         "optimizers:\n  - name: Adam\n    betas:\n      - 0.9\n      - 1",
         6,
@@ -269,16 +289,16 @@ WRONG: list[tuple[str, int, str, str]] = [
 
 # Whole files.
 WRONG_DATA: list[tuple[str, int, str, str]] = [
-    ("seed: 0", 1, "data", "must be given as a mapping with `source` and `target`"),
+    ("seed: 0", 1, "data", "must be given"),
     ("seed: 0\ndata: a.csv", 2, "data", "must be a mapping of keys to values; got 'a.csv'"),
     ("seed: 0\ndata:\n  source: a.csv", 2, "data.target", "must be given"),
     ("data:\n  source: sklearn:iris\n  target: null", 3, "data.target", "must be given"),
     ("data: {source: http://h/A.parquet}", 1, "data.target", "must be given"),
-    ("data: {source: x.npz, size: [0, 8]}", 1, "data.size.0", "must be >= 1; got 0"),
-    ("data: {source: x.npz, size: [8, 4097]}", 1, "data.size.1", "must be <= 4096; got 4097"),
+    ("data: {source: x.npz, size: [0, 8]}", 1, "data.size.0", "greater than or equal to 1; got 0"),
+    ("data: {source: x.npz, size: [8, 4097]}", 1, "data.size.1", "or equal to 4096; got 4097"),
     ("data: {source: x.npz, size: [8]}", 1, "data.size.1", "must be given"),
     ("data: {source: x.npz, size: 8}", 1, "data.size", "must be a list; got 8"),
-    ("data: {source: 'x.py:f', arguments: 8}", 1, "data.arguments", "must be a mapping; got 8"),
+    ("data: {source: 'x.py:f', arguments: 8}", 1, "data.arguments", "valid dictionary; got 8"),
     (
         "data: {source: 'x.py:f', arguments: {a: {low: 1, high: 2}}}",
         1,
@@ -295,7 +315,6 @@ WRONG_DATA: list[tuple[str, int, str, str]] = [
     ("data:\n  target: 2020\n  source: a", 2, "data.target", "got 2020; put it in quotes"),
     ("data: {source: a, target: y, sha256: abc}", 1, "data.sha256", "64 hexadecimal digits"),
     ("data: {source: a, target: y, drop: b}", 1, "data.drop", "must be a list; got 'b'"),
-    ("data: {source: a, target: y, drop: [b, b]}", 1, "data.drop.1", "must be given once"),
     ("data: {source: a, target: y, drop: [y]}", 1, "data.drop.0", "must leave the target in"),
     ("data: {source: a, target: y, test: 0}", 1, "data.test", "must be a number in (0, 1), or a"),
     ("data: {source: a, target: y, test: true}", 1, "data.test", "got true"),
@@ -347,8 +366,8 @@ def test_a_thousand_problems_are_cut_short() -> None:
 @pytest.mark.parametrize(
     ("content", "substance"),
     [
-        (b"", "x.yaml: is empty; data.source and data.target must be given"),
-        (b"# nothing\n", "x.yaml: is empty"),
+        (b"", "x.yaml: must be a mapping of keys to values; got null"),
+        (b"# nothing\n", "x.yaml: must be a mapping"),
         (b"\n- 1\n", "x.yaml:2: must be a mapping of keys to values; got [1]"),
         (b"data\n", "x.yaml:1: must be a mapping of keys to values; got 'data'"),
         (b"a: 1\n\tb: 2\n", "x.yaml:2: not YAML"),
@@ -366,7 +385,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert load(tmp_path / "water.yaml").data.target == "y"
     with pytest.raises(UserError, match=r"watre\.yaml: no such file; did you mean '.*water\.yaml'"):
         load(tmp_path / "watre.yaml")
-    with pytest.raises(UserError, match="got a folder"):
+    with pytest.raises(UserError, match=r"cannot be read: .*directory"):
         load(tmp_path)
     with pytest.raises(UserError, match="there is no folder"):
         load(tmp_path / "no" / "x.yaml")
@@ -382,7 +401,7 @@ def test_objects_of_python_are_no_values() -> None:
     with pytest.raises(UserError) as error:
         check(mapping)
     assert error.value.problems == (
-        "seed: must be an integer; got an object of the class builtin_function_or_method",
+        "seed: must be a valid integer; got an object of the class builtin_function_or_method",
         "model.a.0: must be a value that YAML has; got an object of the class object",
         "model.b: must be a value that YAML has; got !!set {1: null, 2: null}",
         "model.c.d: must be a value that YAML has; got an object of the class"
@@ -407,30 +426,31 @@ def test_what_people_mean() -> None:
     assert config.optimizers[1].arguments == {"lr": 1.0, "momentum": 0.9}
 
 
-def test_words_that_others_own_are_checked_where_they_are_given() -> None:
+def test_words_that_follow_from_the_metrics() -> None:
     text = (
         DATA + "model: {activation: {choice: [relu, tan, swish, 7]}}\n"
-        "search: {objective: val_acc, trials: 0}\n"
+        "search: {objective: val_acc}\n"
     )
-    names = {"model.activation": ("relu", "tanh"), "search.objective": ("val_accuracy",)}
+    known = "relu, leaky_relu, elu, gelu, silu, tanh, sigmoid"
+    place = "x.yaml:2: model.activation.choice"
     with pytest.raises(UserError) as error:
-        loads(text, "x.yaml", ["model.hidden=[0]"], names)
+        loads(text, "x.yaml", ["registry.threshold=val_auroc"])
     assert error.value.problems == (
-        "x.yaml:2: model.activation.choice.1: must be one of relu, tanh; got 'tan';"
-        " did you mean 'tanh'?",
-        "x.yaml:2: model.activation.choice.2: must be one of relu, tanh; got 'swish'",
-        "x.yaml:2: model.activation.choice.3: must be text; got 7; put it in quotes",
-        "x.yaml:3: search.trials: must be >= 1; got 0",
-        "x.yaml:3: search.objective: must be one of val_accuracy; got 'val_acc';"
-        " did you mean 'val_accuracy'?",
-        "--set model.hidden=[0]: model.hidden.0: must be >= 1; got 0",
+        f"{place}.1: must be one of {known}; got 'tan'; did you mean 'tanh'?",
+        f"{place}.2: must be one of {known}; got 'swish'",
+        f"{place}.3: must be one of {known}; got 7",
+        "x.yaml:3: search.objective: must be one of val_accuracy, val_loss, val_auroc,"
+        " val_balanced_accuracy, val_f1_score; got 'val_acc'; did you mean 'val_auroc'?",
+        "--set registry.threshold=val_auroc: registry.threshold: must be one of accuracy, f1,"
+        " youden, balanced_accuracy, f1_score, val_accuracy, val_balanced_accuracy, val_f1_score;"
+        " got 'val_auroc'; did you mean 'val_accuracy'?",
     )
-    any_word = loads(DATA + "search: {objective: val_auroc}\n", "x.yaml")
-    assert any_word.search.objective == "val_auroc"
+    listed = DATA + "metrics: [CohenKappa]\nsearch: {objective: val_cohen_kappa}\n"
+    assert loads(listed, "x.yaml").search.objective == "val_cohen_kappa"
     with pytest.raises(UserError, match="not empty"):
         loads(DATA + "search: {objective: ' '}\n", "x.yaml")
     with pytest.raises(UserError) as error:
-        loads(DATA + "search: {objective: {choice: [accuracy]}}\n", "x.yaml", (), names)
+        loads(DATA + "metrics: [CohenKapa]\nsearch: {objective: val_cohen_kappa}\n", "x.yaml")
     assert len(error.value.problems) == 1
 
 
@@ -487,15 +507,9 @@ def test_a_default_list_can_be_reached_into() -> None:
     assert len(config.optimizers) == 5
 
 
-def test_a_default_list_is_that_of_the_built_in_network() -> None:
-    def model(*overrides: str) -> Any:
-        return loads(DATA, "x.yaml", overrides).model
-
-    assert model("model.hidden.1=8").hidden == (64, 8)
-    assert model("model.name=mlp", "model.hidden.1=8").hidden == (64, 8)
-    own = model(
-        "model.name=nets.py:Net", "model.hidden=[7]", "model.depth.low=1", "model.depth.high=3"
-    )
+def test_a_network_is_put_in_by_overrides() -> None:
+    overrides = "model.name=nets.py:Net model.hidden=[7] model.depth.low=1 model.depth.high=3"
+    own: Any = loads(DATA, "x.yaml", overrides.split()).model
     assert own.arguments == {"hidden": (7,), "depth": IntRange(1, 3)}
 
 
@@ -520,19 +534,19 @@ def test_an_empty_section_can_be_filled() -> None:
 @pytest.mark.parametrize(
     ("override", "path", "substance"),
     [
-        ("training.epochs=0", "training.epochs", "must be >= 1; got 0"),
+        ("training.epochs=0", "training.epochs", "greater than or equal to 1; got 0"),
         ("training.epoch=5", "training.epoch", "unknown key; did you mean 'epochs'?"),
         ("trainin.epochs=5", "trainin", "unknown key; did you mean 'training'?"),
         ("epochs=5", "epochs", "unknown key; did you mean 'training.epochs'?"),
         ("training.lr=5", "training.lr", "unknown key; did you mean 'optimizers.0.lr'?"),
         ("training.qqq=5", "training.qqq", "unknown key; known are epochs, batch_size"),
-        ("training.epochs=", "training.epochs", "must be an integer; got null"),
+        ("training.epochs=", "training.epochs", "must be a valid integer; got null"),
         ("optimizers.2.lr=1", "optimizers", "has the entries 0 to 1; got '2'"),
         ("optimizers.-1.lr=1", "optimizers", "has the entries 0 to 1; got '-1'"),
         ("optimizers.x.lr=1", "optimizers", "has the entries 0 to 1; got 'x'"),
         ("optimizers.0.lr.hihg=1", "optimizers.0.lr.hihg", "unknown key; did you mean 'high'?"),
         ("model.hidden.0.low=1", "model.hidden.0.low", "model.hidden.0 is 8, so it has no 'low'"),
-        ("training={epochs: -1}", "training.epochs", "must be >= 1; got -1"),
+        ("training={epochs: -1}", "training.epochs", "greater than or equal to 1; got -1"),
         ("seed=[", "", "not YAML"),
         ("seed={a: 1, a: 2}", "a", "a key must be given once; it stands there already"),
         (".".join("a" * 1000) + "=1", "", "must be KEY=VALUE with a dotted path"),
@@ -573,7 +587,8 @@ def test_file_and_overrides_are_reported_together() -> None:
         ("", []),
         ("  \n ", []),
         ("a=1 b.c=2", ["a=1", "b.c=2"]),
-        ("a='x y' b=2", ["a=x y", "b=2"]),
+        ("a='x y' b=2", ["a='x y'", "b=2"]),
+        ("a=x y b.c-d = 2", ["a=x y", "b.c-d = 2"]),
         ("a=[1, 2] b={c: [3, 4], d: 5} e=6", ["a=[1, 2]", "b={c: [3, 4], d: 5}", "e=6"]),
         ("a={low: 0, high: 1}", ["a={low: 0, high: 1}"]),
         ("a=x] b=[1, 2]", ["a=x]", "b=[1, 2]"]),
@@ -583,19 +598,9 @@ def test_split(text: str, parts: list[str]) -> None:
     assert split_overrides(text) == parts
 
 
-def test_split_needs_closed_quotes() -> None:
-    with pytest.raises(UserError, match="No closing quotation"):
-        split_overrides("a='1")
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="[]{}"), min_size=1)))
-def test_split_undoes_the_quoting_of_a_shell(parts: list[str]) -> None:
-    assert split_overrides(shlex.join(parts)) == parts
-
-
 # The shipped files, and what a file may hold.
 
-VALIDATOR = jsonschema.Draft7Validator(json_schema(NAMES))
+VALIDATOR = jsonschema.Draft7Validator(json_schema())
 SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
 
 
@@ -606,7 +611,7 @@ def test_there_are_shipped_files() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_a_shipped_file_is_right_and_says_how_to_run_it(path: Path) -> None:
-    config = load(path, (), NAMES)
+    config = load(path)
     VALIDATOR.validate(config.to_plain())
     command, schema, *_ = path.read_text().splitlines()
     assert command.startswith("# mlflow run . --env-manager local")
@@ -622,8 +627,8 @@ def test_the_lecture_has_nothing_to_search() -> None:
 
 
 def test_the_committed_schema_is_the_one_that_is_printed() -> None:
-    assert (CONFIGS / "schema.json").read_text(encoding="utf-8") == schema_text(NAMES)
-    VALIDATOR.check_schema(json_schema(NAMES))
+    assert (CONFIGS / "schema.json").read_text(encoding="utf-8") == schema_text()
+    VALIDATOR.check_schema(json_schema())
 
 
 NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
@@ -633,7 +638,6 @@ NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
     "low: 0, high: 0.5, log: true}",
     "low: 0\n",
     "label: a",
-    "nesterov",
     "drop: [y]",
     "test: a}",
     "seed: 1.0",  # an integer for JSON
@@ -648,6 +652,8 @@ NOT_IN_SCHEMA = (  # what JSON Schema cannot say, or says by other means
     "name: n.N",
     "'x.py:'",
     "A.parquet",
+    "data:\n  source: a.csv",
+    "log: true, step: 0.1",
     "target: null",
     "{low: 1, high: 2}}}",
 )

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import UserError
-from pipeline.config import check, loads, model_name
+from pipeline.config import check, loads
+from pipeline.config.sections import model_name
 
 DATA = "data: {source: a.csv, target: y}\n"
 

@@ -39,6 +39,7 @@ class DataSettings:
     test: float | str = 0.25
     arguments: Mapping[str, Any] = field(default_factory=dict)
     size: tuple[int, int] | None = None
+    duplicates: str = "keep"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class ValidationSettings:
     folds: int = 2
     repeats: int = 1
     fraction: float = 0.2
+    groups: str | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,12 @@ def test_harmed_parts_are_written_again(tmp_path: Path, name: str, harm: str) ->
         (first.directory / name).unlink()
     else:
         (first.directory / name).write_bytes(b"{}")
-    with pytest.raises(UserError, match="run prepare first"):
-        open_prepared(config, root)
+    if (name, harm) == ("test.arrow", "alter"):
+        with pytest.raises(UserError, match=r"test\.arrow: gone or altered"):
+            load_test(open_prepared(config, root))
+    else:
+        with pytest.raises(UserError, match="run prepare first"):
+            open_prepared(config, root)
     second = prepare(config, root)
     assert second == first
     assert [entry.name for entry in root.iterdir()] == [first.directory.name]
@@ -195,7 +202,7 @@ def _prepare_and_die(source: Path, root: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork and SIGKILL")
-def test_a_killed_process_leaves_no_parts(tmp_path: Path) -> None:
+def test_what_a_killed_process_leaves_is_never_read(tmp_path: Path) -> None:
     source, root = write_csv(tmp_path / "t.csv"), tmp_path / "prepared"
     config = configure(source)
     worker = multiprocessing.get_context("fork").Process(
@@ -206,11 +213,8 @@ def test_a_killed_process_leaves_no_parts(tmp_path: Path) -> None:
     assert worker.exitcode == -signal.SIGKILL
     with pytest.raises(UserError, match="run prepare first"):
         open_prepared(config, root)
-    (left_behind,) = root.iterdir()
-    two_days_ago = left_behind.stat().st_mtime - 2 * 86_400
-    os.utime(left_behind, (two_days_ago, two_days_ago))
-    data = prepare(config, root)
-    assert list(root.iterdir()) == [data.directory]
+    assert not prepare(config, root).reused
+    load_test(open_prepared(config, root))
 
 
 def test_only_load_test_opens_the_test_rows(tmp_path: Path) -> None:
@@ -349,11 +353,11 @@ def test_every_kind_of_parquet_column_survives(tmp_path: Path) -> None:
 GOOD = "a,b,y\n" + "".join(f"{i},{'uvw'[i % 3]},{i % 2}\n" for i in range(20))
 WRONG: dict[str, tuple[str | bytes | None, dict[str, Any], list[str]]] = {
     "missing file": (None, {}, ["t.csv", "does not exist", "did you mean 'tt.csv'"]),
-    "empty file": ("", {}, ["t.csv: the file is empty"]),
+    "empty file": ("", {}, ["t.csv: cannot be read: the file is empty"]),
     "blank lines only": ("\n\n", {}, ["t.csv", "empty"]),
     "header only": ("a,b,y\n", {}, ["no rows", "'a', 'b', 'y'"]),
     "not UTF-8 values": (GOOD.replace("u", "\xe9").encode("latin-1"), {}, ["'b' is not UTF-8"]),
-    "not UTF-8 header": (b"a,\xe9,y\n1,2,0\n", {}, ["header is not UTF-8"]),
+    "not UTF-8 header": (b"a,\xe9,y\n1,2,0\n", {}, ["not UTF-8"]),
     "binary": (bytes(range(256)) * 4, {}, ["t.csv"]),
     "short row": (
         GOOD.replace("3,u,1", "3,u"),
@@ -375,7 +379,7 @@ WRONG: dict[str, tuple[str | bytes | None, dict[str, Any], list[str]]] = {
         {},
         ["column names must differ", "'a' stands 2 times"],
     ),
-    "semicolons": (GOOD.replace(",", ";"), {}, ["separated by commas", "';'"]),
+    "semicolons": (GOOD.replace(",", ";"), {}, ["separated by ','", "';'"]),
     "another digest": (GOOD, {"sha256": "0" * 64}, ["expected 0000", "found "]),
     "unknown ending": (GOOD, {"source": "t.xlsx"}, ["t.xlsx", "must end with one of .csv"]),
     "a folder": (GOOD, {"source": "folder.csv"}, ["is a folder"]),

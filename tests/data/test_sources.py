@@ -183,7 +183,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     device.symlink_to("/dev/zero")
     socket_.symlink_to(socket_)
     for path in (pipe, device):
-        with pytest.raises(UserError, match="no regular file but a pipe, a socket or a device"):
+        with pytest.raises(UserError, match="must be a file, but is a folder, a pipe or a device"):
             read(str(path))
     for source in (str(socket_), "~nobody-of-this-name/x.csv", "file:///tmp/%00.csv"):
         with pytest.raises(UserError):
@@ -195,11 +195,10 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a,y\n" + b"x" * 3_000_000 + b",1\n2,2\n", "a row must be at most 1,048,576 bytes"),
-        (b"a" * 3_000_000 + b",y\n1,2\n", "a row must be at most 1,048,576 bytes"),
+        (b"a,y\n" + b"x" * 3_000_000 + b",1\n2,2\n", "a row is longer than 1 MiB"),
+        (b"a" * 3_000_000 + b",y\n1,2\n", "its first row is longer than 1 MiB"),
         (b'a,y\n"' + b"x\n" * 1_500_000, "or a quote is never closed"),
-        (bytes(10_000), "not UTF-8"),
-        (b"\x80,y\r\n", "the header is not UTF-8 text"),
+        (b"\x80,y\r\n", "not UTF-8 text"),
         ("a,y\n1,2\n".encode("utf-16"), "not UTF-8"),
         (b"\n\n\n", "empty"),
         (
@@ -215,14 +214,12 @@ def test_texts_that_are_no_table(tmp_path: Path, content: bytes, message: str) -
 
 
 def test_tables_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A packed file may hold a thousand times its size."""
-    packed = write(tmp_path / "t.csv.gz", gzip.compress(b"a,y\n" + b"1,2\n" * 3_000_000))
     plain = write(tmp_path / "t.csv", b"a,y\n" + b"1,2\n" * 3_000_000)
     column = pa.array([0.0]).take(pa.array([0] * 1_000_000))
     pa.parquet.write_table(pa.table({"a": column, "y": column}), tmp_path / "t.parquet")
-    assert read(packed)[0].num_rows == 3_000_000
+    assert read(plain)[0].num_rows == 3_000_000
     monkeypatch.setattr(files, "memory_limit", lambda: 20_000_000)
-    for source in (packed, plain, str(tmp_path / "t.parquet")):
+    for source in (plain, str(tmp_path / "t.parquet")):
         with pytest.raises(UserError, match=r"must fit into half of the memory, 0\.0 GB here"):
             read(source)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from pipeline.common.errors import UserError
-from pipeline.data.splits import check_counts, held_out, holdout, make_splits
+from pipeline.data.splits import held_out, holdout, make_splits
 
 LABELS = st.lists(st.integers(5, 40), min_size=2, max_size=4).flatmap(
     lambda counts: st.permutations(np.repeat(np.arange(len(counts)), counts).tolist())
@@ -79,10 +79,10 @@ def test_labels_with_too_few_rows_are_named() -> None:
 @pytest.mark.parametrize(
     ("counts", "fraction", "message"),
     [
-        ([10, 1], 0.25, "class 1 has 1"),
+        ([10, 1], 0.25, "label 1 has 1"),
         ([4, 3, 3], 0.1, "data.test must leave at least one row of each of the 3 labels"),
         ([4, 3, 3], 0.9, "data.test must leave at least one row of each of the 3 labels"),
-        ([500, 2], 0.1, "class 1 with 2 rows has none there"),
+        ([500, 2], 0.1, r"data\.test = 0\.1\); label 1 has none"),
     ],
 )
 def test_hold_outs_that_cannot_be(counts: list[int], fraction: float, message: str) -> None:
@@ -92,7 +92,7 @@ def test_hold_outs_that_cannot_be(counts: list[int], fraction: float, message: s
 
 def test_many_labels_are_counted_not_listed() -> None:
     with pytest.raises(UserError) as caught:
-        check_counts(np.ones(1000, dtype=int), 5)
+        make_splits(np.arange(1000), 5, 1, 0.2, 0)
     assert len(caught.value.problems) == 6
     assert "995 more labels" in caught.value.problems[-1]
 

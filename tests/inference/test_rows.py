@@ -334,7 +334,6 @@ def test_rows_as_dictionaries(model: TabularModel) -> None:
     expected = model.predict(rows).reset_index(drop=True)
     assert model.predict(rows.to_dict("list")).equals(expected)
     assert model.predict(rows.to_dict("records")).equals(expected)
-    assert model.predict(rows.to_dict("records")[0]).equals(expected[:1])
     # as MLflow's server hands on records
     packed = [{k: np.array(v) for k, v in row.items()} for row in rows.to_dict("records")]
     assert model.predict(packed).equals(expected)
@@ -364,19 +363,21 @@ def test_the_schemas_own_threshold(model: TabularModel) -> None:
 
 def test_no_rows_and_one_row(model: TabularModel) -> None:
     rows = make_rows()
-    for empty in (rows[:0], pd.DataFrame({name: [] for name in NAMES}), [], {n: [] for n in NAMES}):
+    for empty in (rows[:0], pd.DataFrame({name: [] for name in NAMES}), {n: [] for n in NAMES}):
         found = model.predict(empty)
         assert list(found.columns) == ["prediction", "probability"]
         assert len(found) == 0
     pd.testing.assert_frame_equal(model.predict(rows[2:3]), model.predict(rows)[2:3])
 
 
-@pytest.mark.parametrize("rows", [None, 5, "age", [1, 2], np.zeros((2, 5)), [[1, 2, 3, 4, 5]]])
+@pytest.mark.parametrize("rows", [None, 5, "age", np.zeros((2, 5))])
 def test_rows_that_are_no_table(model: TabularModel, rows: Any) -> None:
     with pytest.raises(InputError, match="rows must be a DataFrame"):
         model.predict(rows)
     with pytest.raises(InputError, match="do not make a table"):
         model.predict({"age": [1, 2], "income": [1]})
+    with pytest.raises(InputError, match="columns missing: 'age'"):
+        model.predict([[1, 2, 3, 4, 5]])
 
 
 def test_many_rows_go_through_in_parts(model: TabularModel) -> None:
@@ -422,7 +423,7 @@ def test_the_program_is_what_torch_reads(
         export(MLPEnsemble(encoder, architecture, states), (5,)), tmp_path / "model.pt2"
     )
     program = read_program(tmp_path / "model.pt2")
-    assert type(program).__name__ == "_Graph"
+    assert type(program).__name__ == "Program"
     module = torch.export.load(tmp_path / "model.pt2").module()
     for rows in (raw, raw[:1], raw[:0], raw.repeat(100, 1)):
         assert torch.equal(program(rows), module(rows))
@@ -472,7 +473,7 @@ def test_every_activation_of_torch_is_admitted(activation: Any, tmp_path: Path) 
     )
     torch.export.save(program, tmp_path / "model.pt2")
     read = read_program(tmp_path / "model.pt2")
-    assert type(read).__name__ == "_Graph"
+    assert type(read).__name__ == "Program"
     assert torch.equal(read(raw[:7]), Network().eval()(raw[:7]))
 
 

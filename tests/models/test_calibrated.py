@@ -23,7 +23,8 @@ def _trained(table):
     splits = make_splits(y, 3, 2, 0.2, 0)
     raw = torch.from_numpy(x)
     encoder = Encoder.fit(raw, schema, [torch.from_numpy(split.training) for split in splits])
-    arrays = Arrays.build(encoder, x, y, splits, Classification(len(labels)))
+    inputs = encoder(torch.from_numpy(x)).detach()
+    arrays = Arrays(inputs, torch.from_numpy(y), splits, Classification(len(labels)))
     members = [member(i, "Adam", {"lr": 0.01}, epochs=4, hidden=(6,)) for i in range(6)]
     fits = fit(arrays, members, Settings())
     states = torch.stack([one.weights for one in fits])

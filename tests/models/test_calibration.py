@@ -4,8 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+from sklearn.metrics import f1_score
 
 from pipeline.models.calibration import choose_threshold, fit_temperature, tempered
+from pipeline.models.metrics import KNOWN
 from tests.study import predictions
 
 
@@ -79,3 +81,22 @@ def test_a_half_where_that_is_as_good_as_any():
     positive, y = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])
     assert choose_threshold(positive, y, "accuracy") == 0.5
     assert choose_threshold(positive / 2, y, "accuracy") == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("rows", [5, 60, 300])
+@pytest.mark.parametrize("name", ["f1_score", "balanced_accuracy"])
+def test_a_metric_is_best_where_what_it_equals_is(name, rows):
+    draw = np.random.default_rng(rows)
+    y = np.arange(rows) % 2
+    positive = draw.random(rows).round(2) * 0.5 + 0.3 * y
+    same = {"f1_score": "f1", "balanced_accuracy": "youden"}[name]
+    assert choose_threshold(positive, y, KNOWN[name]) == choose_threshold(positive, y, same)
+
+
+def test_a_metric_that_costs_time_is_computed_at_some_cuts():
+    draw = np.random.default_rng(0)
+    y = (draw.random(3000) < 0.3).astype(int)
+    positive = (draw.normal(0.3 + 0.2 * y, 0.15)).clip(0, 1)
+    cut = choose_threshold(positive, y, KNOWN["f1_score"])
+    found, best = (f1_score(y, positive > t) for t in (cut, choose_threshold(positive, y, "f1")))
+    assert best - 0.01 < found <= best

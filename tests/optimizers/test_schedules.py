@@ -301,9 +301,6 @@ def test_hyper_parameters_of_an_epoch_are_read_by_name() -> None:
         torch.testing.assert_close(columns, torch.tensor([[expected, 0.9, 0], [0.2, 0.9, 0]]))
         torch.testing.assert_close(optimizer.rates, torch.tensor([expected, 0.2]))
         optimizer.end_epoch(torch.zeros(2))
-    assert optimizer.is_scheduled
-    optimizer.keep([1], one[1:], one[1:])
-    assert not optimizer.is_scheduled
 
 
 def test_a_rate_is_that_of_the_last_update() -> None:

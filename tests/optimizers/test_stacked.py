@@ -165,10 +165,3 @@ def test_float32_coefficients_are_those_of_torch() -> None:
     start = draw(2).float()
     stacked = run(specs, start, 50)
     torch.testing.assert_close(stacked[0], reference(specs[0], start[0], 50), rtol=1e-5, atol=1e-6)
-
-
-def test_an_unknown_argument_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"SGD\.beta: unknown argument of SGD"):
-        arguments_of(Component("SGD", {"beta": 1}, ""))
-    with pytest.raises(ValueError, match=r"Adam\.fused"):
-        arguments_of(Component("Adam", {"fused": True}, ""))

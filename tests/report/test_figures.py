@@ -7,13 +7,14 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import precision_score, recall_score
 
 from pipeline.analysis.evaluation import evaluate
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
 from pipeline.report.figures.colours import DARK, STYLES
-from pipeline.report.figures.learning import history, learning_rate
-from pipeline.report.figures.predictions import confusion, most_mistaken
+from pipeline.report.figures.learning import landscape, learning_curves
+from pipeline.report.figures.predictions import confusion
 from tests.study import NASTY, failed, predictions, search, trial
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -31,7 +32,7 @@ def _png(figure):
         return file.getvalue()
 
 
-SEARCH_FIGURES = ["learning_rate", "landscape_accuracy", "landscape_loss", "curves", "history"]
+SEARCH_FIGURES = ["landscape_accuracy", "landscape_loss", "curves"]
 ONE_POINT = [
     trial(
         0,
@@ -48,14 +49,11 @@ SEARCHES = {
     "many optimizers": search(list(STYLES), 24, epochs=10),
     "one optimizer": search(("SGD",), 5),
     "one trial, one epoch": ONE_POINT,
-    "learning rate 0": [trial(0, lr=0.0), trial(1, lr=0.0)],
+    "learning rate 0": [trial(0, lr=0.0), trial(1)],
     "one learning rate": [trial(0, lr=0.01), trial(1, lr=0.01, accuracy=0.7)],
     "learning rates of many decades": [trial(i, lr=10.0 ** (i - 12)) for i in range(15)],
-    "failed only": [failed(0), failed(1)],
-    "failed at learning rate 0": [failed(0, lr=0.0)],
-    "pruned without scores": [trial(0, state="PRUNED", scores={})],
-    "loss that is no number": [trial(0), trial(1, loss=float("inf"))],
-    "nothing": [],
+    "failed at learning rate 0": [trial(0), failed(1, lr=0.0)],
+    "pruned without scores": [trial(0), trial(1, state="PRUNED", scores={})],
     "not a number in a curve": [
         trial(0, curves={"val_loss": np.array([np.nan, 0.6]), "val_accuracy": np.array([])})
     ],
@@ -66,7 +64,7 @@ SEARCHES = {
 @pytest.mark.parametrize(
     ("case", "metric"),
     [(case, ACCURACY) for case in SEARCHES]
-    + [(case, LOSS) for case in ("usual", "one trial, one epoch", "failed only", "nothing")],
+    + [(case, LOSS) for case in ("usual", "one trial, one epoch")],
 )
 def test_search_figures_of_any_search(case, metric):
     figures = plots.search_figures(SEARCHES[case], metric)
@@ -78,14 +76,14 @@ def test_search_figures_of_any_search(case, metric):
 
 
 def test_png_is_twice_the_page_size_and_white():
-    with io.BytesIO(_png(history(search(trials=6), ACCURACY))) as file:
+    with io.BytesIO(_png(learning_curves(search(trials=6), ACCURACY))) as file:
         image = Image.open(file).copy()
     assert image.width == 960
     assert image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
 
 
 def test_same_figure_same_bytes():
-    first, second = (learning_rate(search(trials=10), ACCURACY) for _ in range(2))
+    first, second = (landscape(search(trials=10), ACCURACY, (), ACCURACY) for _ in range(2))
     assert _png(first) == _png(second)
     assert plots.svg(first, "a") == plots.svg(second, "a")
 
@@ -142,11 +140,14 @@ def test_evaluation_figures(labels):
     assert list(figures) == ["confusion", "calibration", "roc", "precision_recall"]
     counts = evaluation.scores.confusion
     written = [int(text) for text in _texts(figures["confusion"]) if text.isdigit()]
-    shown = counts if labels <= 8 else counts[counts > 0]
-    assert sorted(written) == sorted(shown.ravel().tolist())
+    assert sorted(written) == sorted(counts[counts > 0].tolist())
     for name in ("roc", "precision_recall"):
         curves = [line for line in figures[name].axes[0].lines if len(line.get_xdata()) > 2]
-        assert len(curves) == (1 if labels == 2 else labels)
+        assert len(curves) == (1 if labels == 2 else min(labels, 8))
+        areas = {curve.label: curve.area for curve in getattr(evaluation, name)}
+        hardest = min(areas, key=areas.__getitem__)
+        assert f"label {hardest}: " in figures[name].title
+        assert figures[name].title.endswith(f"{areas[hardest]:.3f}")
 
 
 @pytest.mark.parametrize("labels", [2, 4])
@@ -181,7 +182,7 @@ def test_text_of_the_data_is_text():
 
 def test_svg_ids_and_colours():
     trials = search(("SGD", "SGD momentum=0.9", "SGD momentum=0.9 nesterov=true"), 8)
-    drawing = plots.svg(learning_rate(trials, ACCURACY), "one")
+    drawing = plots.svg(learning_curves(trials, ACCURACY), "one")
     root = ElementTree.fromstring(drawing)
     ids = [node.attrib["id"] for node in root.iter() if "id" in node.attrib]
     assert ids
@@ -209,21 +210,32 @@ def test_drawing_leaves_no_global_state():
 
 def test_drawing_in_a_thread():
     made = []
-    thread = threading.Thread(target=lambda: made.append(_png(history(search(trials=4), ACCURACY))))
+    thread = threading.Thread(
+        target=lambda: made.append(_png(learning_curves(search(trials=4), ACCURACY)))
+    )
     thread.start()
     thread.join()
     assert made[0][:4] == b"\x89PNG"
 
 
-def test_labels_beyond_a_figure_are_folded() -> None:
-    """Rows are neither lost nor doubled, and the diagonal stays where it is."""
-    rng = np.random.default_rng(0)
-    counts = rng.integers(0, 9, (45, 45))
-    folded, names = most_mistaken(counts, range(45))
-    assert folded.shape == (30, 30)
-    assert folded.sum() == counts.sum()
-    assert names[-1] == "16 others"
-    for place, label in enumerate(names[:-1]):
-        assert folded[place, place] == counts[label, label]
-        assert folded[place].sum() == counts[label].sum()
-        assert folded[:, place].sum() == counts[:, label].sum()
+@pytest.mark.parametrize("labels", [2, 5])
+def test_dots_are_at_the_predicted_labels(labels):
+    """Recall is the true positive rate; here both come from scikit-learn."""
+    probabilities, y = predictions(labels, 300)
+    said = probabilities.argmax(axis=1)
+    figures = plots.evaluation_figures(evaluate(probabilities, y), range(labels))
+    shown = [1] if labels == 2 else range(labels)
+    recall, precision = recall_score(y, said, average=None), precision_score(y, said, average=None)
+    specificity = [recall_score(y != k, said != k) for k in shown]
+    for name, expected in (
+        ("roc", [(1 - s, recall[k]) for k, s in zip(shown, specificity, strict=True)]),
+        ("precision_recall", [(recall[k], precision[k]) for k in shown]),
+    ):
+        dots = [line for line in figures[name].axes[0].lines if line.get_linestyle() == "None"]
+        drawn = [(line.get_xdata()[0] / 100, line.get_ydata()[0] / 100) for line in dots]
+        assert drawn == [pytest.approx(point) for point in expected]
+
+
+def test_too_many_labels_have_no_matrix():
+    figures = plots.evaluation_figures(evaluate(*predictions(31, 400)), range(31))
+    assert list(figures) == ["calibration", "roc", "precision_recall"]

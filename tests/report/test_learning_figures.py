@@ -1,18 +1,10 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report.figures import optimizer_style, search_figures, svg
-from pipeline.report.figures.learning import (
-    history,
-    landscape,
-    learning_curves,
-    learning_rate,
-    local_mean,
-)
+from pipeline.report.figures.learning import landscape, learning_curves, local_mean
 from tests.study import failed, search, study_evidence, trial
 
 
@@ -21,87 +13,44 @@ def _value_limits(plot):
 
 
 @pytest.mark.parametrize(("metric", "scale"), [(ACCURACY, 100), (LOSS, 1)])
-def test_learning_rate_marks_every_trial(metric, scale):
+def test_a_landscape_marks_every_trial(metric, scale):
     trials = search(trials=20)
-    axes = learning_rate(trials, metric).axes[0]
-    marks = [line for line in axes.lines if line.get_markersize() < 10]
+    plot = landscape(trials, metric, (), metric)
+    marks = [line for axes in plot.axes for line in axes.lines if line.get_linestyle() == "None"]
     drawn = np.concatenate([line.get_xdata() for line in marks])
     assert sorted(drawn) == pytest.approx(sorted(trial.lr for trial in trials))
     for marker, state in (("x", "FAIL"), ("+", "PRUNED")):
         places = np.concatenate([line.get_xdata() for line in marks if line.get_marker() == marker])
         expected = [trial.lr for trial in trials if trial.state == state]
         assert sorted(places) == pytest.approx(sorted(expected))
-        assert expected
-    (ring,) = [line for line in axes.lines if line.get_markersize() > 10]
     best = best_trial(trials, metric)
-    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (best.lr, scale * best.scores[metric.name])
+    points = [p for line in marks for p in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+    assert (best.lr, pytest.approx(scale * best.scores[metric.name])) in points
 
 
-@pytest.mark.parametrize(("metric", "scale", "better"), [(ACCURACY, 100, max), (LOSS, 1, min)])
-def test_history_line_is_the_best_so_far(metric, scale, better):
-    trials = search(trials=30)
-    axes = history(trials, metric).axes[0]
-    (line,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
-    scores = [scale * trial.scores[metric.name] for trial in trials if trial.state == "COMPLETE"]
-    expected = [better(scores[: count + 1]) for count in range(len(scores))]
-    assert line.get_ydata()[:-1] == pytest.approx(expected)
-
-
-def test_a_curve_is_thin_where_folds_have_stopped():
-    """Folds stop after epochs 3 and 5; the whole and the thin line meet in epoch 3."""
+def test_a_learning_curve_with_its_best_epoch():
     accuracy = np.array([0.5, 0.6, 0.65, 0.66, 0.67, 0.68])
-    curves = {
-        "val_accuracy": accuracy,
-        "val_loss": 1 - accuracy,
-        "folds_running": np.array([3.0, 3.0, 3.0, 2.0, 2.0, 1.0]),
-    }
+    curves = {"val_accuracy": accuracy, "val_loss": 1 - accuracy}
     plot = learning_curves([trial(0, curves=curves, best_epoch=3.5)], ACCURACY)
     color, marker = optimizer_style("Adam")
     for axes, values in zip(plot.axes, (100 * accuracy, 1 - accuracy), strict=True):
-        thin, whole = sorted(
-            (line for line in axes.lines if len(line.get_xdata()) > 1),
-            key=lambda line: line.get_linewidth(),
-        )
-        assert whole.get_linewidth() > 1.5 > thin.get_linewidth()
-        assert (whole.get_xdata().tolist(), thin.get_xdata().tolist()) == ([1, 2, 3], [3, 4, 5, 6])
-        drawn = [*whole.get_ydata(), *thin.get_ydata()[1:]]
-        assert drawn == pytest.approx(values)
-        (mark,) = [line for line in axes.lines if len(line.get_xdata()) == 1]
+        line, mark = axes.lines
+        assert line.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+        assert line.get_ydata() == pytest.approx(values)
         assert (mark.get_xdata()[0], mark.get_marker(), mark.get_color()) == (3.5, marker, color)
         # At the lower edge, wherever the curve is.
         assert mark.get_transform() == axes.get_xaxis_transform()
         assert mark.get_ydata()[0] == 0
-    assert "thin: some folds have stopped and count with their last value" in plot.subtitle
-    tips = [tip.text for tip in plot.tips[:6]]
-    assert tips[2] == "Epoch 3\nAdam: 65.0 %"
-    assert tips[5] == "Epoch 6\nAdam: 68.0 % (1 of 3 folds still run)"
-
-
-def test_no_curve_is_thin_where_all_folds_run():
-    curves = {"val_loss": np.array([0.7, 0.6]), "folds_running": np.array([5.0, 5.0])}
-    plot = learning_curves([trial(0, curves=curves)], LOSS)
-    assert "thin" not in plot.subtitle
-    (line,) = [line for line in plot.axes[0].lines if len(line.get_xdata()) > 1]
-    assert line.get_ydata().tolist() == [0.7, 0.6]
 
 
 def test_a_curve_with_gaps_is_a_line_through_what_there_is():
     """As curves of many epochs come back from MLflow, every fifth epoch of them here."""
     loss = np.full(1000, np.nan)
     loss[::5] = np.linspace(0.7, 0.5, 200)
-    running = np.repeat([2.0, 1.0], 500)
-    plot = learning_curves([trial(0, curves={"val_loss": loss, "folds_running": running})], LOSS)
-    lines = [line for line in plot.axes[0].lines if len(line.get_xdata()) > 1]
-    epochs = np.concatenate([line.get_xdata() for line in lines])
-    heights = np.concatenate([line.get_ydata() for line in lines])
-    assert np.isfinite(heights).all()
-    assert sorted(set(epochs)) == list(range(1, 1000, 5))
-    said = [tip.text.split("\n") for tip in plot.tips if tip.text.startswith("Epoch ")]
-    shown = [lines for lines in said if len(lines) > 1]
-    assert len(shown) > 100
-    for epoch, text in shown:
-        expected = 0.7 - 0.2 * (int(epoch.split()[1]) - 1) / 995
-        assert float(text.split()[1]) == pytest.approx(expected, abs=6e-4)
+    plot = learning_curves([trial(0, curves={"val_loss": loss})], LOSS)
+    (line,) = [line for line in plot.axes[0].lines if len(line.get_xdata()) > 1]
+    assert line.get_xdata().tolist() == list(range(1, 1000, 5))
+    assert line.get_ydata() == pytest.approx(loss[::5])
 
 
 def test_the_metric_of_the_search_has_the_first_panel():
@@ -116,7 +65,7 @@ def test_a_trial_far_off_leaves_the_others_readable(metric):
     """It is a hollow mark at the edge; the limits are those of the others, nearly."""
     trials = [trial(i, lr=10.0**-i, accuracy=0.9 + i / 100, loss=0.1 + i / 100) for i in range(9)]
     far = [trial(9, lr=1.0, accuracy=0.1, loss=1e6)]
-    plot = learning_rate(trials + far, metric)
+    plot = landscape(trials + far, metric, (), metric)
     low, high = _value_limits(plot)
     assert high - low < (40 if metric is ACCURACY else 0.4)
     (mark,) = [line for line in plot.axes[0].lines if line.get_markerfacecolor() == "#fefefe"]
@@ -168,24 +117,20 @@ def test_a_loss_that_explodes_leaves_the_others_readable():
     assert "nan" not in svg(plot, "x")
 
 
-@pytest.mark.parametrize("trials", [[], [failed(0)], [trial(0, lr=0.0)]])
-def test_nothing_to_draw(trials):
-    assert landscape(trials, ACCURACY, (), ACCURACY).title == "Learning rate and accuracy"
+def test_nothing_to_draw():
+    for trials in ([], [failed(0)], [trial(0, state="PRUNED", scores={})]):
+        assert search_figures(trials, ACCURACY) == {}
+    assert list(search_figures([trial(0, lr=0.0)], ACCURACY)) == ["curves"]
 
 
-def test_the_widest_range_is_the_title_of_the_metric_it_is_of():
-    trials = search(trials=24)
+def test_the_range_is_of_the_objective():
     evidence = study_evidence({"SGD": 0.7, "Adam": 0.69})
-    wide, narrow = evidence.tolerances
-    tolerances = (wide, replace(narrow, lr_low=0.01, decades=1.0))
-    figures = search_figures(trials, ACCURACY, replace(evidence, tolerances=tolerances))
-    title = "SGD does well over 2 decades of learning rate, the most of all"
-    assert figures["landscape_accuracy"].title == title
+    figures = search_figures(search(trials=24), ACCURACY, evidence)
     assert figures["landscape_loss"].title == "What the learning rate does to the validation loss"
     assert "the optimizer's best accuracy" in figures["landscape_loss"].subtitle
 
 
 def test_limits_of_a_single_value_are_not_those_of_rounding():
-    low, high = _value_limits(learning_rate([trial(0, accuracy=0.7)], ACCURACY))
+    low, high = _value_limits(landscape([trial(0, accuracy=0.7)], ACCURACY, (), ACCURACY))
     assert low < 69.5
     assert high > 70.5

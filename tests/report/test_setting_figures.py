@@ -9,7 +9,7 @@ import pytest
 from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
-from pipeline.report.figures.setting_effects import importances, parallel, slices
+from pipeline.report.figures.setting_effects import importances, slices
 from tests.study import batch_size_effect, search, settings_search
 
 CONFIG = "data: {source: none.csv, target: none}\n"
@@ -20,23 +20,16 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 def test_bars_are_the_shares(searched):
     (axes,) = importances(searched.importances).axes
-    over_all = [share for share in searched.importances if share.optimizer is None]
+    over_all = searched.importances
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(
         [100 * share.share for share in over_all]
     )
-    chance = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
+    chance = [segment[0][0] for segment in axes.collections[0].get_segments()]
     assert chance == pytest.approx([100 * share.chance for share in over_all])
     by_color = {}
     for bar, share in zip(axes.patches, over_all, strict=True):
         by_color.setdefault(bar.get_facecolor(), set()).add(share.stands_out)
     assert sorted(by_color.values(), key=str) == [{False}, {True}]
-    marks = [line for line in axes.lines if len(line.get_xdata()) == 1]
-    within = [share for share in searched.importances if share.optimizer is not None]
-    assert sorted(mark.get_xdata()[0] for mark in marks) == pytest.approx(
-        sorted(100 * share.share for share in within)
-    )
-    hollow = sum(mark.get_markerfacecolor() == "none" for mark in marks)
-    assert hollow == sum(not share.stands_out for share in within)
 
 
 def test_noise_is_said_to_be_none():
@@ -69,35 +62,19 @@ def test_slices_mark_every_trial_at_its_value(searched):
     assert medians == pytest.approx([50, 60, 55], abs=0.1)
 
 
-def test_a_line_for_each_completed_trial(searched):
-    (axes,) = parallel(searched).axes
-    done = [trial for trial in searched.trials if trial.state == "COMPLETE"]
-    lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
-    assert len(lines) == len(done)
-    # SGD has a row more, which the lines of AdamW pass by.
-    rows = len(searched.settings) + 1
-    assert {len(line.get_xdata()) for line in lines} == {rows, rows - 1}
-    thick = max(lines, key=lambda line: line.get_linewidth())
-    best = searched.best[0]
-    places = {setting.label: row for row, setting in enumerate(searched.settings)}
-    at = dict(zip(thick.get_ydata(), thick.get_xdata(), strict=True))
-    assert at[places["dropout"]] == pytest.approx(best.params["model.dropout"] / 0.5)
-    assert at[rows - 1] == pytest.approx(1)
-
-
 def test_which_figures_there_are():
     few, many = (settings_search(batch_size_effect, count) for count in (4, 30))
     names = [
         set(plots.search_figures(searched.trials, ACCURACY, None, searched))
-        & {"importances", "slices", "parallel"}
+        & {"importances", "slices"}
         for searched in (few, many)
     ]
-    assert names == [{"slices"}, {"importances", "slices", "parallel"}]
+    assert names == [{"slices"}, {"importances", "slices"}]
     fixed = CONFIG + "optimizers: [{name: SGD, lr: 0.1}, {name: Adam, lr: 0.01}]"
     searched = settings_search(lambda entry, _: 0.1 * entry, 2, config=fixed)
     figures = plots.search_figures(searched.trials, ACCURACY, None, searched)
-    assert set(figures) == {"curves", "history"}
-    assert "learning_rate" in plots.search_figures(search(trials=4), ACCURACY)
+    assert set(figures) == {"curves"}
+    assert "landscape_loss" in plots.search_figures(search(trials=4), ACCURACY)
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])
@@ -111,7 +88,6 @@ def test_odd_searches_are_drawn(metric):
                 lambda *_: 0.0, trials, config=config, noise=0.0, metric=metric
             )
             assert searched.importances == ()
-            for figure in (slices(searched), parallel(searched)):
-                drawn = plots.svg(figure, "x")
-                assert not re.search(r"\bnan\b", drawn)
-                figure.savefig(io.BytesIO(), format="png")
+            figure = slices(searched)
+            assert not re.search(r"\bnan\b", plots.svg(figure, "x"))
+            figure.savefig(io.BytesIO(), format="png")

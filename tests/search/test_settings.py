@@ -42,7 +42,7 @@ def test_settings_that_some_have_name_their_owners():
         "epochs",
         "patience",
         "nesterov (SGD)",
-        "betas.0 (Adam lr=0.01 betas=[0.8..0.95, 0.999])",
+        "betas.0 (Adam lr=0.01 betas=[{low: 0.8, high: 0.95}, 0.999])",
         "weight_decay (2 optimizers)",
         "weight_decay (AdamW)",
     ]

@@ -11,20 +11,24 @@ from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.evidence import Evidence
 from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import completed
-from pipeline.models.metrics import METRICS, Metric
+from pipeline.models.metrics import Metric, with_objective
 from pipeline.report.figures.colours import css_name as css_name
 from pipeline.report.figures.colours import css_variables as css_variables
 from pipeline.report.figures.colours import optimizer_style as optimizer_style
-from pipeline.report.figures.final import budget, final_scores, pair_differences
-from pipeline.report.figures.learning import history, landscape, learning_curves, learning_rate
+from pipeline.report.figures.final import final_scores, pair_differences
+from pipeline.report.figures.learning import landscape, learning_curves
 from pipeline.report.figures.plot import Plot as Plot
 from pipeline.report.figures.plot import svg as svg
-from pipeline.report.figures.predictions import calibration, confusion, precision_recall, roc
-from pipeline.report.figures.setting_effects import importances, parallel, slices
+from pipeline.report.figures.predictions import (
+    MOST_CELLS,
+    calibration,
+    confusion,
+    precision_recall,
+    roc,
+)
+from pipeline.report.figures.setting_effects import importances, slices
 from pipeline.search.settings import LEARNING_RATE
 from pipeline.training.trial import Trial
-
-_FOR_PARALLEL = 8  # completed trials; below, a table of them says more
 
 
 def search_figures(
@@ -33,47 +37,50 @@ def search_figures(
     evidence: Evidence | None = None,
     searched: Searched | None = None,
 ) -> dict[str, Plot]:
-    """The figures of a search by file name: learning_rate, landscape_accuracy and one for each
-    other metric, curves, history; of its other settings importances, slices, parallel.
+    """The figures of a search by file name: landscape_accuracy and one for each other metric,
+    curves; of its other settings importances, slices. There are none where no trial completed.
 
     Those of the learning rate are left out where it was not searched, and those of other settings
     where there is nothing to say of them."""
     figures: dict[str, Plot] = {}
+    done = completed(trials)
+    if not done:
+        return figures
     # Where nothing is known of the settings, the learning rate counts as searched.
     settings = searched.settings if searched is not None and searched.trials else None
-    if settings is None or any(setting.name == LEARNING_RATE for setting in settings):
+    is_searched = settings is None or any(setting.name == LEARNING_RATE for setting in settings)
+    if is_searched and any(trial.lr > 0 for trial in done):
         tolerances = evidence.tolerances if evidence is not None else ()
-        figures["learning_rate"] = learning_rate(trials, metric)
-        for each in METRICS.values():
+        for each in with_objective(metric):
             figures[f"landscape_{each.name}"] = landscape(trials, each, tolerances, metric)
     figures["curves"] = learning_curves(trials, metric)
-    figures["history"] = history(trials, metric)
-    if searched is not None and searched.others and (done := len(completed(searched.trials))):
+    if searched is not None and searched.others and completed(searched.trials):
         if searched.importances:
             figures["importances"] = importances(searched.importances)
         figures["slices"] = slices(searched)
-        if len(searched.others) > 1 and done >= _FOR_PARALLEL:
-            figures["parallel"] = parallel(searched)
     return figures
 
 
 def evidence_figures(evidence: Evidence) -> dict[str, Plot]:
-    """The figures of a final round: final_scores, pairs, and, where an optimizer had several
-    trials, budget."""
-    figures = {"final_scores": final_scores(evidence), "pairs": pair_differences(evidence)}
-    if any(len(tolerance.expected_best) > 1 for tolerance in evidence.tolerances):
-        figures["budget"] = budget(evidence)
+    """The figures of a final round, of what completed: final_scores, pairs."""
+    figures: dict[str, Plot] = {}
+    if evidence.winner is not None:
+        figures["final_scores"] = final_scores(evidence)
+    if evidence.pairs:
+        figures["pairs"] = pair_differences(evidence)
     return figures
 
 
 def evaluation_figures(evaluation: Evaluation, labels: Sequence[Any]) -> dict[str, Plot]:
-    """The figures of an evaluation: confusion, calibration, roc, precision_recall.
+    """The figures of an evaluation: confusion (of 30 labels at most), calibration, and, where the
+    rows hold several labels, roc and precision_recall.
 
     `labels[i]` is the name of class id i."""
-    n = evaluation.scores.n
-    return {
-        "confusion": confusion(evaluation.scores, labels),
-        "calibration": calibration(evaluation.calibration, labels),
-        "roc": roc(evaluation.roc, labels, n),
-        "precision_recall": precision_recall(evaluation.precision_recall, labels, n),
-    }
+    figures: dict[str, Plot] = {}
+    if len(labels) <= MOST_CELLS:
+        figures["confusion"] = confusion(evaluation.scores, labels)
+    figures["calibration"] = calibration(evaluation.calibration, labels)
+    if evaluation.roc:
+        figures["roc"] = roc(evaluation, labels)
+        figures["precision_recall"] = precision_recall(evaluation, labels)
+    return figures

@@ -6,14 +6,12 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -37,10 +35,11 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Tip:
-    """What is said of a place: of a point, or of a rectangle."""
+    """What is said of a mark at (x, y), in the coordinates of the transform."""
 
     transform: Transform
-    corners: npt.NDArray[np.float64]  # [2, 2] its low and high (x, y); equal for a point
+    x: float
+    y: float
     text: str
 
 
@@ -58,17 +57,9 @@ class Panel(Axes):
         for axis in (self.xaxis, self.yaxis):
             axis.label.set(color=INK, fontsize=9.5)
 
-    def say(
-        self, x: float | Range, y: float | Range, text: str, transform: Transform | None = None
-    ) -> None:
-        """Say `text` of the mark at (x, y), or of the rectangle over these ranges, in data
-        coordinates unless told otherwise."""
-        corners = np.stack([np.broadcast_to(np.asarray(side, float), 2) for side in (x, y)], axis=1)
-        self.tips.append(Tip(transform or self.transData, corners, text))
-
-    def say_of_row(self, place: int, text: str) -> None:
-        """Say `text` of a row of `build`."""
-        self.say((0, 1), (place - 0.5, place + 0.5), text, self.get_yaxis_transform())
+    def say(self, x: float, y: float, text: str, transform: Transform | None = None) -> None:
+        """Say `text` of the mark at (x, y), in data coordinates unless told otherwise."""
+        self.tips.append(Tip(transform or self.transData, x, y, text))
 
     def mark(
         self,
@@ -94,24 +85,21 @@ class Panel(Axes):
         self.text(1, 1.05, note, fontsize=8.5, ha="right", color=MUTED, transform=self.transAxes)
 
     def limit_values(self, values: Sequence[float], metric: Metric) -> None:
-        """Limits for `value_range`, with room for the marks of what is not in it."""
-        if len(values):
-            self.set_ylim(padded(*value_range(values, metric), 0.18))
-        else:
-            self.set(ylim=(0, 1), yticks=[])
+        """Limits around values in units of the axis, with room for the marks of the few that are
+        far on the bad side and beyond them: a trial that diverged would flatten all others."""
+        signed = metric.sign * np.asarray(values)
+        best, middle = signed.max(), float(np.median(signed))
+        reach = 4 * max(best - middle, 0.01 * metric.scale)
+        ends = metric.sign * np.array([best, max(float(signed.min()), best - reach)])
+        self.set_ylim(padded(ends.min(), ends.max(), 0.18))
 
     def log_x(self, values: Sequence[float]) -> None:
         """A log x axis with room for the values, which are > 0, and at most eight ticks."""
-        ends = min(values, default=1e-3), max(values, default=1e-1)
-        low, high = np.clip(ends, 1e-60, 1e60)  # room to divide
+        low, high = np.clip((min(values), max(values)), 1e-60, 1e60)  # room to divide
         pad = max((high / low) ** 0.05, 1.15 if high > low else 3.0)
-        low, high = low / pad, high * pad
-        subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
-        for locator in (LogLocator(10, subs=subs, numticks=30), MaxNLocator(4)):
-            ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
-            if len(ticks) > 1:
-                break
-        self.set(xscale="log", xlim=(low, high), xticks=ticks[:: math.ceil(len(ticks) / 8)])
+        self.set(xscale="log", xlim=(low / pad, high * pad))
+        subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
+        self.xaxis.set_major_locator(LogLocator(10, subs=subs, numticks=8))
         self.xaxis.set_minor_locator(NullLocator())
         self.xaxis.set_major_formatter("{x:.4g}")
 
@@ -132,7 +120,9 @@ class Plot(Figure):
         return [tip for panel in self.axes if isinstance(panel, Panel) for tip in panel.tips]
 
     def savefig(self, *args: Any, **options: Any) -> None:
-        with _without_glyph_warnings():
+        """As Matplotlib does. For characters that the font has not, boxes are drawn."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             super().savefig(*args, **options)
 
 
@@ -148,7 +138,6 @@ def build(
     *,
     width: float = WIDTH,
     left: float = 0.68,
-    right: float = 0.15,
     bottom: float = 0.55,
     gap: float = 0.25,
     above: float = 0.12,
@@ -165,16 +154,14 @@ def build(
         textwrap.wrap(text.replace(" %", "\u00a0%"), int((width - 0.2) / letter))
         for text, letter in ((title, 0.102), (subtitle, 0.072))
     )
-    columns, entry_rows = _legend_shape([name for _, name in legend], width)
+    columns = 2 if all(len(name) <= 24 for _, name in legend) else 1
     head = 0.18 + 0.21 * len(lines) + 0.17 * len(small)
-    top = head + above + (0.19 * entry_rows + 0.04 if legend else 0.0)
+    top = head + above + (0.19 * math.ceil(len(legend) / columns) + 0.04 if legend else 0.0)
     height = top + sum(heights) + gap * (len(heights) - 1) + bottom
     plot = Plot(title, subtitle, head, (width, height))
     if rows:
-        ticks = plot.text(0, 0, "\n".join(rows), fontsize=9)
-        with _without_glyph_warnings():
-            left = min(0.22 + ticks.get_window_extent().width / plot.dpi, 0.6 * width)
-        ticks.remove()
+        longest = max(len(line) for row in rows for line in row.split("\n"))
+        left = min(0.25 + 0.08 * longest, 0.6 * width)
     look: dict[str, Any] = {"ha": "left", "va": "top", "linespacing": 1.2}
     plot.text(0.12 / width, 1 - 0.12 / height, "\n".join(lines), fontsize=12, fontweight="bold",
               color=INK, **look)  # fmt: skip
@@ -188,7 +175,7 @@ def build(
                     ncols=columns, fontsize=9, labelcolor=INK, **look)  # fmt: skip
     panels: list[Panel] = []
     for tall in heights:
-        bounds = (left / width, 1 - (top + tall) / height, (width - left - right) / width)
+        bounds = (left / width, 1 - (top + tall) / height, (width - left - 0.15) / width)
         panels.append(Panel(plot, (*bounds, tall / height)))
         panels[-1].xaxis.set_major_locator(MaxNLocator(6))
         panels[-1].yaxis.set_major_locator(MaxNLocator(6 if tall > 1.5 else 4))
@@ -201,40 +188,6 @@ def build(
         panels[0].grid(visible=False, axis="y")
         panels[0].spines["left"].set_visible(False)
     return plot, panels
-
-
-def _legend_shape(names: Sequence[str], width: float) -> tuple[int, int]:
-    """Columns and rows of a legend with these names."""
-    longest = max((len(name.replace(r"\$", "$")) for name in names), default=0)
-    columns = max(1, min(len(names), int((width - 0.2) / (0.42 + 0.078 * longest))))
-    rows = math.ceil(len(names) / columns)
-    return math.ceil(len(names) / max(1, rows)), rows
-
-
-@contextmanager
-def _without_glyph_warnings() -> Iterator[None]:
-    """A label may hold characters that the font has not: a box is drawn for them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def empty(title: str, message: str) -> Plot:
-    """A plot that says why there is nothing to draw."""
-    plot, (axes,) = build(title, "", (1.2,))
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, fontsize=11)
-    return plot
-
-
-def value_range(values: Sequence[float], metric: Metric) -> Range:
-    """From the lowest to the highest value, in the units of the axis, without the few that are far
-    on the bad side: a trial that diverged would flatten all others."""
-    signed = metric.sign * np.asarray(values)
-    best = signed.max()
-    reach = 4 * max(best - float(np.median(signed)), 0.01 * metric.scale)
-    ends = metric.sign * best, metric.sign * max(float(signed.min()), best - reach)
-    return min(ends), max(ends)
 
 
 def padded(low: float, high: float, room: float) -> Range:
@@ -287,12 +240,7 @@ def svg(plot: Plot, prefix: str) -> str:
 
 def _shape(plot: Plot, tip: Tip) -> str:
     """What is pointed at for a tip."""
-    corners = tip.transform.transform(tip.corners) * 72 / plot.dpi
-    (left, low), (right, high) = corners.min(axis=0), corners.max(axis=0)
-    top = 72 * plot.get_figheight() - high
-    shape = f'rect class="tip" x="{left:.1f}" y="{top:.1f}" '
-    shape += f'width="{right - left:.1f}" height="{high - low:.1f}"'
-    if (tip.corners[0] == tip.corners[1]).all():
-        shape = f'circle class="tip" cx="{left:.1f}" cy="{top:.1f}" r="{_REACH}"'
+    x, y = tip.transform.transform((tip.x, tip.y)) * 72 / plot.dpi
+    place = f'cx="{x:.1f}" cy="{72 * plot.get_figheight() - y:.1f}" r="{_REACH}"'
     text = html.escape("\n".join(formats.printable(line) for line in tip.text.split("\n")))
-    return f"<{shape}><title>{text}</title></{shape.split()[0]}>"
+    return f'<circle class="tip" {place}><title>{text}</title></circle>'

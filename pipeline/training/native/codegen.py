@@ -5,6 +5,7 @@ in double precision before the loop over its parameters, as the rules do it for 
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
@@ -24,19 +25,19 @@ Kind = Literal["truth", "double", "float", "each"]
 class Variant(NamedTuple):
     """A rule with its booleans set.
 
-    name: a key of `RULES`; flags: the booleans among torch's arguments; momentum: whether any
-    member uses the buffer that SGD and RMSprop keep for it."""
+    name: a key of `RULES`; flags: the booleans among torch's arguments, and as `momentum` whether
+    any member uses the buffer that SGD and RMSprop keep for it."""
 
     name: str
     flags: frozenset[tuple[str, bool]]
-    momentum: bool = True
 
 
 def variant_of(group: StackedGroup) -> Variant:
     """The variant that trains a group."""
-    flags = ((name, value) for name, value in vars(group.hyper).items() if isinstance(value, bool))
-    momentum = getattr(group.hyper, "momentum", True) is not None
-    return Variant(group.name, frozenset(flags), momentum)
+    hyper = vars(group.hyper)
+    flags = {(name, value) for name, value in hyper.items() if isinstance(value, bool)}
+    flags |= {(name, hyper[name] is not None) for name in hyper if name == "momentum"}
+    return Variant(group.name, frozenset(flags))
 
 
 class Function(NamedTuple):
@@ -57,11 +58,9 @@ def functions() -> Mapping[Variant, Function]:
     operations train it, several times slower."""
     written: dict[Variant, Function] = {}
     for name in RULES:
-        try:
+        with suppress(AttributeError, KeyError, TypeError):
             numbered = enumerate(_variants(name), start=len(written))
             written |= {variant: _function(number, variant) for number, variant in numbered}
-        except (AttributeError, KeyError, TypeError):
-            continue
     return written
 
 
@@ -74,20 +73,17 @@ def source() -> str:
 
 def _variants(name: str) -> Iterator[Variant]:
     defaults = default_arguments(name)
-    flags = [key for key, value in defaults.items() if isinstance(value, bool)]
+    flags = [key for key, value in defaults.items() if isinstance(value, bool) or key == "momentum"]
     for values in itertools.product((False, True), repeat=len(flags)):
-        for momentum in (False, True) if "momentum" in defaults else (True,):
-            yield Variant(name, frozenset(zip(flags, values, strict=True)), momentum)
+        yield Variant(name, frozenset(zip(flags, values, strict=True)))
 
 
 def _sample(variant: Variant) -> StackedGroup:
     """A group of one member of this variant, which uses all terms but perhaps momentum."""
     arguments = dict.fromkeys(TERMS & default_arguments(variant.name).keys(), 1.0)
-    if not variant.momentum:
-        arguments["momentum"] = 0.0
-    component = Component(variant.name, arguments | dict(variant.flags), "")
+    flags = {key: float(on) if key == "momentum" else on for key, on in variant.flags}
     weights = torch.zeros(1, 2)
-    return StackedGroup([component], weights, weights, [1], 1)
+    return StackedGroup([Component(variant.name, arguments | flags)], weights, weights, [1], 1)
 
 
 def _function(number: int, variant: Variant) -> Function:

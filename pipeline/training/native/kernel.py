@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.common.files import cache_folder, whole
 from pipeline.models.mlp import MLP
-from pipeline.models.task import Classification, Task
+from pipeline.models.task import Task
 from pipeline.optimizers.stacked import StackedGroup
 from pipeline.training.native import codegen
 
@@ -119,8 +119,7 @@ def _as_c(value: Any) -> Any:
 def can_train(architecture: MLP, task: Task) -> bool:
     """Whether the program has all that they need: not yet batch norm."""
     return (
-        isinstance(task, Classification)
-        and task.is_plain
+        task.is_plain
         and architecture.activation in activations()
         and not architecture.batch_norm
         and len(architecture.widths) <= MAX_LAYERS
@@ -143,21 +142,17 @@ def library() -> ctypes.CDLL | None:
     (`XDG_CACHE_HOME`), by a digest of its source, the compiler and the processor. `CXX` names the
     compiler."""
     names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
-    compiler = next((path for name in names if (path := shutil.which(name))), None)
-    if compiler is None:
-        _warn("there is no C++ compiler")
-        return None
+    compiler = next(filter(None, map(shutil.which, names)), None)
+    reason = "there is no C++ compiler"
     try:
-        return ctypes.CDLL(str(_built(compiler, _source() + codegen.source())))
+        if compiler is not None:
+            return ctypes.CDLL(str(_built(compiler, _source() + codegen.source())))
     except subprocess.CalledProcessError as error:
-        _warn(f"{compiler} failed: {error.stderr.strip()[-500:]}")
+        reason = f"{compiler} failed: {error.stderr.strip()[-500:]}"
     except (OSError, subprocess.TimeoutExpired) as error:
-        _warn(f"the compiled program can't be had: {error}")
+        reason = f"the compiled program can't be had: {error}"
+    warnings.warn(f"{reason}; training runs without it, several times slower", stacklevel=2)
     return None
-
-
-def _warn(reason: str) -> None:
-    warnings.warn(f"{reason}; training runs without it, several times slower", stacklevel=3)
 
 
 def _source() -> str:
