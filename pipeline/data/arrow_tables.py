@@ -1,6 +1,6 @@
 """Tables: read, checked, divided into training and test rows, written and read again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,9 @@ def divided(config: "Config", source: Source, test: Source | None) -> Division:
         y = label_ids(table, Schema((), data.target, labels))
         dependence = reader.read(table, source.rows)
         if data.duplicates == "drop":
-            stays = np.asarray(~_digests(_comparable(table, data.drop)).duplicated())
+            flat = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
+            used = table.select([name for name in flat if name not in data.drop])
+            stays = np.asarray(~_digests(used.to_pandas()).duplicated())
             warnings += _left_out(stays, "copies of others")
             table, y, dependence = table.filter(pa.array(stays)), y[stays], dependence.take(stays)
         training = np.ones(len(y), dtype=bool)
@@ -86,11 +88,6 @@ def _read_test(
         refuse(missing_columns(table.column_names, needed, "the test rows", why))
         check_readable(table, schema)
     return table
-
-
-def _comparable(table: pa.Table, drop: Sequence[str]) -> pd.DataFrame:
-    plain = [f.name for f in table.schema if f.name not in drop and not pa.types.is_nested(f.type)]
-    return table.select(plain).to_pandas()
 
 
 def _digests(rows: pd.DataFrame) -> pd.Series:

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self, TextIO
 
 import rich.table
@@ -69,10 +70,14 @@ class Console:
 
     def _write(self, stream: TextIO, line: str) -> None:
         text = formats.printable(formats.without_password(line))
-        if self.is_terminal and stream.isatty():  # above a bar, not through it
-            self.rich.print(Text(text), soft_wrap=True)
-        else:
-            print(text, file=stream, flush=True)
+        try:
+            if self.is_terminal and stream.isatty():  # above a bar, not through it
+                self.rich.print(Text(text), soft_wrap=True)
+            else:
+                print(text, file=stream, flush=True)
+        except BrokenPipeError:  # a reader that goes (`| head`) ends the talking, not the search
+            with suppress(SystemExit):
+                self.rich.on_broken_pipe()
 
     def table(self, table: Table) -> None:
         """A table whose numbers stand to the right; headings are broken to the width of the cells
@@ -90,7 +95,8 @@ class Console:
                 for cell, column in zip(row, table.columns, strict=True)
             ]
             shown.add_row(*[Text(formats.printable(cell)) for cell in cells])
-        self.rich.print(shown)
+        with suppress(SystemExit):
+            self.rich.print(shown)
 
     def closing(
         self, table: Table, sentences: Sequence[str], commands: Sequence[tuple[str, str]]

@@ -309,13 +309,6 @@ def what_would_change(report: Report) -> list[str]:
     if evidence is not None and winner is not None:
         before, after = _closest(evidence, winner), [*_epochs(report, winner)]
         sentences = [*before, *sentences, *after]
-    if report.evaluation is not None:
-        scores = report.evaluation.scores
-        half = 50 * (scores.accuracy_high - scores.accuracy_low)
-        sentences.append(
-            f"{count(scores.n, 'test row')} fix the test accuracy to about ± {half:.1f} "
-            "points: models that differ by less cannot be told apart on them."
-        )
     return sentences or ["Nothing that this run can see."]
 
 

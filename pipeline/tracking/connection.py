@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import mlflow
 import requests
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,12 +20,13 @@ from pipeline.common.errors import UserError, first_line
 
 _INITIALISATION_SECONDS = 300.0
 _DATABASE_ERRORS = (sqlite3.Error, SQLAlchemyError)
+_ADVISORY_LOCK = 0x6F7074696D697A65  # any number that nobody else takes
 
 
 def connect() -> MlflowClient:
     """A client of the store that MLflow's own functions use.
 
-    An SQLite file is created under a lock between processes: MLflow's creation of tables races."""
+    A database is created under a lock between processes: MLflow's own creation of tables races."""
     uri = store_uri()
     # A request is repeated for seconds, not for minutes: we have our own way.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -63,12 +65,19 @@ def paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
 
 @contextmanager
 def _initialisation_lock(uri: str) -> Iterator[None]:
-    """Hold an exclusive lock for the SQLite file of `uri`; other stores have none.
+    """Hold an exclusive lock for the SQLite file or the PostgreSQL database of `uri`, if any.
 
     The lock is a transaction on an empty SQLite file of its own: known to every platform, and gone
     with its process. The file lies beside the database, where every process that shares it looks,
     and stays: SQLite reports an error to those who wait for a file that is removed."""
     path = sqlite_path(uri)
+    if uri.startswith("postgresql"):
+        # Unpooled: given back when the connection closes, also by a process that is killed.
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})"))
+            yield
+        return
     if path is None:
         yield
         return

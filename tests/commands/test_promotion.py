@@ -167,6 +167,7 @@ def test_a_champion_that_cannot_be_scored_vouches_for_nothing(
     assert place.aliases()["champion"] == 3
 
 
+@pytest.mark.slow
 def test_a_model_that_says_nothing_is_no_champion_of_an_empty_name(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

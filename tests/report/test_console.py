@@ -1,6 +1,8 @@
 import io
 import os
 import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -165,3 +167,21 @@ def test_on_a_terminal_the_bar_goes_when_interrupted(monkeypatch):
     assert "between [b]x[/b]" in text
     assert text.rstrip().endswith("stopped")
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again
+
+
+def test_a_reader_that_goes_does_not_end_the_search():
+    program = """
+import time
+from pipeline.report.console import Console
+from pipeline.report.tables import Table
+print("first", flush=True)
+time.sleep(1)
+console = Console()
+for n in range(3):
+    console.say(str(n))
+console.table(Table.of(["a"], {"A": str}))
+print("done", file=__import__("sys").stderr)
+"""
+    command = f"{sys.executable} -c '{program}' | head -n 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("first\n", "done\n", 0)

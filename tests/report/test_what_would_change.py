@@ -1,9 +1,8 @@
 from dataclasses import replace
 
-from pipeline.analysis.evaluation import evaluate
 from pipeline.report.report import Report
 from pipeline.report.words import what_would_change
-from tests.study import failed, predictions, study_evidence, study_facts, trial
+from tests.study import failed, study_evidence, study_facts, trial
 
 # The best learning rates are neither the lowest nor the highest that was tried.
 TRIALS = [
@@ -46,9 +45,3 @@ def test_limits_that_the_best_was_found_at():
     (sentence,) = _told(evidence, epochs="13")
     assert "SGD was still getting better when its 13 epochs were over" in sentence
     assert len(_told(evidence, epochs="{choice: [13, 20]}")) == 1
-
-
-def test_test_rows_that_tell_little():
-    evidence = study_evidence({"SGD": 0.75, "Adam": 0.68})
-    (sentence,) = _told(evidence, evaluation=evaluate(*predictions(2, 100)))
-    assert sentence.startswith("100 test rows fix the test accuracy to about ± ")
