@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.analysis.comparison import overlap, pairs
+from pipeline.analysis.comparison import pairs
 from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Tolerance
 from pipeline.analysis.importance import Searched
 from pipeline.config import loads
@@ -240,6 +240,11 @@ def nasty_facts(**changed: Any) -> Facts:
         versions={NASTY: NASTY},
         **changed,
     )
+
+
+def overlap(folds: int) -> float:
+    """Validation rows by training rows, of folds of equal size."""
+    return 1 / (folds - 1)
 
 
 def study_evidence(

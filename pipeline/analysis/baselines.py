@@ -1,5 +1,6 @@
 """Models that are no networks, on the same rows: whether a network is worth having at all."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
@@ -72,7 +73,8 @@ def scores(
     labels: int,
     metrics: Iterable[Metric] = tuple(METRICS.values()),
 ) -> dict[str, Floats]:
-    """By the metric's name [S], on the validation rows of each split.
+    """By the metric's name [S], on the validation rows of each split; of metrics that are finite
+    numbers on all of them.
 
     Args:
         x: of each split [N, D], encoded by what was fitted on its training rows."""
@@ -81,7 +83,10 @@ def scores(
         train, held = split.training, split.validation
         predicted = probabilities(name, rows[train], y[train], rows[held], labels)
         by_split.append(score(predicted, y[held], metrics))
-    return {name: np.array([each[name] for each in by_split]) for name in by_split[0]}
+    of_all = set(by_split[0]).intersection(*by_split)
+    return {
+        name: np.array([each[name] for each in by_split]) for name in by_split[0] if name in of_all
+    }
 
 
 def score(
@@ -89,10 +94,11 @@ def score(
     y: npt.NDArray[np.int64],
     metrics: Iterable[Metric] = tuple(METRICS.values()),
 ) -> dict[str, float]:
-    """By the metric's name, of probabilities [M, C]; one of 0 counts as the smallest step of its
-    dtype, so that the loss is finite."""
+    """By the name of each metric that is a finite number, of probabilities [M, C]; one of 0 counts
+    as the smallest step of its dtype, so that the loss is finite."""
     logits, truth = log(probabilities), torch.from_numpy(y)
-    return {metric.name: float(metric.score(logits, truth)) for metric in metrics}
+    found = {metric.name: float(metric.score(logits, truth)) for metric in metrics}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def log(probabilities: npt.NDArray[Any]) -> Tensor:

@@ -21,7 +21,8 @@ def intervals(
     """The 95 % interval of each metric by its name: the percentile bootstrap, Efron and Tibshirani
     (1993), An Introduction to the Bootstrap, chapter 13.
 
-    Samples for which a metric is not defined, as without a row of a label, are left out.
+    Samples for which a metric is not defined, as without a row of a label, are left out. Rows of a
+    single group have no intervals.
 
     Args:
         logits: of each metric [N, C]; y: [N] int64.
@@ -29,6 +30,8 @@ def intervals(
     values: dict[Metric, list[Tensor]] = {metric: [] for metric in logits}
     unit = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     units, rng = int(unit.max()) + 1, np.random.default_rng(0)
+    if units < 2:
+        return {}
     labels = next(iter(logits.values())).shape[-1]
     count = int(np.clip(_ELEMENTS // (len(y) * (labels - 1)), FEW, RESAMPLES))
     step = max(1, min(FEW, _AT_ONCE // len(y)))

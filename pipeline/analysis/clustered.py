@@ -2,25 +2,28 @@
 
 Rows of one cluster are right or wrong together, so what counts as an observation is the cluster."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
 def mean_error(values: npt.NDArray[np.generic], clusters: Integers) -> tuple[float, int]:
     """The cluster-robust standard error of the mean of values [N], a ratio of sums over clusters
-    [N], and its degrees of freedom, one less than there are clusters; two or more are needed.
+    [N], and its degrees of freedom, one less than there are clusters; of a single one infinite and
+    1: nothing says how sure it is.
 
     Cochran (1977), Sampling Techniques, section 6.3, for clusters of unequal size."""
     numbers = np.asarray(values, dtype=np.float64)
     _, place = np.unique(clusters, return_inverse=True)
     sums = np.bincount(place, numbers - numbers.mean())
     count = len(sums)
+    if count < 2:
+        return math.inf, 1
     variance = count / (count - 1) * float((sums**2).sum()) / len(numbers) ** 2
     return float(np.sqrt(variance)), count - 1
 
@@ -53,12 +56,11 @@ def share_interval(right: npt.NDArray[np.bool_], clusters: Integers | None) -> t
     share, rows = float(right.mean()), float(len(right))
     z = float(stats.norm.ppf(0.975))
     if clusters is not None:
-        count = len(np.unique(clusters))
-        if count < 2:
-            return 0.0, 1.0
         error, degrees = mean_error(right, clusters)
+        if error == math.inf:
+            return 0.0, 1.0
         z = float(stats.t.ppf(0.975, degrees))
-        rows = min(rows, share * (1 - share) / error**2) if error > 0 else float(count)
+        rows = min(rows, share * (1 - share) / error**2) if error > 0 else degrees + 1.0
     centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))

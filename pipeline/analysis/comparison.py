@@ -21,21 +21,14 @@ from pipeline.training.trainer import search_splits
 Floats = npt.NDArray[np.float64]
 
 
-def overlap(folds: int, fraction: float = 0.0) -> float:
-    """Validation rows by training rows: of two folds or more, or of hold-outs (folds 1)."""
-    return 1 / (folds - 1) if folds > 1 else fraction / (1 - fraction)
-
-
 def overlap_of(splits: Iterable[Split]) -> float:
-    """The same of splits as they are, the mean over them."""
+    """Validation rows by training rows, the mean over the splits."""
     return float(np.mean([len(split.validation) / len(split.training) for split in splits]))
 
 
 def search_overlap(config: Config, parts: PreparedData) -> float:
     """The same of the search's splits."""
-    if parts.groups.get("train"):
-        return overlap_of(search_splits(config, parts, load_training(parts)))
-    return overlap(config.validation.folds, config.validation.fraction)
+    return overlap_of(search_splits(config, parts, load_training(parts)))
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class MeanDifference:
 
     @classmethod
     def of(cls, differences: Sequence[float] | Floats, overlap: float) -> "MeanDifference":
-        """Of the differences [k], k >= 2, one for each fold; `overlap` as the function gives it.
+        """Of the differences [k], k >= 2, one for each fold; `overlap` as `overlap_of` gives it.
 
         Raises:
             ValueError: fewer than two differences, or one that is not finite."""
@@ -142,7 +135,7 @@ def pairs(
     Args:
         scores: names with their objectives [k], higher is better, the best mean first; fold j of
             each is the same rows, k >= 2.
-        overlap: validation by training rows of a fold (`overlap`)."""
+        overlap: validation by training rows of a fold (`overlap_of`)."""
     couples = list(combinations(scores, 2))
     means = [MeanDifference.of(ours - theirs, overlap) for (_, ours), (_, theirs) in couples]
     adjusted = holm([mean.p_value for mean in means])

@@ -15,15 +15,13 @@ from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 
 from pipeline.analysis import baselines
 from pipeline.analysis.bootstrap import intervals
-from pipeline.analysis.clustered import Ageing, lowest_ahead, mean_error, share_interval
-from pipeline.analysis.comparison import MeanDifference
+from pipeline.analysis.clustered import Ageing, Integers, lowest_ahead, mean_error, share_interval
+from pipeline.analysis.comparison import Floats, MeanDifference
 from pipeline.analysis.plausibility import Gap, Shift
 from pipeline.analysis.rare_labels import LabelScores
+from pipeline.inference import decide
 from pipeline.models.metrics import ACCURACY, KNOWN, LOSS, METRICS, Metric
 from pipeline.models.scores import certain, judges_labels
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 LEVEL = 0.05  # of the test by which one model is more often right than another
 ROUNDING = 1e-4  # nats: no model is better by less
@@ -62,14 +60,6 @@ class Scores:
         return float(self.confusion.sum(axis=1).max() / self.n)
 
 
-def predicted_labels(probabilities: npt.NDArray[Any], threshold: float = 0.5) -> Integers:
-    """Class ids [N]: the most probable, the first of equals; of two labels the one with id 1 where
-    its probability is above `threshold`."""
-    if probabilities.shape[1] == 2 and threshold != 0.5:
-        return (probabilities[:, 1].astype(np.float64) > threshold).astype(np.int64)
-    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
-
-
 def score(
     probabilities: npt.NDArray[Any],
     y: npt.NDArray[Any],
@@ -80,7 +70,7 @@ def score(
 ) -> Scores:
     """Scores of `probabilities` [N, C], float, rows summing to 1, against class ids `y` [N].
 
-    The predicted labels are those of `predicted_labels`. A probability of 0 counts in the loss as
+    The predicted labels are those of `inference.decide`. A probability of 0 counts in the loss as
     the smallest step of the dtype given, so that the loss is finite. A metric that is not defined
     on these rows is left out. The interval of accuracy is `clustered.share_interval`; all others
     are bootstrapped.
@@ -94,19 +84,18 @@ def score(
         ValueError: no rows, shapes that don't fit, ids outside 0..C-1, or values that are no
             probabilities."""
     # It brings Matplotlib with it, and a search that is only read back needs neither.
-    from torchmetrics import Accuracy
+    from torchmetrics.functional import accuracy
 
     probabilities, y = _checked(probabilities, y)
     n, classes = probabilities.shape
     labels = np.arange(classes)
-    predicted = predicted_labels(probabilities, threshold)
-    accuracy = Accuracy(task="multiclass", num_classes=classes, average="micro")
-    accuracy.update(torch.from_numpy(predicted), torch.from_numpy(y))
+    predicted = decide(probabilities, threshold)
     low, high = share_interval(predicted == y, clusters)
-    if ageing is not None and clusters is not None and len(np.unique(clusters)) > 1:
+    if ageing is not None and clusters is not None:
         low = min(low, lowest_ahead(predicted == y, clusters, ageing))
     logits, truth = baselines.log(probabilities), torch.from_numpy(y)
-    decided = certain(torch.from_numpy(predicted), classes)
+    labelled = torch.from_numpy(predicted)
+    decided = certain(labelled, classes)
     is_moved = classes == 2 and threshold != 0.5
     seen = {m: decided if is_moved and judges_labels(m.score) else logits for m in metrics}
     found = {metric.name: float(metric.score(own, truth)) for metric, own in seen.items()}
@@ -116,7 +105,7 @@ def score(
     ends[ACCURACY.name] = low, high
     return Scores(
         n=n,
-        accuracy=float(accuracy.compute()),
+        accuracy=float(accuracy(labelled, truth, "multiclass", num_classes=classes)),
         accuracy_low=low,
         accuracy_high=high,
         loss=float(sklearn_metrics.log_loss(y, probabilities, labels=labels)),
@@ -306,11 +295,8 @@ def compare_models(
 
 
 def _paired(differences: Floats, groups: Integers | None) -> MeanDifference:
-    """The mean of differences [N] by row; without groups each row is one. A single group has an
-    infinite error."""
+    """The mean of differences [N] by row; without groups each row is one."""
     of_row = np.arange(len(differences)) if groups is None else groups
-    if len(np.unique(of_row)) < 2:
-        return MeanDifference(float(differences.mean()), math.inf, 1)
     return MeanDifference(float(differences.mean()), *mean_error(differences, of_row))
 
 
@@ -334,16 +320,11 @@ class Evaluation:
 
 
 def evaluate(
-    probabilities: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    threshold: float = 0.5,
-    clusters: Integers | None = None,
-    ageing: Ageing | None = None,
-    metrics: Sequence[Metric] = tuple(KNOWN.values()),
+    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], scores: Scores | None = None
 ) -> Evaluation:
-    """Scores, as `score` has them, and curves of `probabilities` [N, C] against ids `y` [N]."""
-    return Evaluation(
-        score(probabilities, y, threshold, clusters, ageing, metrics),
-        *curves(probabilities, y),
-        calibration(probabilities, y),
-    )
+    """Scores and curves of `probabilities` [N, C] against ids `y` [N].
+
+    Args:
+        scores: of `score`, where it is to be told more than these."""
+    scores = score(probabilities, y) if scores is None else scores
+    return Evaluation(scores, *curves(probabilities, y), calibration(probabilities, y))

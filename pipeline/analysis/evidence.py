@@ -171,18 +171,19 @@ class Evidence:
     @property
     def best_baseline(self) -> Baseline | None:
         """The best model that is no network, by what the optimizers are compared in."""
-        models = [model for model in self.baselines if model.name != "majority label"]
+        others = (model for model in self.baselines if model.name != "majority label")
+        models = [model for model in others if self.metric.name in model.scores]
         sign = self.metric.sign
         return max(models, key=lambda model: sign * model.mean(self.metric), default=None)
 
     def ahead(self, name: str, metric: Metric) -> MeanDifference | None:
         """How far the winner is ahead of a baseline, > 0 where it is better, on the folds that
-        both have; None: there is no winner, or no such baseline."""
+        both have; None: there is no winner, or no such baseline with such a score."""
         winner = self.winner
-        model = next((model for model in self.baselines if model.name == name), None)
-        if winner is None or model is None:
+        scores = (m.scores.get(metric.name) for m in self.baselines if m.name == name)
+        theirs = next(scores, None)
+        if winner is None or theirs is None:
             return None
-        theirs = model.scores[metric.name]
         differences = metric.sign * (winner.scores[metric.name][: len(theirs)] - theirs)
         return self.of_mean(differences)
 

@@ -49,15 +49,13 @@ def train_finalists(
     Args:
         trials: all of the search; the best of each optimizer with its curves and folds. One at
             least is complete."""
-    how = final_splits, final_seed(config)
+    metric, how = metric_of(config), (final_splits, final_seed(config))
     trainer = Trainer(config, parts, *how, cross_fit=True, engines=engines)
-    ordered = sorted(finalists(config, trials), key=lambda trial: trial.number)
+    ordered = sorted(best_per_optimizer(trials, metric), key=lambda trial: trial.number)
     batch = [proposed(t.number, t.optimizer, t.params, config) for t in ordered]
     trained = {trial.number: trial for trial in trainer.train(batch)}
-    metric = metric_of(config)
-    chosen = finalists(config, trials)
     of = trainer, metrics_of(config), metric
-    entries = [_finalist(each, trained[each.number], *of) for each in chosen]
+    entries = [_finalist(each, trained[each.number], *of) for each in ordered]
     entries.sort(key=lambda finalist: finalist.ranking(metric))
     done = [finalist for finalist in entries if finalist.completed]
     folds = 1 + max(split.fold for split in trainer.splits)
@@ -81,24 +79,22 @@ def train_finalists(
     return TrainedFinalists(evidence, trainer, trained)
 
 
-def finalists(config: Config, trials: Sequence[Trial]) -> list[Trial]:
-    """The best trial of each optimizer, the best first."""
-    return best_per_optimizer(trials, metric_of(config))
-
-
 def final_seed(config: Config) -> int:
     return seed32(config.seed, Purpose.FINAL_ROUND)
 
 
 def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[splits.Split, ...]:
     """Other folds than those of the search, but for forward ones; at most as many as the rarest
-    label has rows or groups, and of two groups or more, since one chooses the other's epoch."""
+    label has rows or groups, and of two groups or more, since one chooses the other's epoch; of
+    moments one less than there are."""
     final, groups = config.validation.final, rows.dependence.groups
     assert final is not None
     count = min(final.folds, int(np.bincount(rows.y).min()))
     if groups is not None:
         of_label = [len(np.unique(groups[rows.y == label])) for label in np.unique(rows.y)]
         count = max(2, min(count, *of_label, rows.dependence.count // 2))
+    elif rows.dependence.order is not None:
+        count = max(2, min(count, rows.dependence.count - 1))
     at_once = count * len(rows.y) * max(parts.schema.width, 1)
     repeats = max(1, min(final.repeats, MOST_ELEMENTS // at_once))
     how = count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
@@ -149,32 +145,39 @@ def _finalist(
 def _ageing(trial: Trial, trainer: Trainer, parts: PreparedData) -> Ageing | None:
     """Networks of forward folds on rows that came later, against those that were trained until just
     before these: as many folds older as the next period, as long as the test rows are, is later.
-    Where what decides the label moves steadily, the loss grows with the square of the age."""
+    Where what decides the label moves steadily, the loss grows with the square of the age. Rows of
+    one moment do not say how sure that is: then of networks less old; None: of none.
+
+    trial: complete."""
     arrays, folds = trainer.arrays, 1 + max(split.fold for split in trainer.splits)
-    if folds == 1 or trial.state != "COMPLETE":
-        return None
     block = np.mean([len(split.validation) for split in trainer.splits])
     period = parts.rows["test"] / float(block)
-    older = min(folds - 1, math.ceil(period))
-    scale = max(1.0, 2 * period**2 / (older**2 + older))
     networks = ensemble_of(
         trainer.architecture(trial.settings),
         torch.nn.Identity(),
         torch.stack([fit.weights for fit in trial.fits]),
     )
-    rows, lost = [], []
-    for place, fresh in enumerate(validation_predictions(trainer, trial)):
-        if (old := place - older) < 0 or trainer.splits[old].repeat != trainer.splits[place].repeat:
-            continue
-        with torch.no_grad():
-            logits = networks.logits(old, arrays.rows(old, torch.from_numpy(fresh.rows)))
-        right, right_old = (each.argmax(dim=1) == fresh.y for each in (fresh.logits, logits))
-        rows.append(fresh.rows)
-        lost.append(right.numpy().astype(float) - right_old.numpy())
-    values, clusters = np.concatenate(lost), arrays.dependence.take(np.concatenate(rows)).clusters
-    assert clusters is not None
-    error, _ = mean_error(values, clusters)
-    return Ageing(float(values.mean()) * scale, error * scale)
+    predictions = validation_predictions(trainer, trial)
+    for older in range(min(folds - 1, math.ceil(period)), 0, -1):
+        rows, lost = [], []
+        for old, fresh in enumerate(predictions[older:]):
+            if trainer.splits[old].fold + older >= folds:  # of another repeat
+                continue
+            with torch.no_grad():
+                logits = networks.logits(old, arrays.rows(old, torch.from_numpy(fresh.rows)))
+            right, right_old = (each.argmax(dim=1) == fresh.y for each in (fresh.logits, logits))
+            rows.append(fresh.rows)
+            lost.append(right.numpy().astype(float) - right_old.numpy())
+        values, clusters = (
+            np.concatenate(lost),
+            arrays.dependence.take(np.concatenate(rows)).clusters,
+        )
+        assert clusters is not None
+        error, _ = mean_error(values, clusters)
+        if error < math.inf:
+            scale = max(1.0, 2 * period**2 / (older**2 + older))
+            return Ageing(float(values.mean()) * scale, error * scale)
+    return None
 
 
 def _baselines(

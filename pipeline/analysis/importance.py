@@ -23,6 +23,7 @@ from pipeline.analysis.comparison import Floats
 from pipeline.analysis.ranking import completed, ranking
 from pipeline.common.seeds import Purpose, generator
 from pipeline.models.metrics import Metric
+from pipeline.search.draw import fenced
 from pipeline.search.settings import LEARNING_RATE, OPTIMIZER, Setting
 from pipeline.training.trial import Trial
 
@@ -100,14 +101,10 @@ class Searched:
 
 
 def scores(trials: Sequence[Trial], metric: Metric) -> Floats:
-    """The metric of each trial [N], higher is better; one that failed has the worst.
-
-    None is further below than Tukey's fence: a network that all but diverged would make up the
-    whole variance."""
-    values = [metric.sign * t.scores[metric.name] if t.is_complete else -np.inf for t in trials]
-    finite = [value for value in values if np.isfinite(value)] or [0.0]
-    low, high = np.quantile(finite, [0.25, 0.75])
-    return np.maximum(values, max(min(finite), low - 1.5 * (high - low)))
+    """The metric of each trial [N], higher is better, `fenced`: a network that all but diverged
+    would make up the whole variance."""
+    values = [metric.sign * t.scores[metric.name] if t.is_complete else None for t in trials]
+    return np.array(fenced(values))
 
 
 def main_effects(

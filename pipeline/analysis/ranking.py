@@ -10,12 +10,7 @@ from pipeline.training.trial import Trial
 
 
 def ranking(trial: Trial, metric: Metric) -> tuple[float, ...]:
-    """Sort key of a complete trial, the best first: the metric, the other ones, the number.
-
-    Raises:
-        ValueError: the trial has no scores."""
-    if not trial.is_complete:
-        raise ValueError(f"trial {trial.number} has no scores ({trial.state})")
+    """Sort key of a complete trial, the best first: the metric, the other ones, the number."""
     return (*order_of(trial.scores, metric), trial.number)
 
 

@@ -305,17 +305,17 @@ def _score(
             model = inference.load(folder)
     probabilities = model.scores(rows.raw)
     threshold = inference.default_threshold(model.schema)
-    labels = evaluation.predicted_labels(probabilities, threshold)
+    labels = inference.decide(probabilities, threshold)
     predictions, clusters = ModelPredictions(labels, probabilities), rows.dependence.clusters
     ageing = trained.evidence.ageing if trained.evidence is not None else None
     how = threshold, clusters, ageing, on_test_rows(job.config)
-    scored = evaluation.evaluate(probabilities, rows.y, *how)
+    scores = evaluation.score(probabilities, rows.y, *how)
     most_frequent = ModelPredictions(majority.argmax(axis=1), majority)
     return replace(
-        scored,
+        evaluation.evaluate(probabilities, rows.y, scores),
         gaps=tuple(_gaps(job, trained, probabilities, rows)),
         majority=evaluation.compare_models(predictions, most_frequent, rows.y, clusters),
-        by_label=by_label(scored.scores.confusion, job.parts.counts["train"]),
+        by_label=by_label(scores.confusion, job.parts.counts["train"]),
     ), predictions
 
 

@@ -16,13 +16,14 @@ from pipeline.analysis import baselines
 from pipeline.analysis import finalists as computed
 from pipeline.analysis.cross_fitting import together
 from pipeline.analysis.evidence import Evidence
-from pipeline.analysis.finalists import TrainedFinalists, finalists
+from pipeline.analysis.finalists import TrainedFinalists
+from pipeline.analysis.ranking import best_per_optimizer
 from pipeline.commands.job import Job
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, naming
 from pipeline.common.text import count, duration
 from pipeline.config import Config
 from pipeline.config.measures import PREFIX
-from pipeline.data.prepared import PreparedData, Rows
+from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.data.splits import Split
 from pipeline.models import calibration
 from pipeline.models.export import Ensemble
@@ -46,21 +47,25 @@ class FinalRound:
     model_id: str | None
 
 
-def check_threshold(config: Config, parts: PreparedData) -> None:
-    """Raise UserError where a threshold is asked for that has no meaning."""
+def check(config: Config, parts: PreparedData) -> None:
+    """Raise UserError where a threshold is asked for that has no meaning, or forward folds that
+    cannot be made: these are others than the search's."""
     if config.registry.threshold != 0.5 and parts.schema.classes > 2:
         raise UserError(
             "registry.threshold: must be 0.5 for a table of more than two labels, of which the "
             f"likeliest is predicted; got {config.registry.threshold!r}, and the table has "
             f"{parts.schema.classes} labels"
         )
+    if config.validation.order is not None and config.validation.final is not None:
+        with naming("validation.final"):
+            computed.final_splits(config, parts, load_training(parts))
 
 
 def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> None:
     """Train the finalists, log each under its trial and leave the evidence on the train run.
 
     Cut short it is trained again whole, with the same results, and what was logged stays."""
-    chosen = finalists(job.config, trials)
+    chosen = best_per_optimizer(trials, job.metric)
     if job.config.validation.final is None or not chosen:
         return
     started = time.perf_counter()
@@ -90,7 +95,7 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRou
     A larger budget may have left the best trials what they were: then the round is the same, and
     what it says of all trials is brought up to date."""
     tags = job.store.client.get_run(train_run_id).data.tags
-    chosen = finalists(job.config, trials)
+    chosen = best_per_optimizer(trials, job.metric)
     # One whose winner's model was logged serves as well where none is kept.
     if tags.get("final.round") not in {round_name(job, chosen), round_name(job, chosen, True)}:
         return None

@@ -1,16 +1,14 @@
 """All stages in one command, and each of them alone."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from pipeline.commands.evaluate import Evaluated, evaluate, evaluated_uris
-from pipeline.commands.final_round import check_threshold
+from pipeline.commands.final_round import check as check_final
 from pipeline.commands.job import Job
 from pipeline.commands.prepare import record
 from pipeline.commands.searches import keep_models
@@ -122,6 +120,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> Conclusion
     check_device(config)
     store = Store.open(config.experiment, launched="train")
     job = Job(config, open_prepared(config), store, Console(), command)
+    check_final(config, job.parts)
     check(config, job.parts)
     with job.store.lease(job.fingerprint) as lease:
         before = store.latest("pipeline", job.fingerprint)
@@ -186,7 +185,7 @@ def _prepare(config: Config, console: Console, given: Given | None = None) -> Pr
     """The parts on disk. Before any run is opened, so that a wrong table leaves none."""
     check_paths(config)
     parts = prepare_data(config, given=given)
-    check_threshold(config, parts)
+    check_final(config, parts)
     check(config, parts)
     for column, reason in parts.left_out.items():
         console.warn(f"column {column!r} is left out: {reason}")
@@ -217,7 +216,7 @@ def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
 
 def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None:
     """The answer on the pipeline's run: description, metrics, summary and report."""
-    from pipeline.report import page  # slow to import
+    from pipeline.report.page import page  # slow to import
 
     report = _report(job, trained, evaluated, evaluated.uri)
     run.describe(descriptions.search_description(report))
@@ -237,8 +236,7 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     run.text(json.dumps(summary, indent=2), SUMMARY)
     everything = json.dumps(numbers.content(report), indent=1, ensure_ascii=False, allow_nan=False)
     run.text(everything, "report.json")
-    with tempfile.TemporaryDirectory() as folder:
-        run.file(page.write(report, Path(folder) / "report.html"))
+    run.text(page(report), "report.html")
 
 
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:

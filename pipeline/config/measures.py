@@ -19,8 +19,8 @@ PREFIX = "val_"
 """What a metric is called where it is measured on validation rows after every epoch."""
 
 _TAKEN = re.compile(
-    "|accuracy|loss|train_loss|best_epoch|folds_running|rows|number|optimizer|lr|state|seconds|"
-    "(best|fold|search|test|val|cross_fitted|ensemble|optimism)_.*|.*_(low|high|std)"
+    "|accuracy|loss|train_loss|best_epoch|folds_running|rows|shift_auc|number|optimizer|lr|state|"
+    "seconds|reason|params|(best|fold|search|test|val|cross_fitted|ensemble|optimism)_.*|.*_(low|high|std)"
 )
 """Names that something else has, in MLflow or in a table."""
 

@@ -233,7 +233,7 @@ class Search(Section):
     """What the best trial is best in: val_accuracy, val_loss, val_auroc, val_balanced_accuracy,
     val_f1_score, or val_ and the name of one of `metrics`."""
     sampler: Literal["tpe", "random", "qmc", "gp"] = "tpe"
-    """How trials are drawn: by Optuna's TPE, at random, or by a Sobol sequence."""
+    """How trials are drawn: Optuna's TPE or Gaussian processes, at random, or a Sobol sequence."""
     pruner: Literal["none", "median", "halving"] = "none"
     """Which trials are stopped early."""
 

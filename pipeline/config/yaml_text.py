@@ -20,6 +20,8 @@ LARGEST_FILE = 256 * 1024  # bytes
 LARGEST_DEPTH = 32  # collections within collections
 MOST_NODES = 20_000  # values, with aliases written out
 
+_NO_CHARACTER = "an escape of a character that does not exist"
+
 _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
 _CORE: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _CORE |= dict.fromkeys(("true", "True", "TRUE"), True)
@@ -96,7 +98,7 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
             return _Document(iter(loader.get_event, None), where, problems).read()
         except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\\U00110000"
             line = loader.line + 1
-            message = "an escape of a character that does not exist"
+            message = _NO_CHARACTER
     except yaml.MarkedYAMLError as error:
         line = _line(error.problem_mark or error.context_mark)
         message = " ".join(filter(None, (error.context, error.problem)))
@@ -151,7 +153,10 @@ class _Document:
         if isinstance(event, yaml.ScalarEvent):
             plain = event.implicit[0] and event.tag is None
             # Escaped surrogate pairs, as JSON writes them, are joined.
-            text = event.value.encode("utf-16", "surrogatepass").decode("utf-16")
+            try:
+                text = event.value.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                raise UserError(f"{where}: not YAML: {_NO_CHARACTER}") from None
             node = Node(resolve(text) if plain else text, where, text)
         else:
             _check_bounds(0, depth, where)

@@ -45,7 +45,7 @@ class TabularModel:
         """A frame with one row for each given row, under the same index.
 
         `rows` of a table is a DataFrame with a column for each one of the schema, in any order; or
-        a dictionary of columns (or of one row's values), or a list of dictionaries. Of arrays it is
+        a dictionary of columns, or a list of dictionaries. Of arrays it is
         an array of NumPy or torch or nested lists, [rows, *shape].
 
         Two labels: `prediction` and `probability`, that of `labels[1]`, float32 in [0, 1]; the
@@ -76,7 +76,7 @@ class TabularModel:
             return (scores[0] if len(scores) == 1 else torch.cat(scores)).numpy()
 
 
-def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.intp]:
+def decide(probabilities: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.intp]:
     """The position [rows] of each row's label, from probabilities [rows, labels].
 
     Two labels: the second one where its probability is above the threshold. More: the likeliest."""

@@ -96,8 +96,6 @@ class ModuleStack:
         vectorized: bool = True,
     ) -> None:
         self.architecture, self._vectorized = architecture, vectorized
-        if len(initial) > 1 and not vectorized:
-            raise ValueError(f"one module by itself, or many vectorized; got {len(initial)}")
         self._module = copy.deepcopy(architecture.template).to(initial.device)
         self._module.to(initial.dtype)
         tensors = tensors_of(self._module)

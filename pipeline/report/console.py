@@ -4,6 +4,7 @@ Text from data and configuration is shown as it is: rich's markup, emoji codes a
 escape codes in it have no effect."""
 
 import io
+import os
 import sys
 import textwrap
 import time
@@ -75,9 +76,11 @@ class Console:
                 self.rich.print(Text(text), soft_wrap=True)
             else:
                 print(text, file=stream, flush=True)
-        except BrokenPipeError:  # a reader that goes (`| head`) ends the talking, not the search
-            with suppress(SystemExit):
-                self.rich.on_broken_pipe()
+        except BrokenPipeError:
+            # A reader that goes (`| head`) ends the talking, not the search. What the stream still
+            # holds must go somewhere, or its last flush fails at exit.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
     def table(self, table: Table) -> None:
         """A table whose numbers stand to the right; headings are broken to the width of the cells

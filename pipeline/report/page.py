@@ -47,12 +47,6 @@ def page(report: Report) -> str:
     )
 
 
-def write(report: Report, path: Path) -> Path:
-    """Writes the page to `path`, in UTF-8."""
-    path.write_text(page(report), encoding="utf-8")
-    return path
-
-
 def _shown(value: Any) -> Any:
     """Text without control characters, a percent sign with its number; markup as it is."""
     return value if isinstance(value, Markup) else printable(str(value)).replace(" %", "\xa0%")
@@ -88,7 +82,8 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
         interval = f"95 %: {100 * scores.accuracy_low:.1f} to {100 * scores.accuracy_high:.1f} %"
         cards.append(("Test accuracy", percent(scores.accuracy), interval))
         if metric.name in scores.further:
-            low, high = map(metric.amount, scores.intervals[metric.name])
+            ends = [metric.amount(end) for end in scores.intervals.get(metric.name, ())]
             value = metric.text(scores.further[metric.name])
-            cards.append((f"Test {metric.words}", value, f"95 %: {low} to {high}"))
+            interval = f"95 %: {' to '.join(ends)}" if ends else ""
+            cards.append((f"Test {metric.words}", value, interval))
     return cards

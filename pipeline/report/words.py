@@ -42,11 +42,12 @@ def verdict(report: Report) -> list[str]:
     if evidence is not None and evidence.winner is not None:
         sentences = [_winner_sentence(report, evidence, evidence.winner)]
     if evidence is not None:
-        sentences.append(comparison_sentence(evidence, _where(report)))
+        where = "on these data" if report.facts.arrays else "on this table"
+        sentences.append(comparison_sentence(evidence, where))
     elif len(report.summaries) > 1:
         sentences.append(_NOT_COMPARED)
     if report.evaluation is not None:
-        sentences.append(_test_sentence(report.facts, report.evaluation.scores))
+        sentences.append(_test_sentence(report, report.evaluation.scores))
         sentences += [f"But mind: {warning}." for warning in report.facts.warnings]
         sentences += _of_objective(report.metric, report.evaluation.scores)
         sentences += _rare_labels(report.evaluation, report.facts.labels)
@@ -162,23 +163,21 @@ def _beside(report: Report, is_no_better: bool) -> Iterator[str]:
         f"{metric.text(theirs)} (95 % interval of the difference {metric.amount(low, '+')} to "
         f"{metric.amount(high, '+')}, {noise} noise)"
     )
-    if scores is not None and metric.name in model.test_scores:
-        on_test = scores.by_metric[metric.name], model.test_scores[metric.name]
+    tested = [scores.by_metric if scores is not None else {}, model.test_scores]
+    if all(metric.name in each for each in tested):
+        on_test = [each[metric.name] for each in tested]
         said += f"; on test rows {listing([metric.text(score) for score in on_test])}"
     yield f"{said}."
 
 
-def _where(report: Report) -> str:
-    return "on these data" if report.facts.arrays else "on this table"
-
-
-def _test_sentence(facts: Facts, scores: Scores) -> str:
+def _test_sentence(report: Report, scores: Scores) -> str:
     """How the model did on the test rows, and what the interval counts."""
+    facts, evidence = report.facts, report.evidence
     rows, right = test_rows_words(facts), percent(scores.accuracy)
     between = f"95 % interval {percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
     if facts.groups:
         between += f", which counts groups ({facts.groups}) and not rows"
-    elif facts.order:
+    elif evidence is not None and evidence.ageing is not None:
         between += ", also for a period as long that comes after"
     return (
         f"On {rows}, which the search never saw, the model is right for {right} ({between}); "
@@ -188,9 +187,11 @@ def _test_sentence(facts: Facts, scores: Scores) -> str:
 
 def _of_objective(metric: Metric, scores: Scores) -> Iterator[str]:
     if metric.name in scores.further:
-        low, high = map(metric.amount, scores.intervals[metric.name])
-        value = metric.text(scores.further[metric.name])
-        yield f"Its test {metric.words} is {value} (95 % interval {low} to {high})."
+        text = f"Its test {metric.words} is {metric.text(scores.further[metric.name])}"
+        if metric.name in scores.intervals:
+            low, high = map(metric.amount, scores.intervals[metric.name])
+            text += f" (95 % interval {low} to {high})"
+        yield f"{text}."
 
 
 def test_rows_words(facts: Facts) -> str:

@@ -99,17 +99,12 @@ class Search:
 
         Returns:
             None when nothing will be pruned."""
-        numbers = {trial.number for trial in stack}
-        if unknown := set(trial_of) - numbers:
-            raise ValueError(f"members of trials that are not proposed: {unknown}")
-        before = self._before(self._batch_start(min(numbers, default=0)))
+        before = self._before(self._batch_start(min(trial.number for trial in stack)))
         rules = rules_of(self._config, before, stack)
         rungs = rungs_of(self._config)
         return StackPruning(rungs, rules, trial_of, self._metric) if rules else None
 
     def _add(self, trial: Trial) -> None:
-        if trial.number in self._told:
-            raise ValueError(f"trial {trial.number} was told twice")
         score = trial.score(self._metric)
         if trial.state == "COMPLETE" and (score is None or not math.isfinite(score)):
             raise ValueError(f"a complete trial needs a finite value, but got {score}")

@@ -156,8 +156,12 @@ class Rows:
 
 
 def validation_shares(split: Split, arrays: Arrays) -> list[npt.NDArray[np.int64]]:
-    """A split's validation rows in `CROSS_FIT_SHARES` shares (`dependence.dealt`)."""
-    return dealt(split.validation, arrays.y.numpy(), arrays.dependence, CROSS_FIT_SHARES)
+    """A split's validation rows in `CROSS_FIT_SHARES` shares (`dependence.dealt`); those of a
+    single group are dealt out too, since nothing else could choose their epoch."""
+    rows, dependence = split.validation, arrays.dependence
+    if dependence.groups is not None and dependence.take(rows).count == 1:
+        dependence = INDEPENDENT
+    return dealt(rows, arrays.y.numpy(), dependence, CROSS_FIT_SHARES)
 
 
 def by_share(values: Tensor) -> Tensor:

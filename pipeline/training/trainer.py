@@ -154,9 +154,8 @@ class Trainer:
 
     def is_exported(self, trial: Trial) -> bool:
         """Whether there is nothing to export for the trial."""
-        if trial.state != "COMPLETE":
-            return True
-        return self.architecture(trial.settings).program in self._exported
+        complete = trial.state == "COMPLETE"
+        return not complete or self.architecture(trial.settings).program in self._exported
 
     def model(self, trial: Trial) -> Mapping[str, Any] | None:
         """What the flavor saves of a completed trial: the mean of its members.

@@ -9,6 +9,7 @@ from sklearn.model_selection import cross_val_score
 
 from pipeline.analysis import baselines
 from pipeline.data.splits import make_splits
+from pipeline.models.metrics import ACCURACY, Metric
 
 
 def _iris():
@@ -65,3 +66,19 @@ def test_only_the_majority_label_is_affordable_for_many_images():
     images = (60_000, 784, 10)
     affordable = [name for name in baselines.NAMES if baselines.affordable(name, *images)]
     assert affordable == ["majority label"]
+
+
+def precision(logits, y, weights=None):
+    """Of what is predicted positive; not a number where nothing is."""
+    predicted = logits.argmax(dim=-1) == 1
+    return (predicted & (y == 1)).sum(dim=-1) / predicted.sum(dim=-1)
+
+
+def test_a_metric_that_is_no_number_is_left_out():
+    x, y, splits = _iris()
+    y, metrics = (y == 2).astype(np.int64), (ACCURACY, Metric("precision", True, True, precision))
+    every = np.broadcast_to(x, (len(splits), *x.shape))
+    kept = {name: baselines.scores(name, every, y, splits, 2, metrics) for name in baselines.NAMES}
+    assert kept["majority label"].keys() == {"accuracy"}
+    assert kept["logistic regression"].keys() == {"accuracy", "precision"}
+    assert np.isfinite(kept["logistic regression"]["precision"]).all()

@@ -85,3 +85,11 @@ def test_labels_are_judged_above_the_threshold() -> None:
     assert found.further["f1_score"] == pytest.approx(expected)
     assert found.further["auroc"] == score(probabilities, y).further["auroc"]
     assert found.accuracy == pytest.approx((predicted == y).mean())
+
+
+def test_a_single_group_has_no_intervals() -> None:
+    """All samples of it are the same, and would say that the score is certain."""
+    probabilities, y = predictions(2, 50)
+    found = score(probabilities, y, clusters=np.zeros(50, int))
+    assert dict(found.intervals) == {"accuracy": (0.0, 1.0)}
+    assert found.further.keys() == {"auroc", "balanced_accuracy", "f1_score"}

@@ -57,3 +57,11 @@ def test_the_lower_end_ahead_takes_off_what_older_networks_lose() -> None:
     assert lowest_ahead(right, clusters, Ageing(-0.05, 0.0)) == pytest.approx(
         right.mean() - t * error
     )
+
+
+def test_a_single_cluster_says_nothing() -> None:
+    """As rows of one group, or of one moment: 1 - 1 degrees of freedom."""
+    right, one = np.arange(10) % 3 > 0, np.zeros(10, int)
+    assert mean_error(right, one) == (np.inf, 1)
+    assert share_interval(right, one) == (0.0, 1.0)
+    assert lowest_ahead(right, one, Ageing(0.05, 0.02)) == 0

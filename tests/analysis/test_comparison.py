@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.analysis.comparison import MeanDifference, by_fold, overlap, overlap_of, pairs
+from pipeline.analysis.comparison import MeanDifference, by_fold, overlap_of, pairs
 from pipeline.data.splits import Split, make_splits
 from pipeline.models.metrics import LOSS
-from tests.study import study_evidence
+from tests.study import overlap, study_evidence
 
 
 def test_a_pair_is_compared_by_the_corrected_resampled_interval():

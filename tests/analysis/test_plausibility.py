@@ -8,12 +8,13 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipeline.analysis.comparison import MeanDifference, overlap
+from pipeline.analysis.comparison import MeanDifference
 from pipeline.analysis.plausibility import Gap, Shift, auc_interval, gap, shift
 from pipeline.data.dependence import Dependence
 from pipeline.data.prepared import Rows
 from pipeline.data.schema import Column, Inputs, Schema
 from pipeline.models.metrics import ACCURACY, LOSS, Metric
+from tests.study import overlap
 
 TRAINING, TEST, FOLDS = 400, 130, 5
 

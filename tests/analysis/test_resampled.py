@@ -7,11 +7,15 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
-from pipeline.analysis.comparison import MeanDifference, holm, overlap, simultaneous
+from pipeline.analysis.comparison import MeanDifference, holm, overlap_of, simultaneous
+from pipeline.data.splits import make_splits
+from tests.study import overlap
 
 
-def test_overlap():
-    assert overlap(5) == overlap(1, 0.2) == 0.25
+@pytest.mark.parametrize("folds", [5, 1])
+def test_overlap(folds):
+    """Of five folds, and of hold-outs of a fifth of the rows."""
+    assert overlap_of(make_splits(np.arange(200) % 2, folds, 2, 0.2, 0)) == 0.25
 
 
 def test_corrected_interval_is_scipys_made_wider():

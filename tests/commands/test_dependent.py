@@ -1,7 +1,7 @@
 """Tables whose rows hang together, from the command line to the registered model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,51 @@ def test_an_order_from_the_table_to_the_model(client: MlflowClient) -> None:
     # The model is the networks that were trained on the most recent rows, one of each repeat.
     model = mlflow.pytorch.load_model(result.model_uri)
     assert {buffer.shape[0] for name, buffer in model.named_buffers() if "mean" in name} == {3}
+
+
+def years(sizes: Sequence[int]) -> pd.DataFrame:
+    """So many rows of each year."""
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.normal(size=(sum(sizes), 2)), columns=["a", "b"])
+    frame["year"] = np.repeat(2000 + np.arange(len(sizes)), sizes)
+    return frame.assign(y=(frame["a"] > 0).astype(int))
+
+
+BY_YEAR: dict[str, Any] = QUICK | {"data": {"target": "y"}, "search": {"trials": 1}}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "folds", "is_known"),
+    [
+        # The last fold, on which the first one's networks are asked, is of one year.
+        ([30, 30, 30, 30, 30, 30, 150], 5, True),
+        # There are so few years that there is one pair of folds.
+        ([30, 30, 30, 90], 2, False),
+    ],
+)
+def test_years_are_few_moments(
+    client: MlflowClient, sizes: list[int], folds: int, is_known: bool
+) -> None:
+    result = pipeline.run(
+        BY_YEAR | {"validation": {"order": "year", "folds": folds, "final": {"repeats": 1}}},
+        data=years(sizes),
+    )
+    folder = client.download_artifacts(run_of(client, "train").info.run_id, "evidence.json")
+    evidence = json.loads(Path(folder).read_text())
+    assert evidence["folds"] == folds
+    assert (evidence["ageing"] is not None) is is_known
+    said = ", also for a period as long that comes after" in " ".join(result.answer)
+    assert said is is_known
+
+
+def test_a_final_round_that_cannot_be_is_refused_before_the_search(client: MlflowClient) -> None:
+    """The search's only fold trains on most years, the final round's first one on half of them."""
+    frame = years([30] * 8)
+    frame.loc[frame["year"] < 2004, "y"] = 0
+    config = BY_YEAR | {"validation": {"order": "year", "folds": 1}}
+    with pytest.raises(pipeline.UserError, match=r"validation\.final: every label must have rows"):
+        pipeline.run(config, data=frame)
+    assert client.get_experiment_by_name("dependent") is None
 
 
 @pytest.mark.slow

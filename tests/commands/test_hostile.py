@@ -170,6 +170,7 @@ def test_rates_and_sizes_beyond_all_sense(place: Place) -> None:
         (["data.source='\\x1b[2J.csv'"], "does not exist"),
         (["registry.name=a/b"], "registry.name: must be a name of"),
         (["training.device=cuda:99"], "must be a device that torch finds here"),
+        (['experiment="\\ud83d"'], "an escape of a character that does not exist"),
     ],
 )
 def test_wrong_input_leaves_nothing_behind(

@@ -124,6 +124,8 @@ def test_every_node_knows_its_line() -> None:
         ("a: " + "[" * 50 + "]" * 50, 1, "must nest at most 32 deep"),
         ("a: %x\n", 1, "not YAML"),
         ('a: 1\nb: "\\ud800"\n', 2, "a character that does not exist"),
+        ('a: 1\nb:\n  - "\\ud83d"\n\n\n  - 4\n', 3, "a character that does not exist"),
+        ('"\\ud83d"\n\n\n: 4\n', 1, "a character that does not exist"),
         ('a: 1\nb: "\\U00110000"\n', 2, "a character that does not exist"),
         ('a: 1\nb: "\\Uffffffff"\n', 2, "a character that does not exist"),
     ],

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.analysis.evaluation import ModelPredictions, compare_models, evaluate
+from pipeline.analysis.clustered import Ageing
+from pipeline.analysis.evaluation import ModelPredictions, compare_models, evaluate, score
 from pipeline.analysis.evidence import Evidence
 from pipeline.analysis.plausibility import Gap, Shift
 from pipeline.analysis.rare_labels import by_label
-from pipeline.models.metrics import ACCURACY, LOSS
+from pipeline.models.metrics import ACCURACY, KNOWN, LOSS
 from pipeline.report.descriptions import markdown, search_description
 from pipeline.report.page import page
 from pipeline.report.report import Report
@@ -220,3 +221,42 @@ def test_arrays_are_no_table():
     evidence = study_evidence({"Adam": 0.7, "SGD": 0.7})
     told = report(None, evidence, arrays="[8] uint8")
     assert "cannot be told apart on these data" in verdict(told)[1]
+
+
+def test_what_the_interval_is_also_for_is_said_where_networks_were_seen_to_age():
+    evidence = replace(study_evidence({"Adam": 0.7}), is_forward=True)
+    ahead = ", also for a period as long that comes after"
+    for ageing, claims in ((None, 0), (Ageing(0.01, 0.02), 1)):
+        told = verdict(report(evidence=replace(evidence, ageing=ageing), order="year"))
+        assert sum(ahead in sentence for sentence in told) == claims
+    assert not any(ahead in sentence for sentence in verdict(report(order="year")))
+
+
+def test_a_score_of_a_single_group_has_no_interval():
+    probabilities, y = predictions(2, 40)
+    single = score(probabilities, y, clusters=np.zeros(40, int))
+    trial = replace(CLOSE, scores={**CLOSE.scores, "auroc": 0.7})
+    facts = study_facts(metric=KNOWN["auroc"], groups="g")
+    told = Report(facts, [trial], evaluate(probabilities, y, single))
+    assert f"Its test AUROC is {single.further['auroc']:.3g}." in verdict(told)
+    text = page(told)
+    assert "95 %" not in text[text.index("<dt>auroc") : text.index("<dt>balanced_accuracy")]
+
+
+def test_an_objective_that_no_test_row_defines_is_not_compared_there():
+    def with_auroc(scores, value=None):
+        return {**scores, "auroc": scores["accuracy"] if value is None else value}
+
+    evidence, auroc = study_evidence({"Adam": 0.7}), KNOWN["auroc"]
+    (winner,), model = evidence.finalists, evidence.baselines[1]
+    changes = {name: with_auroc(getattr(winner, name)) for name in ("scores", "ensemble", "search")}
+    tested = with_auroc({"accuracy": 0.7, "loss": 0.6}, 0.65)
+    beside = replace(model, scores=with_auroc(model.scores), test_scores=tested)
+    finalists = (replace(winner, **changes),)
+    evidence = replace(evidence, metric=auroc, finalists=finalists, baselines=(beside,))
+    trial = replace(CLOSE, scores=with_auroc(CLOSE.scores))
+    probabilities, y = predictions(2, 40)
+    for labels, compared in ((y, True), (np.zeros_like(y), False)):
+        told = evaluate(probabilities, labels)
+        said = verdict(Report(study_facts(metric=auroc), [trial], told, evidence))
+        assert any("; on test rows" in sentence for sentence in said) is compared

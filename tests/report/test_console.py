@@ -185,3 +185,14 @@ print("done", file=__import__("sys").stderr)
     command = f"{sys.executable} -c '{program}' | head -n 1; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("first\n", "done\n", 0)
+
+
+def test_a_reader_of_warnings_that_goes_takes_no_results_with_it(tmp_path, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with (tmp_path / "answer").open("w") as output, open(write, "w") as errors:
+        monkeypatch.setattr(sys, "stdout", output)
+        console = Console(None, errors)
+        console.warn("nobody reads this")
+        console.say("the answer")
+    assert (tmp_path / "answer").read_text() == "the answer\n"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -72,3 +74,16 @@ def test_many_pairs_show_those_of_the_winner():
 def test_a_final_round_in_which_nothing_completed():
     evidence = study_evidence({"SGD": None})
     assert plots.evidence_figures(evidence) == {}
+
+
+def test_a_baseline_without_the_score_is_left_out():
+    evidence = study_evidence({"SGD": 0.9, "Adam": 0.89}, metric=LOSS)
+    *others, last = evidence.baselines
+    scored = {"accuracy": last.scores["accuracy"]}
+    less = replace(evidence, baselines=(*others, replace(last, scores=scored)))
+    assert evidence.ahead(last.name, LOSS) is not None
+    assert less.ahead(last.name, LOSS) is None
+    assert less.best_baseline is not None
+    assert less.best_baseline.name == "logistic regression"
+    names = [label.get_text() for label in final_scores(less).axes[0].get_yticklabels()]
+    assert names == ["SGD", "Adam", "majority label", "logistic regression"]

@@ -12,7 +12,7 @@ import pytest
 from pipeline.analysis.evaluation import evaluate
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
-from pipeline.report.page import page, write
+from pipeline.report.page import page
 from pipeline.report.report import Report
 from pipeline.report.words import comparison_sentence, verdict, what_would_change
 from tests.study import (
@@ -188,8 +188,3 @@ def test_the_page_is_part_of_the_package():
     for name in ("page.html", "page.css", "page.js"):
         assert (files("pipeline.report") / name).is_file()
         assert any(Path(f"report/{name}").match(pattern) for pattern in patterns)
-
-
-def test_write(tmp_path):
-    path = write(Report(study_facts(experiment="Wässer"), [trial(0)]), tmp_path / "report.html")
-    assert "Wässer" in path.read_text(encoding="utf-8")

@@ -136,12 +136,6 @@ def test_only_what_was_proposed_can_be_told_and_only_once() -> None:
             search.tell(replace(first, number=number))
 
 
-def test_members_must_be_of_proposed_trials() -> None:
-    search = Search(make(pruner="halving"))
-    with pytest.raises(ValueError, match="not proposed"):
-        search.watch(search.ask()[:2], [0, 1, 2])
-
-
 def test_a_budget_of_a_billion_costs_no_list_of_it() -> None:
     config = check(
         {

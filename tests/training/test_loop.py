@@ -3,7 +3,7 @@
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
+from pipeline.data.dependence import Dependence
 from pipeline.models.metrics import Metric
 from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.task import Classification
 from pipeline.training import loop, stacks
-from pipeline.training.batches import Arrays, Batches, Random, Rows
+from pipeline.training.batches import Arrays, Batches, Random, Rows, validation_shares
 from pipeline.training.layouts import Layout, native_plan, plan
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings, stack_key
@@ -498,3 +499,16 @@ def test_a_further_metric_is_measured_beside_the_others() -> None:
                 trained.curves["val_error"], 1 - trained.curves["val_accuracy"], atol=1e-12
             )
             assert trained.scores["error"] == pytest.approx(1 - trained.scores["accuracy"])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 9])
+def test_every_share_has_its_epoch_chosen_by_other_rows(groups: int) -> None:
+    """Also where all validation rows are of one group, since a large one may fill a fold."""
+    data = arrays()
+    of_rows = np.arange(len(data.y)) % groups
+    held = data.splits[0]
+    shares = validation_shares(held, replace(data, dependence=Dependence(groups=of_rows)))
+    assert sorted(np.concatenate(shares)) == sorted(held.validation)
+    assert sum(len(share) > 0 for share in shares) >= 2
+    if groups > 1:
+        assert all(set(of_rows[a]).isdisjoint(of_rows[b]) for a, b in combinations(shares, 2))

@@ -16,7 +16,8 @@ def final_scores(evidence: Evidence) -> Plot:
     the finalists one completed at least."""
     metric = evidence.metric
     done = [finalist for finalist in evidence.finalists if finalist.completed]
-    rows: list[Finalist | Baseline] = [*done, *evidence.baselines]
+    scored = (model for model in evidence.baselines if metric.name in model.scores)
+    rows: list[Finalist | Baseline] = [*done, *scored]
     kind = "forward" if evidence.is_forward else "fresh"
     again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
     plot, (axes,) = build(

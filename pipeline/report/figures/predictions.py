@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.analysis.evaluation import Calibration, Curve, Evaluation, Floats, Scores
+from pipeline.analysis.comparison import Floats
+from pipeline.analysis.evaluation import Calibration, Curve, Evaluation, Scores
 from pipeline.common import text as formats
 from pipeline.report.figures import colours
 from pipeline.report.figures.colours import ACCENT, FAINT, INK, PAPER, STYLES, WHITE
