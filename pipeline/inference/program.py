@@ -34,7 +34,9 @@ def read_program(file: Path) -> Program:
     records = checked_records(file)
     try:
         return _program(records)
-    except (KeyError, TypeError, AttributeError):  # something that this reader does not know
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from None
+    except Exception:  # something that this reader does not know, or damage, which torch will name
         checked = io.BytesIO()
         with zipfile.ZipFile(checked, "w") as copy:
             for name, content in records.items():
@@ -49,12 +51,13 @@ _RECORDS = re.compile(
     r"|data/constants/tensor_\d+|data/sample_inputs/model\.pt|(\.data/|data/)?[a-z_]+"
 )
 _REFUSED = "from_file|set_?|resize_?|resize_as_?|resize_as_sparse_?|as_strided_|record_stream"
+_REFUSED += "|save|set_data|seed|manual_seed|set_grad_enabled"
 _PRIVATE = (
     "__and__|__or__|__xor__|_assert_tensor_metadata|_softmax|_log_softmax|_unsafe_view|_to_copy"
-    "|_native_multi_head_attention|_transformer_encoder_layer_fwd"
+    "|_weight_norm|_native_multi_head_attention|_transformer_encoder_layer_fwd"
 )
-"""Functions of ATen that a program may not call: files, and memory that is not its own. Others
-only compute; of those that torch has for itself (with a `_` before) it may call a few."""
+"""Functions of ATen that a program may not call: files, memory that is not its own, settings of the
+process. Others only compute; of those that torch has for itself (with a `_`) it may call a few."""
 
 _WORD = re.compile(r"[\w.+]*", re.ASCII)
 _CONTAINERS = re.compile(  # nested tuples, lists and dictionaries without keys
@@ -71,6 +74,7 @@ _TEXTS = {
         re.ASCII,
     ),
     "as_string": re.compile(r"[\w.,> -]*", re.ASCII),
+    "as_float": re.compile("-?Infinity|NaN"),
     "in_spec": _CONTAINERS,
     "out_spec": _CONTAINERS,
 }
@@ -130,12 +134,13 @@ _DTYPES |= {6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool
 _DTYPES |= {13: torch.bfloat16}
 _STRIDED = 7  # torch._export.serde.schema.Layout
 _SCHEMA_MAJOR = 8  # of the archive's graph, from torch 2.6 on
-_PLAIN = ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string")
+_PLAIN = ("as_int", "as_ints", "as_floats", "as_bool", "as_bools", "as_string")
 _MEMORY = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 
 def _program(records: Mapping[str, bytes]) -> Program:
-    """The program, on the CPU. What depends on weights alone is computed here, once."""
+    """The program, on the CPU. What depends on weights alone is computed here, once, unless an
+    operation writes into what is there: then all is computed in its order each time."""
     root = next(iter(records)).partition("/")[0]
     content = json.loads(records[f"{root}/models/model.json"])
     if content["schema_version"]["major"] != _SCHEMA_MAJOR:
@@ -154,6 +159,9 @@ def _program(records: Mapping[str, bytes]) -> Program:
             values[item["arg"]["as_tensor"]["name"]] = graph.placeholder("raw")
         else:
             values[item["arg"]["name"]] = tensors[item[f"{kind}_name"]]
+    steps = content["graph_module"]["graph"]["nodes"]
+    operations = [_operation(step["target"]) for step in steps]
+    writes = any(f._schema.is_mutable for f in operations if hasattr(f, "_schema"))
     constants: dict[str, torch.Tensor] = {}
 
     def placed(value: Any) -> Any:
@@ -166,31 +174,34 @@ def _program(records: Mapping[str, bytes]) -> Program:
     def call(operation: Callable[..., Any], positional: Sequence[Any], named: Any) -> Any:
         nodes: list[fx.Node] = []
         fx.node.map_arg((positional, named), nodes.append)
-        if not nodes:
+        if not nodes and not writes:
             return operation(*positional, **named)
         given = fx.node.map_aggregate((tuple(positional), named), placed)
         return graph.call_function(operation, *given)
 
-    for node in content["graph_module"]["graph"]["nodes"]:
-        name, overload = node["target"].split(".")[-2:]
-        if name == "_assert_tensor_metadata":
+    for node, operation in zip(steps, operations, strict=True):
+        if operation is torch.ops.aten._assert_tensor_metadata.default:
             continue  # a check of dtypes, which are those of the export
-        home = operator if name == "_operator" else getattr(torch.ops.aten, name)
         read = [(each["kind"], each["name"], _read(each["arg"], values)) for each in node["inputs"]]
         positional = [value for kind, _, value in read if kind == 1]
         named = {name: value for kind, name, value in read if kind != 1}
-        result = call(getattr(home, overload), positional, named)
+        result = call(operation, positional, named)
         outputs = [value for output in node["outputs"] for value in output.values()]
-        is_list = "as_tensors" in node["outputs"][0]
+        is_list = any("as_tensors" in output for output in node["outputs"])
         names = [o.get("name") or o["as_name"] for o in (outputs[0] if is_list else outputs)]
-        if is_list or len(names) > 1:
-            parts = enumerate(names)
-            values |= {name: call(operator.getitem, (result, i), {}) for i, name in parts}
-        else:
-            values[names[0]] = result
+        parts = enumerate(names) if is_list or len(names) > 1 else ()
+        values |= dict.fromkeys(names, result)
+        values |= {name: call(operator.getitem, (result, i), {}) for i, name in parts}
     (output,) = signature["output_specs"]
     graph.output(placed(values[output["user_output"]["arg"]["as_tensor"]["name"]]))
     return fx.GraphModule(constants, graph, class_name="Program")
+
+
+def _operation(target: str) -> Any:
+    """An operation of ATen, or of sizes, by its name, such as `torch.ops.aten.add.Tensor`."""
+    name, overload = target.split(".")[-2:]
+    home = operator if name == "_operator" else getattr(torch.ops.aten, name)
+    return getattr(home, overload)
 
 
 def _read(content: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
@@ -206,6 +217,7 @@ def _read(content: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
 
 _CONSTANTS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_PLAIN, lambda value: value),
+    "as_float": float,  # of text where it is not finite
     "as_sym_int": lambda value: value["as_int"],
     "as_memory_format": lambda value: _MEMORY[value],
     "as_layout": lambda value: {_STRIDED: torch.strided}[value],
@@ -222,4 +234,7 @@ def _tensor(content: bytes, meta: Mapping[str, Any]) -> torch.Tensor:
         raise KeyError("storage")
     if 0 in sizes:
         return torch.empty(sizes, dtype=dtype)
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if len(content) < reach * dtype.itemsize:  # of nothing at all torch would make zeros
+        raise ModelError("damaged: a tensor of the program is cut short")
     return torch.frombuffer(bytearray(content), dtype=dtype).as_strided(sizes, strides)
