@@ -98,12 +98,12 @@ def test_a_panel_for_each_optimizer_with_its_range(metric):
     plot = landscape(trials, metric, evidence.tolerances, ACCURACY)
     done = sorted((t for t in trials if t.state == "COMPLETE"), key=lambda t: t.scores["accuracy"])
     order = list(dict.fromkeys(trial.optimizer for trial in reversed(done)))
-    assert [axes.texts[0].get_text() for axes in plot.axes] == order
+    assert [axes.get_title("left") for axes in plot.axes] == order
     assert len(order) == 4
     axes = plot.axes[order.index("Adam")]
     (bar,) = [line for line in axes.lines if line.get_linewidth() == 3]
     assert bar.get_xdata().tolist() == [0.001, 0.1]
-    assert "0.001 to 0.1 (2 decades)" in [text.get_text() for text in axes.texts]
+    assert axes.get_title("right") == "0.001 to 0.1 (2 decades)"
     assert len(plot.tips) == len(trials)
     limits = {axes.get_ylim() for axes in plot.axes}
     assert len(limits) == 1

@@ -16,7 +16,7 @@ from pipeline.report.figures.colours import css_name as css_name
 from pipeline.report.figures.colours import css_variables as css_variables
 from pipeline.report.figures.colours import optimizer_style as optimizer_style
 from pipeline.report.figures.final import final_scores, pair_differences
-from pipeline.report.figures.learning import landscape, learning_curves
+from pipeline.report.figures.learning import landscape, learning_curves, slices
 from pipeline.report.figures.plot import Plot as Plot
 from pipeline.report.figures.plot import svg as svg
 from pipeline.report.figures.predictions import (
@@ -26,7 +26,6 @@ from pipeline.report.figures.predictions import (
     precision_recall,
     roc,
 )
-from pipeline.report.figures.setting_effects import importances, slices
 from pipeline.search.settings import LEARNING_RATE
 from pipeline.training.trial import Trial
 
@@ -38,7 +37,7 @@ def search_figures(
     searched: Searched | None = None,
 ) -> dict[str, Plot]:
     """The figures of a search by file name: landscape_accuracy and one for each other metric,
-    curves; of its other settings importances, slices. There are none where no trial completed.
+    curves; of its other settings slices. There are none where no trial completed.
 
     Those of the learning rate are left out where it was not searched, and those of other settings
     where there is nothing to say of them."""
@@ -55,8 +54,6 @@ def search_figures(
             figures[f"landscape_{each.name}"] = landscape(trials, each, tolerances, metric)
     figures["curves"] = learning_curves(trials, metric)
     if searched is not None and searched.others and completed(searched.trials):
-        if searched.importances:
-            figures["importances"] = importances(searched.importances)
         figures["slices"] = slices(searched)
     return figures
 
