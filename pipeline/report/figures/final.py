@@ -11,6 +11,16 @@ from pipeline.report.figures.plot import Panel, Plot, padded, text_of
 _MOST_PAIRS = 15  # those of the winner first; a table has all
 
 
+def evidence_figures(evidence: Evidence) -> dict[str, Plot]:
+    """The figures of a final round, of what completed: final_scores, pairs."""
+    figures: dict[str, Plot] = {}
+    if evidence.winner is not None:
+        figures["final_scores"] = final_scores(evidence)
+    if evidence.pairs:
+        figures["pairs"] = pair_differences(evidence)
+    return figures
+
+
 def final_scores(evidence: Evidence) -> Plot:
     """Each finalist's mean with its interval and its folds, the search's estimate, baselines; of
     the finalists one completed at least."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.analysis.comparison import Floats
-from pipeline.analysis.evidence import Tolerance
+from pipeline.analysis.evidence import Evidence, Tolerance
 from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import best_per_optimizer, best_trial, completed
 from pipeline.common import text as formats
@@ -24,6 +24,34 @@ _BANDWIDTH = 0.1  # of the trials' range; standard deviation of the Gaussian ker
 _LEAST_FOR_MEAN = 5  # trials
 _MOST_PANELS = 12
 _WIDTH = 0.62  # of the place of a value that its marks are in
+
+
+def search_figures(
+    trials: Sequence[Trial],
+    metric: Metric,
+    evidence: Evidence | None = None,
+    searched: Searched | None = None,
+) -> dict[str, Plot]:
+    """The figures of a search by file name: landscape_accuracy and one for each other metric,
+    curves; of its other settings slices. There are none where no trial completed.
+
+    Those of the learning rate are left out where it was not searched, and those of other settings
+    where there is nothing to say of them."""
+    figures: dict[str, Plot] = {}
+    done = completed(trials)
+    if not done:
+        return figures
+    # Where nothing is known of the settings, the learning rate counts as searched.
+    settings = searched.settings if searched is not None and searched.trials else None
+    is_searched = settings is None or any(setting.name == LEARNING_RATE for setting in settings)
+    if is_searched and any(trial.lr > 0 for trial in done):
+        tolerances = evidence.tolerances if evidence is not None else ()
+        for each in with_objective(metric):
+            figures[f"landscape_{each.name}"] = landscape(trials, each, tolerances, metric)
+    figures["curves"] = learning_curves(trials, metric)
+    if searched is not None and searched.others and completed(searched.trials):
+        figures["slices"] = slices(searched)
+    return figures
 
 
 def _heights(trials: Iterable[Trial], metric: Metric) -> list[float]:

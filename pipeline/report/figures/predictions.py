@@ -15,16 +15,28 @@ from pipeline.report.figures import colours
 from pipeline.report.figures.colours import ACCENT, FAINT, INK, PAPER, STYLES, WHITE
 from pipeline.report.figures.plot import WIDTH, Entry, Plot, text_of
 
-MOST_CELLS = 30
-"""Labels that a confusion matrix can show."""
+_MOST_CELLS = 30  # labels that a confusion matrix can show
 _MOST_CURVES = 8  # lines that a reader tells apart
 _GUESS: dict[str, Any] = {"color": FAINT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 2}
 
 
-def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
-    """Rows of each true label by predicted label: counts, shaded by the share of the true label.
+def evaluation_figures(evaluation: Evaluation, labels: Sequence[Any]) -> dict[str, Plot]:
+    """The figures of an evaluation: confusion (of 30 labels at most), calibration, and, where the
+    rows hold several labels, roc and precision_recall.
 
-    At most `MOST_CELLS` labels."""
+    `labels[i]` is the name of class id i."""
+    figures: dict[str, Plot] = {}
+    if len(labels) <= _MOST_CELLS:
+        figures["confusion"] = confusion(evaluation.scores, labels)
+    figures["calibration"] = calibration(evaluation.calibration, labels)
+    if evaluation.roc:
+        figures["roc"] = roc(evaluation, labels)
+        figures["precision_recall"] = precision_recall(evaluation, labels)
+    return figures
+
+
+def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
+    """Rows of each true label by predicted label: counts, shaded by the share of the true label."""
     counts, classes = scores.confusion, len(labels)
     names = [text_of(label, 18) for label in labels]
     longest = 0.078 * max(map(len, names))  # inches, as the tick labels are
