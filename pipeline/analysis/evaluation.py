@@ -333,17 +333,9 @@ class Evaluation:
     by_label: tuple[LabelScores, ...] = ()
 
 
-def evaluate(
-    probabilities: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    threshold: float = 0.5,
-    clusters: Integers | None = None,
-    ageing: Ageing | None = None,
-    metrics: Sequence[Metric] = tuple(KNOWN.values()),
-) -> Evaluation:
-    """Scores, as `score` has them, and curves of `probabilities` [N, C] against ids `y` [N]."""
+def evaluate(probabilities: npt.NDArray[Any], y: npt.NDArray[Any], *how: Any) -> Evaluation:
+    """Scores, as `score` has them by its further arguments, and curves of `probabilities` [N, C]
+    against ids `y` [N]."""
     return Evaluation(
-        score(probabilities, y, threshold, clusters, ageing, metrics),
-        *curves(probabilities, y),
-        calibration(probabilities, y),
+        score(probabilities, y, *how), *curves(probabilities, y), calibration(probabilities, y)
     )

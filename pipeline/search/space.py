@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config import Choice, Config, IntRange, Range
+from pipeline.config import Choice, Config, Range
 from pipeline.training.trial import Trial
 
 
@@ -52,17 +52,12 @@ class Axis:
 
     @classmethod
     def of(cls, path: str, leaf: Range) -> "Axis":
-        """The axis of a range of the configuration."""
+        """The axis of a range of the configuration; too fine a grid is as good as an interval."""
+        values = leaf.grid()
         if isinstance(leaf, Choice):
-            return cls(path, leaf.choice, categorical=True)
-        values: Sequence[Any] | None
-        if isinstance(leaf, IntRange):  # not its grid: from 1 to a billion must cost nothing
-            values = range(leaf.low, leaf.high + 1, leaf.step)
-        else:
-            values = leaf.grid()
-        if values is None:  # or too fine a grid to be one: as good as an interval
-            return cls(path, None, False, leaf.low, leaf.high, leaf.log)
-        return cls(path, values, False, leaf.low, values[-1], leaf.log, leaf.step)
+            return cls(path, values, categorical=True)
+        high, step = (leaf.high, None) if values is None else (values[-1], leaf.step)
+        return cls(path, values, False, leaf.low, high, leaf.log, step)
 
     @property
     def whole(self) -> bool:
