@@ -4,7 +4,7 @@ import pytest
 from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report.figures import optimizer_style, search_figures, svg
-from pipeline.report.figures.learning import landscape, learning_curves, local_mean
+from pipeline.report.figures.learning import landscape, learning_curves
 from tests.study import failed, search, study_evidence, trial
 
 
@@ -71,24 +71,6 @@ def test_a_trial_far_off_leaves_the_others_readable(metric):
     (mark,) = [line for line in plot.axes[0].lines if line.get_markerfacecolor() == "#fefefe"]
     assert mark.get_xdata() == [1.0]
     assert mark.get_ydata() == [0.025 if metric is ACCURACY else 0.975]
-
-
-def test_local_mean_against_the_definition():
-    draw = np.random.default_rng(0)
-    x, y, at = draw.uniform(-3, 0, 20), draw.normal(0, 1, 20), np.array([-2.0, -0.5])
-    mean, spread = local_mean(x, y, at, 0.4)
-    for place, center in enumerate(at):
-        weights = np.exp(-((x - center) ** 2) / (2 * 0.4**2))
-        expected = np.average(y, weights=weights)
-        assert mean[place] == pytest.approx(expected)
-        variance = np.average((y - expected) ** 2, weights=weights)
-        assert spread[place] == pytest.approx(np.sqrt(variance))
-
-
-def test_local_mean_says_nothing_where_nothing_was_tried():
-    mean, spread = local_mean(np.array([0.0, 3.0]), np.array([1.0, 2.0]), np.array([0.1, 1.5]), 0.2)
-    assert mean[0] == pytest.approx(1.0)
-    assert np.isnan([mean[1], spread[1]]).all()
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])

@@ -20,8 +20,6 @@ from pipeline.search.settings import LEARNING_RATE, Setting, argument, plain_nam
 from pipeline.training.trial import Trial
 
 _MOST_TIPS = 500  # trials that can be pointed at in one panel
-_BANDWIDTH = 0.1  # of the trials' range; standard deviation of the Gaussian kernel
-_LEAST_FOR_MEAN = 5  # trials
 _MOST_PANELS = 12
 _WIDTH = 0.62  # of the place of a value that its marks are in
 
@@ -110,8 +108,8 @@ def _about(trial: Trial, metric: Metric) -> str:
 def landscape(
     trials: Sequence[Trial], metric: Metric, tolerances: Sequence[Tolerance], objective: Metric
 ) -> Plot:
-    """Panels of one optimizer each: its trials, their local mean with a band, and the range of
-    learning rates within one standard error of its best.
+    """Panels of one optimizer each: its trials, and the range of learning rates within one standard
+    error of its best.
 
     Args:
         trials: one is complete, at a learning rate above 0, at least.
@@ -127,7 +125,7 @@ def landscape(
         for tolerance in tolerances
         if tolerance.optimizer in panels_of and tolerance.lr_low and tolerance.lr_high
     }
-    subtitle = "Line and band: local mean ± standard deviation of the trials near that rate"
+    subtitle = "One mark per trial; at the lower edge: × failed, + pruned; hollow: off the scale"
     if ranges:
         within = f"within one standard error of the optimizer's best {objective.words}"
         subtitle += f"; bar: rates {within}"
@@ -137,48 +135,12 @@ def landscape(
     for axes, (label, group) in zip(plot.panels, panels_of.items(), strict=True):
         axes.log_x([trial.lr for trial in shown])
         axes.limit_values(_heights(completed(shown), metric), metric)
-        color = optimizer_style(label)[0]
-        _draw_local_mean(axes, [t.lr for t in completed(group)], completed(group), metric, color)
         _scatter(axes, group, lambda trial: trial.lr, metric)
         note = _range(axes, ranges[label]) if label in ranges else ""
-        axes.caption(text_of(label), note, color)
+        axes.caption(text_of(label), note, optimizer_style(label)[0])
     plot.panels[len(panels_of) // 2].set_ylabel(metric.axis)
     plot.panels[-1].set_xlabel("Learning rate (log scale)")
     return plot
-
-
-def local_mean(x: Floats, y: Floats, at: Floats, bandwidth: float) -> tuple[Floats, Floats]:
-    """Mean [A] and standard deviation [A] of y [N] near `at` [A], weighted by a Gaussian of the
-    distance in x [N]; NaN where nothing is within two bandwidths."""
-    distance = np.abs(at[:, None] - x[None, :]) / bandwidth
-    weights = np.exp(-0.5 * distance**2)
-    weights[distance.min(axis=1) > 2] = np.nan
-    weights /= weights.sum(axis=1, keepdims=True)
-    mean = (weights * y).sum(axis=1)
-    variance = (weights * (y[None, :] - mean[:, None]) ** 2).sum(axis=1)
-    return mean, np.sqrt(variance)
-
-
-def _draw_local_mean(
-    axes: Panel, x: Sequence[float], trials: Sequence[Trial], metric: Metric, color: str
-) -> None:
-    """A line with its band: local mean and standard deviation of the scores of complete trials at x
-    [N], along the axis as it is."""
-    is_log = axes.get_xscale() == "log"
-    places = np.log10(x) if is_log else np.array(x, dtype=float)
-    y = np.array(_heights(trials, metric))
-    if len(x) < _LEAST_FOR_MEAN or not np.ptp(places):
-        return
-    # A few losses of trials that diverge are of another order: their mean is geometric.
-    is_geometric = not metric.is_share and bool((y > 0).all())
-    at = np.linspace(places.min(), places.max(), 80)
-    values = np.log(y) if is_geometric else y
-    mean, deviation = local_mean(places, values, at, _BANDWIDTH * float(np.ptp(places)))
-    lines = np.array([mean - deviation, mean, mean + deviation])
-    low, mean, high = np.exp(lines) if is_geometric else lines
-    at = 10**at if is_log else at
-    axes.fill_between(at, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
-    axes.plot(at, mean, color=color, linewidth=1.8, zorder=4)
 
 
 def _range(axes: Panel, tolerance: Tolerance) -> str:
@@ -245,9 +207,8 @@ def slices(searched: Searched) -> Plot:
     what = text_of(shown[0].label) if len(shown) == 1 else "each setting"
     plot = Plot(
         f"The score against {what}",
-        "One mark per trial, whose other settings differ too; ringed: the best; line and band: "
-        "local mean ± standard deviation, or median of a value; at the lower edge: × failed, "
-        f"+ pruned; hollow at an edge: off the scale{part}",
+        "One mark per trial, whose other settings differ too; ringed: the best; line: median of a "
+        f"value; at the lower edge: × failed, + pruned; hollow at an edge: off the scale{part}",
         [1.05 if len(shown) > 1 else 1.9] * len(shown), sharex="none",
         legend=[entry(label, line=False) for label in dict.fromkeys(t.optimizer for t in trials)],
     )  # fmt: skip
@@ -260,7 +221,8 @@ def slices(searched: Searched) -> Plot:
         ring = [trial for trial in having if trial is best]
         axes.mark([*map(place, ring)], _heights(ring, metric), (INK, "o"), 12.5, True,
                   markeredgewidth=1.6, zorder=6)  # fmt: skip
-        _middle(axes, setting, completed(having), metric)
+        if setting.categorical:
+            _medians(axes, setting, completed(having), metric)
         axes.caption(text_of(setting.label, 40))
     plot.panels[len(shown) // 2].set_ylabel(metric.axis)
     return plot
@@ -286,12 +248,8 @@ def _places(axes: Panel, setting: Setting, trials: Sequence[Trial]) -> Callable[
     return lambda trial: setting.category(trial) + _WIDTH * (trial.number * 0.618034 % 1 - 0.5)
 
 
-def _middle(axes: Panel, setting: Setting, scored: Sequence[Trial], metric: Metric) -> None:
-    """The median of each value; along a range of numbers, the local mean."""
-    if not setting.categorical:
-        x = [float(setting.value(trial)) for trial in scored]
-        _draw_local_mean(axes, x, scored, metric, INK)
-        return
+def _medians(axes: Panel, setting: Setting, scored: Sequence[Trial], metric: Metric) -> None:
+    """A line for each value of a choice."""
     for category in {setting.category(trial) for trial in scored}:
         of_it = [trial for trial in scored if setting.category(trial) == category]
         ends = np.array([-1, 1]) * (_WIDTH / 2 + 0.04) + category
