@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
 from pipeline.report.figures import colours
-from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, css_name, optimizer_style
+from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, optimizer_style
 
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
@@ -202,7 +202,7 @@ def entry(label: str, line: bool = True, text: str = "") -> Entry:
 
 
 def svg(plot: Plot, prefix: str) -> str:
-    """The plot without its heading as an `<svg>` element: transparent, real text, CSS colours.
+    """The plot without its heading as an `<svg>` element: transparent, with real text.
 
     What is said of a mark is a `<title>` in a transparent shape of the class `tip` over it.
     `prefix` (letters, digits, `-`) keeps the ids of several plots on one page apart."""
@@ -218,7 +218,6 @@ def svg(plot: Plot, prefix: str) -> str:
             line.set_visible(True)
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", target.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
-    body = re.sub("|".join(colours.DARK), lambda match: f"var({css_name(match.group())})", body)
     body = body[body.index(">", body.index("<svg")) + 1 : body.rindex("</svg>")]
     # Without the line breaks and the many digits that nobody sees.
     places = r'\b(?:d|x|y|transform)="[^"]*"'
