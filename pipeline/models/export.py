@@ -78,10 +78,8 @@ class MLPEnsemble(Ensemble):
         self.kind = self.activation = architecture.activation
         parameters, statistics = states[:, : architecture.size], states[:, architecture.size :]
         running = torch.split(statistics.unsqueeze(2), list(architecture.statistics), dim=1)
-        self.weights, self.biases = (
-            nn.ParameterList(),
-            nn.ParameterList(),
-        )  # [K, in, out], [K, 1, out]
+        self.weights = nn.ParameterList()  # [K, in, out]
+        self.biases = nn.ParameterList()  # [K, 1, out]
         for i, layer in enumerate(architecture.views(parameters)):
             weight, bias = layer.weight, layer.bias
             if layer.scale is not None and layer.shift is not None:

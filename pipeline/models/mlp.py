@@ -80,9 +80,21 @@ class MLP:
         return replace(self, batch_norm=False)
 
     def initial(self, count: int, seed: int) -> Tensor:
-        """`initial_parameters` of a study's splits."""
+        """`count` rows of initial parameters [count, P], float64.
+
+        Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are
+        uniform in +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0."""
         generator = torch.Generator().manual_seed(seed64(seed, Purpose.INITIAL_WEIGHTS))
-        return initial_parameters(self, count, generator)
+        draws = torch.rand((count, self.size), generator=generator, dtype=torch.float64)
+        flat = draws.mul_(2).sub_(1)
+        for layer in self.views(flat):
+            bound = layer.weight.shape[2] ** -0.5
+            layer.weight.mul_(bound)
+            layer.bias.mul_(bound)
+            if layer.scale is not None and layer.shift is not None:
+                layer.scale.fill_(1)
+                layer.shift.fill_(0)
+        return flat
 
     @property
     def statistics(self) -> tuple[int, ...]:
@@ -122,24 +134,6 @@ class Pass:
     value: Tensor | None = None
     mask: Tensor | None = None
     norm: tuple[Any, ...] = ()
-
-
-def initial_parameters(architecture: MLP, count: int, generator: torch.Generator) -> Tensor:
-    """`count` rows of initial parameters [count, P], float64, on the generator's device.
-
-    Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are uniform in
-    +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0."""
-    shape, device = (count, architecture.size), generator.device
-    draws = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
-    flat = draws.mul_(2).sub_(1)
-    for layer in architecture.views(flat):
-        bound = layer.weight.shape[2] ** -0.5
-        layer.weight.mul_(bound)
-        layer.bias.mul_(bound)
-        if layer.scale is not None and layer.shift is not None:
-            layer.scale.fill_(1)
-            layer.shift.fill_(0)
-    return flat
 
 
 class StackedMLP:
