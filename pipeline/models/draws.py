@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_WITH_GENERATOR = {"default": "generator", "low": "low_generator"}
+_WITH_GENERATOR |= {"Tensor": "Tensor_generator", "low_dtype": "low_generator_dtype"}
+"""The overload of an operation that takes a generator, by that which takes none."""
+
 
 class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Makes dropout and whatever else torch draws take `generator`, in this thread.
@@ -28,10 +32,15 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs, own = kwargs or {}, self._generator
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
-        if any(argument.name == "generator" for argument in func._schema.arguments):
+        if func._overloadname in _WITH_GENERATOR:
+            func = getattr(func.overloadpacket, _WITH_GENERATOR[func._overloadname], func)
+        takes = {argument.name: argument.default_value for argument in func._schema.arguments}
+        if "generator" in takes:
             kwargs = {**kwargs, "generator": kwargs.get("generator") or own}
         else:
-            torch.manual_seed(int(torch.randint(2**62, (), generator=own, device=own.device)))
+            given = {**takes, **dict(zip(takes, args, strict=False)), **kwargs}
+            if given.get("dropout_p", given.get("dropout", 1.0)):  # attention and recurrent layers
+                torch.manual_seed(int(torch.randint(2**62, (), generator=own, device=own.device)))
         first, *others = args
         if not isinstance(first, Tensor) or first.is_contiguous():
             return func(*args, **kwargs)
