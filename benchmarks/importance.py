@@ -111,7 +111,7 @@ def _score(truth: Truth, config: Config, trial: Trial, rng: np.random.Generator)
 
 def ours(search: Search, config: Config) -> dict[str, bool]:
     """Settings, the greatest share first -> whether they stand out."""
-    importances = Searched(settings_of(config), search.told, ACCURACY).over_all()
+    importances = Searched(settings_of(config), search.told, ACCURACY).importances
     return {each.setting.name: each.stands_out for each in importances}
 
 

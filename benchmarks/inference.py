@@ -34,7 +34,7 @@ from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Column, Schema
 from pipeline.models import flavor
 from pipeline.models.export import MLPEnsemble, export
-from pipeline.models.mlp import MLP, initial_parameters
+from pipeline.models.mlp import MLP
 
 HIDDEN = (32, 16)
 MEMBERS = 5
@@ -47,7 +47,7 @@ def ensemble(rows: pd.DataFrame) -> tuple[MLPEnsemble, Schema]:
     raw = torch.tensor(rows[names].to_numpy(), dtype=torch.float64)
     encoder = Encoder.fit(raw, schema, [torch.arange(len(raw))] * MEMBERS)
     architecture = MLP(schema.width, HIDDEN, 1)
-    states = initial_parameters(architecture, MEMBERS, torch.Generator().manual_seed(0))
+    states = architecture.initial(MEMBERS, 0)
     return MLPEnsemble(encoder, architecture, states.float()), schema
 
 

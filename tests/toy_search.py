@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.config import Config, check
 from pipeline.search.pruning import StackPruning
@@ -115,7 +114,7 @@ def run(search: Search) -> list[Trial]:
     return search.told
 
 
-def scores(values: torch.Tensor) -> dict[str, torch.Tensor]:
+def scores(values: np.ndarray) -> dict[str, np.ndarray]:
     """What training hands to a watch, by either objective."""
     return {"accuracy": values, "loss": values}
 
@@ -129,8 +128,8 @@ def lengths(watch: StackPruning | None, curves: np.ndarray, members: int = 1) ->
     running = np.arange(len(trial_of))
     ran = np.full(len(curves), curves.shape[1])
     for epoch in range(1, curves.shape[1] + 1):
-        now = torch.tensor(curves[trial_of[running], epoch - 1])
-        dropped = list(watch(epoch, scores(now), torch.tensor(running))) if watch else []
+        now = curves[trial_of[running], epoch - 1]
+        dropped = list(watch(epoch, scores(now), running)) if watch else []
         for member in dropped:
             ran[trial_of[member]] = epoch
         running = np.setdiff1d(running, dropped)

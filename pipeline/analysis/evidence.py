@@ -3,13 +3,13 @@
 Nothing is computed here but by `Evidence`'s properties; `report` shows it, and `summary.json` holds
 it as plain numbers."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 
 from pipeline.analysis import baselines
 from pipeline.analysis.clustered import Ageing
@@ -19,11 +19,16 @@ from pipeline.models.metrics import ACCURACY, LOSS, METRICS, Metric
 
 _LEAST_DEGREES = 4  # of freedom: five folds; with two an interval is of 13 standard errors
 
+OfFolds = Mapping[
+    str, Annotated[Floats, PlainValidator(np.array), PlainSerializer(np.ndarray.tolist)]
+]
+"""By the metric's name, of each fold [folds * repeats]."""
+
 
 class _OnFolds:
     """What has `scores`, by the metric's name, of each fold [folds * repeats]."""
 
-    scores: Mapping[str, Floats]
+    scores: OfFolds
 
     def mean(self, metric: Metric) -> float:
         return float(self.scores[metric.name].mean())
@@ -45,7 +50,7 @@ class Finalist(_OnFolds):
     trial: int  # its number in the search
     lr: float
     params: Mapping[str, Any]  # the searched leaves by dotted path
-    scores: Mapping[str, Floats]
+    scores: OfFolds
     ensemble: Mapping[str, float]  # of the networks of all repeats together, as `scores`
     search: Mapping[str, float]  # what the search estimated for it
     best_epoch: float | None  # mean over the members
@@ -89,7 +94,7 @@ class Baseline(_OnFolds):
     """A model that is no network, on the validation rows of the final round's first folds."""
 
     name: baselines.Name
-    scores: Mapping[str, Floats]
+    scores: OfFolds
     test_scores: Mapping[str, float] = field(default_factory=dict)
     """Trained on all training rows; empty: not scored yet."""
 
@@ -190,36 +195,25 @@ class Evidence:
     def to_plain(self) -> dict[str, Any]:
         """Lists and numbers for JSON."""
         winner = self.winner
-        content = asdict(self) | {
+        plain: dict[str, Any] = _PLAIN.dump_python(self, mode="json", exclude={"metric"})
+        for finalist, record in zip(self.finalists, plain["finalists"], strict=True):
+            record |= finalist.metrics(self.metric)
+        for pair, record in zip(self.pairs, plain["pairs"], strict=True):
+            record["is_clear"] = pair.is_clear
+        return plain | {
             "objective": self.metric.curve,
             "metric": self.metric.name,
             "winner": winner.optimizer if winner else None,
             "winner_is_clear": self.winner_is_clear,
-            "finalists": [asdict(each) | each.metrics(self.metric) for each in self.finalists],
-            "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in self.pairs],
         }
-        plain: dict[str, Any] = json.loads(json.dumps(content, default=np.ndarray.tolist))
-        return plain
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any], metric: Metric = ACCURACY) -> "Evidence":
         """What `to_plain` gave of this metric, to the bit.
 
         Raises:
-            KeyError, TypeError: it is something else."""
-        kinds = {"finalists": Finalist, "pairs": Pair, "baselines": Baseline}
-        values: dict[str, Any] = {
-            name: tuple(_read(kind, item) for item in content[name])
-            for name, kind in (kinds | {"tolerances": Tolerance}).items()
-        }
-        for key in ("folds", "repeats", "overlap", "is_forward"):
-            values[key] = content[key]
-        values["ageing"] = Ageing(**content["ageing"]) if content["ageing"] else None
-        return cls(metric, **values)
+            ValueError: it is something else."""
+        return _PLAIN.validate_python({**content, "metric": metric})
 
 
-def _read(kind: type[Any], content: Mapping[str, Any]) -> Any:
-    values = {each.name: content[each.name] for each in fields(kind)}
-    if "scores" in values:
-        values["scores"] = {name: np.array(v, float) for name, v in values["scores"].items()}
-    return kind(**values)
+_PLAIN = TypeAdapter(Evidence)

@@ -65,14 +65,6 @@ class Searched:
         return [s for s in self.settings if s.name not in (OPTIMIZER, LEARNING_RATE)]
 
     @cached_property
-    def importances(self) -> tuple[Importance, ...]:
-        """The greatest share first; none with fewer than `LEAST_TRIALS` completed trials.
-
-        Nothing where only the optimizer and its learning rate were searched: the width of the
-        range then decides which of the two explains more."""
-        return tuple(self.over_all()) if self.others else ()
-
-    @cached_property
     def best(self) -> list[Trial]:
         """The best tenth of the completed trials, the best first; five, but at most half of them,
         where that is less."""
@@ -80,31 +72,29 @@ class Searched:
         few = min(_LEAST_BEST, max(1, len(done) // 2))
         return done[: max(few, math.ceil(len(done) / 10))]
 
-    def over_all(self) -> list[Importance]:
-        """The same whatever was searched."""
+    @cached_property
+    def importances(self) -> tuple[Importance, ...]:
+        """The greatest share first; none with fewer than `LEAST_TRIALS` completed trials.
+
+        Nothing where only the optimizer and its learning rate were searched: the width of the
+        range then decides which of the two explains more."""
         used = [trial for trial in self.trials if trial.state == "FAIL" or trial.is_complete]
         used.sort(key=lambda trial: trial.number)
-        if len(completed(used)) < LEAST_TRIALS or len(self.settings) < 2:
-            return []
-        y = scores(used, self.metric)
+        if len(completed(used)) < LEAST_TRIALS or len(self.settings) < 2 or not self.others:
+            return ()
+        name, sign = self.metric.name, self.metric.sign
+        y = fenced([sign * trial.scores[name] if trial.is_complete else None for trial in used])
         rng = generator(0, Purpose.IMPORTANCE)
         columns = [_columns(setting, used, rng) for setting in self.settings]
         shares = main_effects(columns, y, _TREES, rng)
         if shares is None:
-            return []
+            return ()
         chances = [_chance(columns, place, y, rng) for place in range(len(columns))]
         importances = [
             Importance(setting, float(share), chance, len(used))
             for setting, share, chance in zip(self.settings, shares, chances, strict=True)
         ]
-        return sorted(importances, key=lambda importance: -importance.share)
-
-
-def scores(trials: Sequence[Trial], metric: Metric) -> Floats:
-    """The metric of each trial [N], higher is better, `fenced`: a network that all but diverged
-    would make up the whole variance."""
-    values = [metric.sign * t.scores[metric.name] if t.is_complete else None for t in trials]
-    return np.array(fenced(values))
+        return tuple(sorted(importances, key=lambda importance: -importance.share))
 
 
 def main_effects(

@@ -167,8 +167,8 @@ def _telling(
     beside all others (Bonferroni)."""
     positives = int(is_test.sum())
     negatives = len(is_test) - positives
-    ranks = stats.rankdata(x, axis=0)[is_test == 1].sum(axis=0)
-    aucs = (ranks / positives - (positives + 1) / 2) / negatives
+    wins = stats.mannwhitneyu(x[is_test == 1], x[is_test == 0], method="asymptotic").statistic
+    aucs = wins / (positives * negatives)
     order = [encoder.numeric, encoder.category_column, encoder.missing_column]
     best = np.zeros(len(schema.columns))
     np.maximum.at(best, torch.cat(order).numpy(), abs(aucs - 0.5))

@@ -30,7 +30,7 @@ Location = tuple[str | int, ...]
 LARGEST_INTEGER = 1_000_000_000
 LARGEST_NUMBER = 1e38  # tensors are of 32-bit floats
 
-# A grid is for going through, so a range of a billion integers has none.
+# A grid is for going through, so a range of a billion steps has none.
 LARGEST_GRID = 100_000
 
 T = TypeVar("T")
@@ -89,10 +89,9 @@ class IntRange(_Interval[int]):
 
     step: int = 1
 
-    def grid(self) -> tuple[int, ...] | None:
-        """The values in ascending order; None when they are more than 100,000."""
-        values = range(self.low, self.high + 1, self.step)
-        return tuple(values) if len(values) <= LARGEST_GRID else None
+    def grid(self) -> range:
+        """The values in ascending order; a billion of them cost nothing."""
+        return range(self.low, self.high + 1, self.step)
 
 
 @dataclass(frozen=True)

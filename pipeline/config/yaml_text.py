@@ -1,11 +1,11 @@
 """YAML as people mean it: the core schema of YAML 1.2, with the place of every value.
 
-PyYAML gives the events, not the values: here `1e-4` is a number, `on` and `no` are text, and a key
+PyYAML gives the nodes, not the values: here `1e-4` is a number, `on` and `no` are text, and a key
 that stands twice is a problem. What could grow without end (nesting, aliases) has a bound."""
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,10 +19,11 @@ Scalar = str | int | float | bool | None
 LARGEST_FILE = 256 * 1024  # bytes
 LARGEST_DEPTH = 32  # collections within collections
 MOST_NODES = 20_000  # values, with aliases written out
+_TOO_DEEP = f"must nest at most {LARGEST_DEPTH} deep"
 
+_PLAIN = "plain"  # the tag of scalars without quotes
+_TAGS = (_PLAIN, *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")))
 _NO_CHARACTER = "an escape of a character that does not exist"
-
-_STRING_TAGS = ("!", "tag:yaml.org,2002:str")
 _CORE: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _CORE |= dict.fromkeys(("true", "True", "TRUE"), True)
 _CORE |= dict.fromkeys(("false", "False", "FALSE"), False)
@@ -68,7 +69,10 @@ def collection(value: "tuple[Node, ...] | dict[str, Node]", where: str) -> Node:
     children = value.values() if isinstance(value, dict) else value
     size = 1 + sum(child.size for child in children)
     depth = 1 + max((child.depth for child in children), default=0)
-    _check_bounds(size, depth, where)
+    if size > MOST_NODES:
+        raise UserError(f"{where}: must hold at most {MOST_NODES} values, aliases written out")
+    if depth > LARGEST_DEPTH:
+        raise UserError(f"{where}: {_TOO_DEEP}")
     return Node(value, where, size=size, depth=depth)
 
 
@@ -93,12 +97,14 @@ def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node |
     `where` turns a line (from 1) into the start of a message. What leaves the rest readable (a key
     given twice) is added to `problems`; what doesn't raises `UserError`."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
-            return _Document(iter(loader.get_event, None), where, problems).read()
+            root = loader.get_single_node()
+            return _Reader(where, problems).read(root, "") if root else None
         except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\\U00110000"
-            line = loader.line + 1
-            message = _NO_CHARACTER
+            line, message = loader.line + 1, _NO_CHARACTER
+        except RecursionError:  # an alias within what it stands for, too
+            raise UserError(f"{where(1)}: {_TOO_DEEP}") from None
     except yaml.MarkedYAMLError as error:
         line = _line(error.problem_mark or error.context_mark)
         message = " ".join(filter(None, (error.context, error.problem)))
@@ -121,84 +127,60 @@ def decode(content: bytes, name: str) -> str:
         raise UserError(f"{name}:{line}: must be UTF-8; got the byte {byte}") from None
 
 
-@dataclass
-class _Document:
-    """One document, read from PyYAML's events."""
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {None: [(_PLAIN, re.compile(""))]}  # noqa: RUF012
 
-    events: Iterator[yaml.Event]
+
+@dataclass
+class _Reader:
+    """Turns PyYAML's nodes into ours, each once, however many aliases it has."""
+
     where: Callable[[int], str]
     problems: list[str]
-    anchors: dict[str, Node] = field(default_factory=dict)  # of what is closed
+    done: dict[yaml.Node, Node] = field(default_factory=dict)
 
-    def read(self) -> Node | None:
-        """The root; None when there is nothing in the document."""
-        root = None
-        for event in self.events:
-            if isinstance(event, yaml.NodeEvent):
-                root = self._node(event, "", 1)
-            elif isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                place = self.where(_line(event.start_mark))
-                raise UserError(f"{place}: must be one YAML document; got a second one")
-        return root
+    def read(self, node: Any, path: str) -> Node:
+        """`path` is "" or ends with a dot."""
+        where = self.where(_line(node.start_mark))
+        if node.tag not in _TAGS:
+            raise UserError(f"{where}: tags are not read; got {node.tag}")
+        if node not in self.done:
+            if isinstance(node, yaml.ScalarNode):
+                self.done[node] = self._scalar(node, where)
+            elif isinstance(node, yaml.MappingNode):
+                self.done[node] = collection(self._mapping(node, path), where)
+            else:
+                items = (self.read(item, f"{path}{i}.") for i, item in enumerate(node.value))
+                self.done[node] = collection(tuple(items), where)
+        return self.done[node]
 
-    def _node(self, event: Any, path: str, depth: int) -> Node:
-        """The node that begins with `event`. `path` is "" or ends with a dot."""
-        where = self.where(_line(event.start_mark))
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self.anchors:
-                raise UserError(f"{where}: *{event.anchor} has no anchor &{event.anchor} before it")
-            return replace(self.anchors[event.anchor], where=where)
-        if event.tag not in (None, *_STRING_TAGS):
-            raise UserError(f"{where}: tags are not read; got {event.tag}")
-        if isinstance(event, yaml.ScalarEvent):
-            plain = event.implicit[0] and event.tag is None
-            # Escaped surrogate pairs, as JSON writes them, are joined.
-            try:
-                text = event.value.encode("utf-16", "surrogatepass").decode("utf-16")
-            except UnicodeDecodeError:
-                raise UserError(f"{where}: not YAML: {_NO_CHARACTER}") from None
-            node = Node(resolve(text) if plain else text, where, text)
-        else:
-            _check_bounds(0, depth, where)
-            self.anchors.pop(event.anchor, None)
-            read = self._mapping if isinstance(event, yaml.MappingStartEvent) else self._list
-            node = collection(read(path, depth + 1), where)
-        self.anchors[event.anchor] = node
-        return node
+    def _scalar(self, node: yaml.ScalarNode, where: str) -> Node:
+        try:  # Escaped surrogate pairs, as JSON writes them, are joined.
+            text = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: not YAML: {_NO_CHARACTER}") from None
+        return Node(resolve(text) if node.tag == _PLAIN else text, where, text)
 
-    def _list(self, path: str, depth: int) -> tuple[Node, ...]:
-        nodes: list[Node] = []
-        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-            nodes.append(self._node(event, f"{path}{len(nodes)}.", depth))
-        return tuple(nodes)
-
-    def _mapping(self, path: str, depth: int) -> dict[str, Node]:
+    def _mapping(self, node: yaml.MappingNode, path: str) -> dict[str, Node]:
         children: dict[str, Node] = {}
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            key = self._node(event, path, depth)
+        for key_node, value in node.value:
+            key = self.read(key_node, path)
             if isinstance(key.value, tuple | dict):
                 raise UserError(f"{key.where}: a key must be text; got a list or a mapping")
-            node = self._node(next(self.events), f"{path}{key.text}.", depth)
+            child = self.read(value, f"{path}{key.text}.")
             if key.text in children:
                 line = children[key.text].where.rpartition(":")[2]
                 first = f"in line {line}" if line.isdigit() else "there"
                 rule = "a key must be given once; it stands"
                 self.problems.append(f"{key.where}: {path}{key.text}: {rule} {first} already")
             else:
-                children[key.text] = replace(node, where=key.where)
+                children[key.text] = replace(child, where=key.where)
         return children
 
 
 def _line(mark: Any) -> int:
     """The line of one of PyYAML's marks, from 1."""
     return mark.line + 1 if mark is not None else 1
-
-
-def _check_bounds(size: int, depth: int, where: str) -> None:
-    if size > MOST_NODES:
-        raise UserError(f"{where}: must hold at most {MOST_NODES} values, aliases written out")
-    if depth > LARGEST_DEPTH:
-        raise UserError(f"{where}: must nest at most {LARGEST_DEPTH} deep")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -2,6 +2,7 @@
 
 Both are fitted on validation rows, with probabilities from networks that did not see these."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 from scipy import optimize, special
 
-from pipeline.models.metrics import Metric
+from pipeline.models.metrics import ACCURACY, KNOWN, Metric
 from pipeline.models.scores import certain
 
 Floats = npt.NDArray[np.float64]
@@ -19,7 +20,13 @@ SHARPEST, FLATTEST = 0.05, 20.0
 """Temperatures lie between these; without bounds rows that are all right would ask for 0."""
 
 MOST_CUTS = 500
-"""Thresholds, evenly over the rows, at which a metric is computed."""
+"""Thresholds, evenly over the rows, at which a metric of somebody's is computed."""
+
+GOALS: Mapping[Goal, Metric] = {
+    "accuracy": ACCURACY,
+    "f1": KNOWN["f1_score"],
+    "youden": KNOWN["balanced_accuracy"],  # half of it, and a half
+}
 
 SMALLEST = 1e-30
 """What a probability of less, such as 0, counts as where its logarithm is taken."""
@@ -56,7 +63,7 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     Args:
         positive: probabilities [N] of label 1; y: [N], 0 or 1, both of them present.
         goal: accuracy; f1 of label 1; youden, the true minus the false positive rate; or a metric
-            that judges predicted labels, which is computed at `MOST_CUTS` cuts at most.
+            that judges predicted labels.
 
     Of equally good ones 0.5, else the middle of the stretch that is nearest to it."""
     order = np.argsort(positive, kind="stable")
@@ -68,15 +75,8 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     negatives = len(truth) - positives
     missed = np.concatenate([[0], np.cumsum(truth)])[below]
     hits, false_alarms = positives - missed, negatives - (below - missed)
-    if isinstance(goal, Metric):
-        right = negatives - false_alarms
-        value = _at_cuts(np.stack([right, false_alarms, missed, hits], axis=1), goal)
-    elif goal == "accuracy":
-        value = hits + negatives - false_alarms
-    elif goal == "f1":
-        value = 2 * hits / np.maximum(hits + false_alarms + positives, 1)
-    else:
-        value = hits / max(positives, 1) - false_alarms / max(negatives, 1)
+    rows = np.stack([negatives - false_alarms, false_alarms, missed, hits], axis=1)
+    value = _at_cuts(rows, goal if isinstance(goal, Metric) else GOALS[goal])
     edges = np.concatenate([[0.0], ordered[ends], [1.0]])
     low, high = edges[:-1], edges[1:]
     middle = (low + high) / 2
@@ -93,7 +93,9 @@ def _at_cuts(table: npt.NDArray[np.int64], metric: Metric) -> Floats:
     """The metric, higher is better, by the rows [K, 4] of each label and prediction: 0 and 0, 0 and
     1, 1 and 0, 1 and 1; -inf where it is not computed."""
     value = np.full(len(table), -np.inf)
-    cuts = np.linspace(0, len(table) - 1, MOST_CUTS).astype(int)
+    cuts = np.arange(len(table))
+    if metric not in KNOWN.values():  # computed for one cut after the other
+        cuts = np.linspace(0, len(table) - 1, MOST_CUTS).astype(int)
     predicted, y = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1]])
     weights = torch.from_numpy(table[cuts]).double()
     scores = metric.score(certain(predicted, 2), y, weights).numpy()

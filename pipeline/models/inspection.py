@@ -46,12 +46,10 @@ def module_architecture(
         other = tensors_of(build())
         module = copy.deepcopy(template).train()
         before = {name: value.detach().clone() for name, value in tensors_of(module).items()}
-        generator, unseen = torch.Generator(), torch.get_rng_state()
-        seen = generator.get_state()
+        generator = torch.Generator()
+        undrawn = generator.get_state()
         with Draws(generator):
             outputs = _shown(module, x, component)
-        draws_unseen = not torch.equal(unseen, torch.get_rng_state())
-        draws = draws_unseen or not torch.equal(seen, generator.get_state())
         _check_outputs(outputs, component, task)
         after = {name: value.detach() for name, value in tensors_of(module).items()}
         products, activations, widest = _measured(module.eval(), x)
@@ -79,8 +77,7 @@ def module_architecture(
         products=products,
         activations=activations,
         widest=widest,
-        draws=draws,
-        draws_unseen=draws_unseen,
+        draws=not torch.equal(undrawn, generator.get_state()),
     )
 
 

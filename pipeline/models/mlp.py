@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,9 +80,21 @@ class MLP:
         return replace(self, batch_norm=False)
 
     def initial(self, count: int, seed: int) -> Tensor:
-        """`initial_parameters` of a study's splits."""
+        """`count` rows of initial parameters [count, P], float64.
+
+        Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are
+        uniform in +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0."""
         generator = torch.Generator().manual_seed(seed64(seed, Purpose.INITIAL_WEIGHTS))
-        return initial_parameters(self, count, generator)
+        draws = torch.rand((count, self.size), generator=generator, dtype=torch.float64)
+        flat = draws.mul_(2).sub_(1)
+        for layer in self.views(flat):
+            bound = layer.weight.shape[2] ** -0.5
+            layer.weight.mul_(bound)
+            layer.bias.mul_(bound)
+            if layer.scale is not None and layer.shift is not None:
+                layer.scale.fill_(1)
+                layer.shift.fill_(0)
+        return flat
 
     @property
     def statistics(self) -> tuple[int, ...]:
@@ -114,32 +127,13 @@ class Pass:
     """What the backward pass of a layer needs of the forward pass.
 
     x: what the layer was given; value: the activation's output, or its input where its slope needs
-        that; mask: dropout's factors; standard, rate: with batch norm the standardised values, and
-        the factor that they were standardised with."""
+        that; mask: dropout's factors; norm: with batch norm what its backward pass is given after
+        the gradient."""
 
     x: Tensor
     value: Tensor | None = None
     mask: Tensor | None = None
-    standard: Tensor | None = None
-    rate: Tensor | None = None
-
-
-def initial_parameters(architecture: MLP, count: int, generator: torch.Generator) -> Tensor:
-    """`count` rows of initial parameters [count, P], float64, on the generator's device.
-
-    Those of `torch.nn.Linear`: weights (kaiming_uniform_ with a = sqrt 5) and biases are uniform in
-    +-1 / sqrt(fan in). Batch norm starts with scale 1 and shift 0."""
-    shape, device = (count, architecture.size), generator.device
-    draws = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
-    flat = draws.mul_(2).sub_(1)
-    for layer in architecture.views(flat):
-        bound = layer.weight.shape[2] ** -0.5
-        layer.weight.mul_(bound)
-        layer.bias.mul_(bound)
-        if layer.scale is not None and layer.shift is not None:
-            layer.scale.fill_(1)
-            layer.shift.fill_(0)
-    return flat
+    norm: tuple[Any, ...] = ()
 
 
 class StackedMLP:
@@ -189,10 +183,7 @@ class StackedMLP:
             if i == len(self._layers) - 1:
                 break
             if layer.scale is not None and layer.shift is not None:
-                mean, variance = self._moments(x, i) if training else self._running[i]
-                forward.rate = torch.rsqrt(variance + EPSILON)
-                forward.standard = (x - mean).mul_(forward.rate)
-                x = forward.standard * layer.scale + layer.shift
+                x, forward.norm = self._normalised(x, i, layer.scale, layer.shift, training)
             before, x = x, self._activate(x)
             forward.value = x if self._activation.by_output else before
             if training and draws:
@@ -202,15 +193,20 @@ class StackedMLP:
             self._passes = passes
         return x
 
-    def _moments(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The batch's mean and biased variance [K, H, 1]; the running ones move towards them."""
-        variance, mean = torch.var_mean(x, dim=2, keepdim=True, correction=0)
-        rows = x.shape[2]
-        running_mean, running_variance = self._running[layer]
-        running_mean.lerp_(mean, MOMENTUM)
-        # The running variance is of the unbiased kind; one row alone has none.
-        running_variance.lerp_(variance * (rows / max(rows - 1, 1)), MOMENTUM)
-        return mean, variance
+    def _normalised(
+        self, x: Tensor, layer: int, scale: Tensor, shift: Tensor, training: bool
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Each unit [K, H, B] of each member as a channel of torch's batch norm; what that keeps
+        for its backward pass."""
+        rows = x.view(1, -1, x.shape[2])
+        mean, variance = (running.flatten().clone() for running in self._running[layer])
+        given = rows, scale.flatten(), shift.flatten(), mean, variance, training
+        y, *saved = torch.native_batch_norm(*given, MOMENTUM, EPSILON)
+        if training and x.shape[2] > 1:  # one row alone has no variance of the unbiased kind
+            for running, new in zip(self._running[layer], (mean, variance), strict=True):
+                running.copy_(new.view_as(running))
+        kept = rows, scale.flatten(), mean, variance, *saved, True, EPSILON, [True] * 3
+        return y.view_as(x), kept
 
     def zero_gradients(self) -> None:
         self.gradients.zero_()
@@ -228,9 +224,11 @@ class StackedMLP:
                 if forward.mask is not None:
                     d = d * forward.mask
                 d = self._slope(d, forward.value)
-            if forward.standard is not None and forward.rate is not None:
-                d, *norm = self._backward_norm(d, forward.standard, forward.rate, layer)
-                parts = [*norm, *parts]
+            if forward.norm:
+                members, shape = len(d), d.shape
+                given = d.reshape(1, -1, shape[2]), *forward.norm
+                d, *norm = torch.ops.aten.native_batch_norm_backward(*given)
+                d, parts = d.view(shape), [*(each.view(members, -1) for each in norm), *parts]
             # Both are the same product; the one whose rows are long is up to three times faster.
             if layer.weight.shape[1] > layer.weight.shape[2]:
                 weight = torch.bmm(forward.x, d.mT).mT
@@ -241,19 +239,6 @@ class StackedMLP:
                 d = torch.bmm(layer.weight.mT, d)
         self.gradients.add_(torch.cat(parts, dim=1))
         self._passes = []
-
-    @staticmethod
-    def _backward_norm(
-        d: Tensor, standard: Tensor, rate: Tensor, layer: Layer
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Back through batch norm (Ioffe and Szegedy, 2015, section 3).
-
-        Returns the gradients of its input [K, H, B], its scale and its shift [K, H]."""
-        assert layer.scale is not None
-        scale, shift = (d * standard).sum(dim=2), d.sum(dim=2)
-        d = d * layer.scale
-        along = (d * standard).mean(dim=2, keepdim=True)
-        return (d - d.mean(dim=2, keepdim=True) - standard * along).mul_(rate), scale, shift
 
     def state(self, index: Tensor) -> Tensor:
         """[k, P + Q]: the parameters and running statistics of the members at these positions."""

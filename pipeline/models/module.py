@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.common.seeds import Purpose, seed64
 from pipeline.models.draws import Draws
@@ -29,8 +30,7 @@ class ModuleArchitecture:
         parameters: names of what is trained, [P] together.
         statistics: names of the buffers that training changes or that chance has filled, [Q]
             together; the others are alike in all networks.
-        draws: whether it draws random numbers in training, and `draws_unseen` whether `Draws` does
-            not see some of them."""
+        draws: whether it draws random numbers in training."""
 
     program: str
     build: Callable[[], nn.Module]
@@ -42,7 +42,6 @@ class ModuleArchitecture:
     activations: int
     widest: int
     draws: bool
-    draws_unseen: bool
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -138,16 +137,10 @@ class ModuleStack:
             self.statistics[name] = value.detach()
         return self._outputs.detach()
 
-    @contextmanager
-    def _drawing(self) -> Iterator[None]:
-        """What it draws comes from its generator. Under `Draws` attention can be stacked, too."""
-        if self.architecture.draws_unseen and self._module.training:
-            device = self._generator.device
-            seed = torch.randint(2**62, (), generator=self._generator, device=device)
-            torch.manual_seed(int(seed))
-        is_needed = self._vectorized or (self.architecture.draws and self._module.training)
-        with Draws(self._generator) if is_needed else nullcontext():
-            yield
+    def _drawing(self) -> AbstractContextManager[object]:
+        """What it draws comes from its generator."""
+        is_needed = self.architecture.draws and self._module.training
+        return Draws(self._generator) if is_needed else nullcontext()
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensors]:
         if not self._vectorized:
@@ -217,6 +210,22 @@ def arranged(outputs: Tensor) -> Tensor:
 def tensors_of(module: nn.Module) -> Tensors:
     """A module's parameters and buffers by name; one that stands at two places once."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+@contextmanager
+def stackable_attention(is_stacked: bool) -> Iterator[None]:
+    """For stacks attention is made of operations that know them, in the whole process: the fused
+    ones would be called for one network after the other."""
+    if not is_stacked:
+        yield
+        return
+    is_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(is_fast)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from torch import Tensor
 # group uses; a boolean is one for all. Coefficients are computed in float64, as torch.optim
 # computes them in Python floats, and rounded to the parameters' dtype once.
 #
-# `native.codegen` runs each rule on symbols to write it in C++, where it knows the operations and
-# where no branch depends on a number.
+# `native.codegen` traces each rule to write it in C++, where it knows the operations and where no
+# branch depends on a number.
 
 
 def sgd(p: Tensor, g: Tensor, t: float, s: SimpleNamespace, h: SimpleNamespace) -> None:

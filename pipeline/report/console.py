@@ -25,7 +25,6 @@ from pipeline.training.trial import Trial
 
 _WIDTH = 110  # of tables where the output is no terminal
 _LONGEST_NAME = 15  # of an optimizer in a table
-_NOT_SHOWN = ("Against the best", "Completed", "Time")  # with them a table is wider than 80 columns
 
 
 class Console:
@@ -104,14 +103,12 @@ class Console:
     def closing(
         self, table: Table, sentences: Sequence[str], commands: Sequence[tuple[str, str]]
     ) -> None:
-        """The end of a run: the table of the optimizers, as far as 80 columns hold it, the answer,
-        and the next commands.
+        """The end of a run: the table of the optimizers, the answer, and the next commands.
 
         `commands` are (what for, command) pairs; a command of several lines is indented whole."""
-        if rows := table.records():
-            empty = [name for name in ("Failed", "Pruned") if all(row[name] == "0" for row in rows)]
+        if table.rows:
             self.say("")
-            self.table(table.without([*_NOT_SHOWN, *empty]))
+            self.table(table)
             self.say("")
         self.say(*sentences)
         for purpose, command in commands:

@@ -1,7 +1,7 @@
 """The numbers behind the report, for other programs: `report.json`.
 
-Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds; a score stands
-under its metric's name. What is unknown or not finite is null."""
+Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds; scores stand under
+their metrics' names. What is unknown or not finite is null."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,6 @@ from pydantic_core import to_jsonable_python
 
 from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
-from pipeline.models.metrics import METRICS
 from pipeline.report.report import Report
 from pipeline.report.words import verdict, what_would_change
 from pipeline.search.settings import Setting
@@ -56,23 +55,14 @@ def _test(evaluation: Evaluation) -> Record:
 
 
 def _optimizer(summary: OptimizerSummary) -> Record:
-    best = _trial(summary.best) if summary.best is not None else {}
-    counts = ("optimizer", "trials", "complete", "failed", "pruned", "seconds")
-    record = {name: getattr(summary, name) for name in counts} | {"best": best.get("number")}
-    names = dict.fromkeys((*METRICS, *summary.medians))
-    scores = (name + of for name in names for of in ("", "_std"))
-    record |= {name: best.get(name) for name in ("lr", *scores)}
-    return record | {f"median_{name}": summary.medians.get(name) for name in names}
+    """Its best trial by its number."""
+    return vars(summary) | {"best": summary.best.number if summary.best is not None else None}
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _trial(trial: Trial) -> Record:
     """Scores with their standard deviations over the folds."""
-    names = ("number", "optimizer", "lr", "state", "best_epoch", "seconds", "reason")
-    record = {name: getattr(trial, name) for name in names}
-    for name in dict.fromkeys((*METRICS, *trial.scores)):
-        record[name] = trial.scores.get(name)
-        record[f"{name}_std"] = trial.deviations.get(name)
-    return record | {"params": dict(trial.params)}
+    names = ("number", "optimizer", "lr", "params", "state", "reason", "best_epoch", "seconds")
+    return {name: getattr(trial, name) for name in (*names, "scores", "deviations")}
 
 
 def _setting(setting: Setting) -> Record:

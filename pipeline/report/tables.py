@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.analysis.ranking import OptimizerSummary
-from pipeline.common.text import duration, number, percent, shorten
+from pipeline.common.text import number, percent, shorten
 from pipeline.models.metrics import Metric, with_objective
 from pipeline.search.settings import Setting, value_text
 from pipeline.training.trial import Trial
 
 if TYPE_CHECKING:  # The console needs `Table`, and none of what takes long to import.
     from pipeline.analysis.comparison import Floats, Pair
-    from pipeline.analysis.evidence import Evidence, Finalist, Tolerance
+    from pipeline.analysis.evidence import Evidence, Finalist
     from pipeline.analysis.importance import Importance, Searched
     from pipeline.analysis.rare_labels import LabelScores
     from pipeline.report.report import Report
@@ -63,18 +63,10 @@ class Table:
         headings = [column.heading for column in self.columns]
         return [dict(zip(headings, row, strict=True)) for row in self.rows]
 
-    def without(self, headings: Collection[str]) -> Table:
-        """Without the columns of these headings; not all of them need be there."""
-        places = [p for p, column in enumerate(self.columns) if column.heading not in headings]
-        return Table(
-            tuple(self.columns[place] for place in places),
-            tuple(tuple(row[place] for place in places) for row in self.rows),
-        )
-
 
 def optimizer_table(report: Report) -> Table:
     """Each optimizer by its best trial, in the final round and in the search, and its trials."""
-    metric, evidence = report.metric, report.evidence
+    metric, evidence, summaries = report.metric, report.evidence, report.summaries
     final = {
         finalist.optimizer: metric.text_with(finalist.mean(metric), finalist.deviation(metric))
         for finalist in (evidence.finalists if evidence is not None else ())
@@ -89,36 +81,18 @@ def optimizer_table(report: Report) -> Table:
             else NOTHING
         ),
         "Best learning rate": lambda summary: number(summary.best.lr if summary.best else None),
-        "Against the best": lambda summary: _against_best(report, summary),
         f"Median {metric.words}": lambda summary: metric.text(summary.medians.get(metric.name)),
         "Trials": lambda summary: str(summary.trials),
-        "Completed": lambda summary: str(summary.complete),
         "Failed": lambda summary: str(summary.failed),
         "Pruned": lambda summary: str(summary.pruned),
-        "Time": lambda summary: duration(summary.seconds),
     }
-    if not final:
-        del cells[f"Final {metric.words}"]
-    return Table.of(report.summaries, cells, ["optimizer"])
-
-
-def _against_best(report: Report, summary: OptimizerSummary) -> str:
-    """How far behind the best one: in the final round, else in the search."""
-    best, metric = report.best, report.metric
-    if best is None or summary.best is None:
-        return NOTHING
-    leader = (report.winner or best).optimizer
-    if summary.optimizer == leader:
-        return "best"
-    for pair in report.pairs:
-        if (pair.better, pair.worse) == (leader, summary.optimizer):
-            noise = "beyond" if pair.is_clear else "within"
-            return f"−{metric.difference(pair.difference)}, {noise} noise"
-    if report.evidence is None or report.winner is None:  # nothing says what is noise
-        behind = abs(best.scores[metric.name] - summary.best.scores[metric.name])
-        return f"−{metric.difference(behind)}"
-    finalists = {finalist.optimizer for finalist in report.evidence.finalists}
-    return "diverged in the final round" if summary.optimizer in finalists else NOTHING
+    empty = {
+        f"Final {metric.words}": not final,
+        "Failed": not any(summary.failed for summary in summaries),
+        "Pruned": not any(summary.pruned for summary in summaries),
+    }
+    cells = {heading: cell for heading, cell in cells.items() if not empty.get(heading)}
+    return Table.of(summaries, cells, ["optimizer"])
 
 
 def ranking_table(evidence: Evidence) -> Table:
@@ -165,22 +139,6 @@ def pair_table(evidence: Evidence) -> Table:
         f"Chance of more than {margin}": lambda pair: percent(pair.probability_better, 0),
     }
     return Table.of(evidence.pairs, cells, ["optimizer", "optimizer"])
-
-
-def tolerance_table(evidence: Evidence) -> Table:
-    """Each optimizer's tolerance of its learning rate, and how many trials say so."""
-    cells: dict[str, Callable[[Tolerance], str]] = {
-        "Optimizer": lambda tolerance: tolerance.optimizer,
-        "Learning-rate tolerance": lambda tolerance: (
-            f"{number(tolerance.lr_low, 2)} to {number(tolerance.lr_high, 2)}"
-            if tolerance.lr_low is not None
-            else NOTHING
-        ),
-        "Decades": lambda tolerance: number(tolerance.decades, 2),
-        "Diverged": lambda tolerance: percent(tolerance.diverged, 0),
-        "Trials": lambda tolerance: str(tolerance.trials),
-    }
-    return Table.of(evidence.tolerances, cells, ["optimizer"])
 
 
 def baseline_table(report: Report, evidence: Evidence) -> Table:

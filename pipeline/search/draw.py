@@ -135,7 +135,9 @@ class Draw:
         if self._name == "random":
             return study
         values = [_value(trial, self._metric) for trial in self._before]
-        for trial, value, drawn_in in zip(self._before, values, fenced(values), strict=True):
+        for trial, value, drawn_in in zip(
+            self._before, values, fenced(values).tolist(), strict=True
+        ):
             point = self._space.point(trial)
             if entry not in (None, point.entry):
                 continue
@@ -174,16 +176,16 @@ def _sobol(seed: int, entry: int, dimensions: int, log2_length: int) -> npt.NDAr
     return rows
 
 
-def fenced(values: Sequence[float | None]) -> list[float]:
-    """Values of trials, larger is better, of which none is far below the others.
+def fenced(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    """Values of trials [N], larger is better, of which none is far below the others.
 
     One further below than Tukey's fence, as the loss of a network that all but diverged, would
     flatten all others, so it is drawn in to the fence. None: the trial has no value, and counts as
     the worst."""
-    scores = np.array([value for value in values if value is not None] or [0.0])
-    low, high = np.quantile(scores, [0.25, 0.75])
-    worst = max(float(scores.min()), float(low - 1.5 * (high - low)))
-    return [worst if value is None else max(value, worst) for value in values]
+    scores = np.array([-np.inf if value is None else value for value in values], dtype=np.float64)
+    finite = scores[np.isfinite(scores)] if np.isfinite(scores).any() else np.zeros(1)
+    low, high = np.quantile(finite, [0.25, 0.75])
+    return np.asarray(np.maximum(scores, max(finite.min(), low - 1.5 * (high - low))))
 
 
 def _value(trial: Trial, metric: Metric) -> float | None:

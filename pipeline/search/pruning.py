@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from pipeline.config import Config
 from pipeline.config.ranges import ends
@@ -114,9 +113,8 @@ def median_rungs(epochs: int, judged: int = 8) -> tuple[int, ...]:
 class StackPruning:
     """Called by training after every epoch; answers with the members to drop.
 
-    A stack is looked at in its rungs only, and no tensor leaves its device in between. A trial's
-    value at an epoch is the mean over its members; one that has stopped counts with its last score,
-    as in the trial's curves.
+    A stack is looked at in its rungs only. A trial's value at an epoch is the mean over its
+    members; one that has stopped counts with its last score, as in the trial's curves.
 
     Args:
         rungs: the epochs at which trials are judged, ascending.
@@ -133,36 +131,36 @@ class StackPruning:
     ) -> None:
         self._rungs, self._rules, self._metric = rungs, rules, metric
         self._trial_of = np.asarray(trial_of, dtype=np.int64)
-        self._last = torch.full((len(self._trial_of),), math.nan)  # each member's last score
+        self._last = np.full(len(self._trial_of), math.nan)  # each member's last score
 
     def __call__(
-        self, epoch: int, scores: Mapping[str, Tensor], members: Tensor
+        self,
+        epoch: int,
+        scores: Mapping[str, npt.NDArray[np.float64]],
+        members: npt.NDArray[np.intp],
     ) -> Collection[int]:
         """The positions of the members that shall stop now.
 
         Args:
             epoch: epochs done, from 1.
-            scores: by the metric's name [K] float, of the members that were trained in this epoch.
-            members: [K] int64, their positions."""
+            scores: by the metric's name [K], of the members that were trained in this epoch.
+            members: [K], their positions."""
         if epoch > self._rungs[-1]:
             return ()
-        values = self._metric.sign * scores[self._metric.name].detach()
-        self._last = self._last.to(values)  # its device and its precision
-        self._last[members] = values
+        self._last[members] = self._metric.sign * scores[self._metric.name]
         if epoch not in self._rungs:
             return ()
-        now, last = members.cpu().numpy(), self._last.double().cpu().numpy()
-        ran = ~np.isnan(last)
-        last = np.where(np.isfinite(last), last, -np.inf)
-        ran[now] = True
+        ran = ~np.isnan(self._last)
+        ran[members] = True
+        last = np.where(np.isfinite(self._last), self._last, -np.inf)
         by_trial = {
             int(trial): float(last[ran & (self._trial_of == trial)].mean())
             for trial in np.unique(self._trial_of[ran])
         }
-        running = set(self._trial_of[now].tolist())
+        running = set(self._trial_of[members].tolist())
         dropped: set[int] = set()
         for rule, numbers in self._rules:
             judged = {trial: value for trial, value in by_trial.items() if trial in numbers}
             if judged.keys() & running:
                 dropped |= rule.dropped(epoch, judged, judged.keys() & running)
-        return [int(member) for member in now if int(self._trial_of[member]) in dropped]
+        return [int(member) for member in members if int(self._trial_of[member]) in dropped]

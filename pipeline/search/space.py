@@ -2,7 +2,7 @@
 
 A point is an entry's index and a value for every range of that entry: those of the model and of
 the training, which all entries share, and those of the entry's own arguments. A space whose
-every range has a grid is finite; its points can be counted and numbered."""
+every range has a grid is finite; its points can be counted."""
 
 import json
 import math
@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product, zip_longest
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from pipeline.config import Choice, Config, IntRange, Range
+from pipeline.config import Choice, Config, Range
 from pipeline.training.trial import Trial
 
 
@@ -52,17 +51,12 @@ class Axis:
 
     @classmethod
     def of(cls, path: str, leaf: Range) -> "Axis":
-        """The axis of a range of the configuration."""
+        """The axis of a range of the configuration; too fine a grid is as good as an interval."""
+        values = leaf.grid()
         if isinstance(leaf, Choice):
-            return cls(path, leaf.choice, categorical=True)
-        values: Sequence[Any] | None
-        if isinstance(leaf, IntRange):  # not its grid: from 1 to a billion must cost nothing
-            values = range(leaf.low, leaf.high + 1, leaf.step)
-        else:
-            values = leaf.grid()
-        if values is None:  # or too fine a grid to be one: as good as an interval
-            return cls(path, None, False, leaf.low, leaf.high, leaf.log)
-        return cls(path, values, False, leaf.low, values[-1], leaf.log, leaf.step)
+            return cls(path, values, categorical=True)
+        high, step = (leaf.high, None) if values is None else (values[-1], leaf.step)
+        return cls(path, values, False, leaf.low, high, leaf.log, step)
 
     @property
     def whole(self) -> bool:
@@ -114,13 +108,6 @@ class Branch:
             return math.inf
         return math.prod(len(axis.values or ()) for axis in self.axes)
 
-    def point(self, index: int) -> Point:
-        """Point number `index`, from 0 to size - 1; the last axis turns fastest."""
-        grids = [axis.values or () for axis in self.axes]
-        digits = np.unravel_index(index, [len(grid) for grid in grids])
-        places = zip(self.axes, grids, digits, strict=True)
-        return Point(self.entry, {axis.path: grid[int(place)] for axis, grid, place in places})
-
 
 class Space:
     """The branches of a configuration, one for each entry of `optimizers`."""
@@ -159,8 +146,10 @@ class Space:
         return [branch.entry for branch in self.branches if branch.size > counts[branch.entry]]
 
     def alternating(self) -> Iterator[Point]:
-        """Every point of a finite space, the entries in turn."""
-        for index in range(int(max(branch.size for branch in self.branches))):
-            for branch in self.branches:
-                if index < branch.size:
-                    yield branch.point(index)
+        """Every point of a finite space, the entries in turn; the last axis turns fastest."""
+        grids = [product(*(axis.values or () for axis in branch.axes)) for branch in self.branches]
+        for turn in zip_longest(*grids):
+            for branch, values in zip(self.branches, turn, strict=True):
+                if values is not None:
+                    paths = (axis.path for axis in branch.axes)
+                    yield Point(branch.entry, dict(zip(paths, values, strict=True)))

@@ -23,7 +23,7 @@ import torch
 from pipeline.common import files
 from pipeline.common.errors import UserError
 from pipeline.common.imports import reason_of
-from pipeline.models.module import ModuleArchitecture
+from pipeline.models.module import ModuleArchitecture, stackable_attention
 from pipeline.training.batches import Batches, Rows
 from pipeline.training.layouts import Layout, plan, threads
 
@@ -96,7 +96,7 @@ def _fastest(
     """The fastest way for K members; not as one program where that does not work, or gives other
     gradients."""
     layout = plan(len(places), architecture, rows.batch_rows, rows.x.device)
-    workers = 1 if architecture.draws_unseen else torch.get_num_threads()
+    workers = torch.get_num_threads()
     alone = [made(ONE_BY_ONE, places[k : k + 1]) for k in range(workers)]
     try:
         in_turn, expected = _timed(rows, alone[:1], step, Layout(1, 1, 1))
@@ -132,7 +132,7 @@ def _timed(
         step(stacks[place], next(coming[place])).sum().item()
 
     gradients, seconds = torch.empty(0), math.inf
-    with threads(layout) as at_once:
+    with threads(layout) as at_once, stackable_attention(stacks[0].engine == STACKED):
         for number in range(1 + TIMED_STEPS):
             started = time.perf_counter()
             list(at_once(make, range(len(stacks))))

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from pipeline.models.metrics import ACCURACY, LOSS
+from pipeline.models.module import stackable_attention
 from pipeline.training.batches import CROSS_FIT_SHARES, Arrays, Batch, Batches, Rows, by_share
+from pipeline.training.engines import STACKED
 from pipeline.training.layouts import threads
 from pipeline.training.members import Member, Settings
 from pipeline.training.outcomes import Epoch, Fit, Outcomes, Watch
@@ -38,7 +40,9 @@ def fit(
     is_forward = arrays.dependence.order is not None
     how = settings.cross_fit, is_forward
     outcomes = Outcomes(members, arrays.task.metrics, _states(stacks), *how)
-    with threads(layout) as at_once, torch.random.fork_rng(devices=[]):
+    is_stacked = any(stack.engine == STACKED for stack in stacks)
+    own_state = torch.random.fork_rng(devices=[])
+    with threads(layout) as at_once, stackable_attention(is_stacked), own_state:
         for epoch in range(1, max(member.training.epochs for member in members) + 1):
             outcomes.add(epoch, list(at_once(partial(run_epoch, rows), stacks)))
             outcomes.stop(epoch, watch)

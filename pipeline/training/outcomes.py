@@ -18,10 +18,10 @@ Floats = npt.NDArray[np.float64]
 FitState = Literal["complete", "failed", "dropped"]
 TRAIN_LOSS, RATE = "train_loss", "lr"
 
-Watch = Callable[[int, Mapping[str, Tensor], Tensor], Collection[int]]
+Watch = Callable[[int, Mapping[str, Floats], npt.NDArray[np.intp]], Collection[int]]
 """Called after each epoch with its number, the scores of the A members that ran it by the metric's
-name ([A] float64 each) and their positions [A] in the list of members, ascending; those it returns
-are dropped unless they are done."""
+name ([A] each) and their positions [A] in the list of members, ascending; those it returns are
+dropped unless they are done."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,9 @@ class Outcomes:
         done = (number >= self._epochs) | (number - self._best[0].epoch >= self._patience)
         self.running &= ~done
         if watch is not None and len(ran) > 0:
-            scores = torch.from_numpy(self._curves[-1][1:-1, ran])
+            scores = self._curves[-1][1:-1, ran]
             by_name = {m.name: row for m, row in zip(self._metrics, scores, strict=True)}
-            for member in watch(number, by_name, torch.from_numpy(ran)):
+            for member in watch(number, by_name, ran):
                 if self.running[member]:
                     self.running[member], self._states[member] = False, "dropped"
 

@@ -3,7 +3,6 @@
 A *member* is one network, a *stack* is K members of one architecture."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,9 +198,6 @@ def build(
         stacks += [made(engine, places) for places in parts]
     if len(by_engine) > 1:
         layout = Layout(len(stacks), min(len(stacks), torch.get_num_threads()), 1)
-    if isinstance(architecture, ModuleArchitecture) and architecture.draws_unseen:
-        # What torch draws from its own generator needs the process to itself.
-        layout = replace(layout, workers=1)
     return rows, stacks, layout
 
 

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from pipeline.analysis.importance import LEAST_TRIALS, Searched, main_effects, scores
+from pipeline.analysis.importance import LEAST_TRIALS, Searched, main_effects
 from pipeline.models.metrics import ACCURACY, LOSS
 from tests.study import failed, search, settings_search, trial
 
@@ -97,7 +97,7 @@ def test_noise_rarely_stands_out():
     found = [
         one.stands_out
         for seed in range(10)
-        for one in settings_search(lambda *_: 0.0, 24, seed=seed).over_all()
+        for one in settings_search(lambda *_: 0.0, 24, seed=seed).importances
     ]
     assert len(found) == 60
     assert sum(found) <= 8  # 3 are expected; of 60 at 5 %, more than 8 have a chance of 0.3 %
@@ -136,15 +136,6 @@ def test_failing_counts():
     first = searched.importances[0]
     assert (first.setting.label, first.stands_out) == ("dropout", True)
     assert first.trials == len(searched.trials)
-
-
-def test_scores_are_fenced():
-    trials = [trial(i, loss=0.5 + i / 100) for i in range(8)]
-    trials += [trial(8, loss=1e6), failed(9), trial(10, state="PRUNED")]
-    low, high = np.quantile([0.5 + i / 100 for i in range(8)] + [1e6], [0.25, 0.75])
-    found = scores(trials[:-1], LOSS)
-    assert found[:8] == pytest.approx([-0.5 - i / 100 for i in range(8)])
-    assert found[8:] == pytest.approx([-(high + 1.5 * (high - low))] * 2)
 
 
 def test_the_best_few():

@@ -48,7 +48,7 @@ def test_an_int_range_is_what_optuna_takes(low: int, high: int, log: bool, step:
                 IntRange(low, high, log=log, step=step)
             return
     inside = tuple(v for v in range(low, high + 1) if distribution._contains(v))
-    assert IntRange(low, high, log=log, step=step).grid() == inside
+    assert tuple(IntRange(low, high, log=log, step=step).grid()) == inside
 
 
 def test_grids() -> None:
@@ -58,8 +58,7 @@ def test_grids() -> None:
     assert FloatRange(-1.0, -1e-227, step=0.5).grid() == (-1.0, -0.5)
     assert FloatRange(0.2, 0.2, log=True).grid() == (0.2,)
     assert FloatRange(0.0, 1.0, step=1e-9).grid() is None
-    assert IntRange(1, 8, step=3).grid() == (1, 4, 7)
-    assert IntRange(1, 10**9).grid() is None
+    assert IntRange(1, 8, step=3).grid() == range(1, 9, 3)
     assert Choice(("a", None)).grid() == ("a", None)
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.export import Exporter, MLPEnsemble, export
-from pipeline.models.mlp import MLP, StackedMLP, initial_parameters
+from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.task import Classification
 from tests.models.test_mlp import Linear, generator, inputs
 
 
 def trained(architecture: MLP, members: int, seed: int = 0) -> Tensor:
     """States with running statistics that are not those of the start."""
-    parameters = initial_parameters(architecture, members, generator(seed))
+    parameters = architecture.initial(members, seed)
     one = StackedMLP(architecture, parameters, torch.zeros(members))
     one(inputs(members, architecture.inputs) * 2 + 1, training=True)
     return one.state(torch.arange(members))
@@ -82,7 +82,7 @@ def test_batch_norm_makes_no_program_of_its_own() -> None:
 
 
 def ensembles_states() -> Tensor:
-    return initial_parameters(MLP(4, (6,), 1, "relu"), 3, generator())
+    return MLP(4, (6,), 1, "relu").initial(3, 0)
 
 
 def test_an_archive_holds_nothing_that_needs_pickle(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.config.sections import Activation
 from pipeline.models.activations import ACTIVATIONS
-from pipeline.models.mlp import MLP, StackedMLP, initial_parameters
+from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.task import Classification
 
 MODULES = {
@@ -45,7 +45,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def stack(architecture: MLP, members: int, dropout: Tensor | None = None) -> StackedMLP:
-    parameters = initial_parameters(architecture, members, generator())
+    parameters = architecture.initial(members, 0)
     rates = torch.zeros(members) if dropout is None else dropout
     return StackedMLP(architecture, parameters, rates)
 
@@ -113,7 +113,7 @@ def test_gradients_add_up_until_they_are_cleared() -> None:
 
 def test_initial_parameters_are_drawn_as_those_of_nn_linear() -> None:
     architecture = MLP(16, (400,), 3, batch_norm=True)
-    rows = initial_parameters(architecture, 2, generator())
+    rows = architecture.initial(2, 0)
     first, last = architecture.views(rows)
     for layer, fan_in in ((first, 16), (last, 400)):
         bound = nn.Linear(fan_in, 2000, bias=False).weight.abs().max().item()

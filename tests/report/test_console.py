@@ -89,7 +89,6 @@ def test_closing_holds_table_answer_and_commands(streams):
         line = next(line for line in lines if line.startswith(row["Optimizer"][:14]))
         for heading in ("Best accuracy", "Median accuracy", "Best learning rate", "Trials"):
             assert row[heading] in line
-        assert row["Against the best"] not in line
     assert "SGD did best [red].[/red]" in lines
     assert lines[-6:] == ["Open:", "  mlflow ui", "", "Load:", "  a", "  b"]
     assert max(map(len, lines)) <= 80

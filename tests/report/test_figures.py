@@ -12,7 +12,7 @@ from sklearn.metrics import precision_score, recall_score
 from pipeline.analysis.evaluation import evaluate
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
-from pipeline.report.figures.colours import DARK, STYLES
+from pipeline.report.figures.colours import STYLES
 from pipeline.report.figures.learning import landscape, learning_curves
 from pipeline.report.figures.predictions import confusion
 from tests.study import NASTY, failed, predictions, search, trial
@@ -113,15 +113,14 @@ def test_usual_optimizers_are_told_apart_by_colour_blind_readers():
 
 @pytest.mark.parametrize("name", STYLES)
 def test_further_optimizers_of_a_class_are_told_apart(name):
-    """By a colour each, of the class's hue, in light and dark; the class's marker is its own."""
+    """By a colour each, of the class's hue; the class's marker is its own."""
     labels = [name, f"{name} momentum=0.9", f"{name} momentum=0.9 nesterov=true"]
     styles = [plots.optimizer_style(label) for label in labels]
     assert styles[0][1] not in {marker for _, marker in styles[1:]}
-    for colors in ([color for color, _ in styles], [DARK[color] for color, _ in styles]):
-        rgb = [np.array(matplotlib.colors.to_rgb(color)) for color in colors]
-        assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(rgb, 2)) > 0.2
-        hues = [matplotlib.colors.rgb_to_hsv(color)[0] for color in rgb]
-        assert np.ptp(np.unwrap(hues, period=1)) < 0.02
+    rgb = [np.array(matplotlib.colors.to_rgb(color)) for color, _ in styles]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(rgb, 2)) > 0.2
+    hues = [matplotlib.colors.rgb_to_hsv(color)[0] for color in rgb]
+    assert np.ptp(np.unwrap(hues, period=1)) < 0.02
 
 
 def test_an_unknown_optimizer_is_not_taken_for_one_of_torch():
@@ -180,7 +179,7 @@ def test_text_of_the_data_is_text():
     assert {"$a$", "$", "b$c$"} <= set(_texts(dollars))
 
 
-def test_svg_ids_and_colours():
+def test_svg_ids():
     trials = search(("SGD", "SGD momentum=0.9", "SGD momentum=0.9 nesterov=true"), 8)
     drawing = plots.svg(learning_curves(trials, ACCURACY), "one")
     root = ElementTree.fromstring(drawing)
@@ -194,10 +193,6 @@ def test_svg_ids_and_colours():
         if key.endswith("href") or "url(#" in value
     ]
     assert all("#one-" in value for value in references)
-    for light in DARK:
-        assert light not in drawing
-    assert "var(--plot-1f2328)" in drawing
-    assert plots.css_variables().count(":") == plots.css_variables(dark=True).count(":")
 
 
 def test_drawing_leaves_no_global_state():

@@ -9,7 +9,7 @@ import pytest
 from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import figures as plots
-from pipeline.report.figures.setting_effects import importances, slices
+from pipeline.report.figures.learning import slices
 from tests.study import batch_size_effect, search, settings_search
 
 CONFIG = "data: {source: none.csv, target: none}\n"
@@ -18,28 +18,9 @@ RATES = "optimizers: [{name: SGD, lr: {low: 1e-3, high: 1.0, log: true}}]\n"
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def test_bars_are_the_shares(searched):
-    (axes,) = importances(searched.importances).axes
-    over_all = searched.importances
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx(
-        [100 * share.share for share in over_all]
-    )
-    chance = [segment[0][0] for segment in axes.collections[0].get_segments()]
-    assert chance == pytest.approx([100 * share.chance for share in over_all])
-    by_color = {}
-    for bar, share in zip(axes.patches, over_all, strict=True):
-        by_color.setdefault(bar.get_facecolor(), set()).add(share.stands_out)
-    assert sorted(by_color.values(), key=str) == [{False}, {True}]
-
-
-def test_noise_is_said_to_be_none():
-    plot = importances(settings_search(lambda *_: 0.0, 30).over_all())
-    assert plot.title == "No setting stands out from chance"
-
-
 def test_slices_mark_every_trial_at_its_value(searched):
     plot = slices(searched)
-    panels = {axes.texts[0].get_text(): axes for axes in plot.axes}
+    panels = {axes.get_title("left"): axes for axes in plot.axes}
     assert next(iter(panels)) == "batch_size"
     assert set(panels) == {"batch_size", "hidden", "dropout", "momentum (SGD)"}
     marks = {
@@ -57,19 +38,15 @@ def test_slices_mark_every_trial_at_its_value(searched):
     best = best_trial(searched.trials, ACCURACY)
     (ring,) = [line for line in panels["dropout"].lines if line.get_markersize() > 10]
     assert ring.get_xdata()[0] == best.params["model.dropout"]
-    medians = [line.get_ydata()[0] for line in panels["batch_size"].lines
-               if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]  # fmt: skip
-    assert medians == pytest.approx([50, 60, 55], abs=0.1)
+    drawn = [line.get_segments()[0] for line in panels["batch_size"].collections]
+    medians = {round(float(ends[:, 0].mean())): ends[0, 1] for ends in drawn}
+    assert medians == pytest.approx({0: 50, 1: 60, 2: 55}, abs=0.1)
 
 
 def test_which_figures_there_are():
-    few, many = (settings_search(batch_size_effect, count) for count in (4, 30))
-    names = [
-        set(plots.search_figures(searched.trials, ACCURACY, None, searched))
-        & {"importances", "slices"}
-        for searched in (few, many)
-    ]
-    assert names == [{"slices"}, {"importances", "slices"}]
+    searched = settings_search(batch_size_effect, 4)
+    figures = plots.search_figures(searched.trials, ACCURACY, None, searched)
+    assert set(figures) == {"landscape_accuracy", "landscape_loss", "curves", "slices"}
     fixed = CONFIG + "optimizers: [{name: SGD, lr: 0.1}, {name: Adam, lr: 0.01}]"
     searched = settings_search(lambda entry, _: 0.1 * entry, 2, config=fixed)
     figures = plots.search_figures(searched.trials, ACCURACY, None, searched)

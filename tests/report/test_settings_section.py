@@ -18,7 +18,6 @@ from tests.study import NASTY, batch_size_effect, settings_search, study_evidenc
 
 CONFIG = "data: {source: none.csv, target: none}\n"
 RATES = "optimizers: [{name: SGD, lr: {low: 1e-3, high: 1.0, log: true}}]\n"
-SHOWN = ["importances", "slices"]
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -55,7 +54,6 @@ def test_the_page_says_what_mattered(searched):
         for each in over_all
     ]
     assert rows[0] == ["batch_size", rows[0][1], rows[0][2], "64", f"64 ({few} of {few})"]
-    assert "Batch_size matters most" in text
     rest = 100 * (1 - sum(each.share for each in over_all))
     assert f"here {rest:.0f} %" in text
 
@@ -77,15 +75,11 @@ def test_the_numbers_are_the_searchs(searched):
 
 def test_only_where_there_is_something_to_say(searched):
     trials = searched.trials
-    names = [
-        list(_report(settings_search(batch_size_effect, n)).figures) for n in (4, LEAST_TRIALS + 10)
-    ]
-    assert [name in names[0] for name in SHOWN] == [False, True]
-    assert [name in names[1] for name in SHOWN] == [True, True]
+    assert "slices" in _report(settings_search(batch_size_effect, 4)).figures
     alone = replace(searched, settings=searched.settings[:2])
     for report in (Report(study_facts(), trials), _report(alone)):
         assert _section(report) is None
-        assert not set(SHOWN) & set(report.figures)
+        assert "slices" not in report.figures
         assert content(report)["importances"] == []
     nothing = replace(searched, trials=[])
     assert _section(_report(nothing)) is None

@@ -48,10 +48,11 @@ def test_two_entries_may_have_one_name() -> None:
     assert {told.optimizer for told in run(Search(make(**RICH)))} == {*space.labels}
 
 
-def test_every_point_of_a_finite_space_has_its_number() -> None:
+def test_every_point_of_a_finite_space_is_had_once() -> None:
     space = Space(
         make([{"name": "SGD", "lr": {"choice": [1, 2, 3]}}], {"hidden": [{"low": 1, "high": 4}]})
     )
-    points = [space.branches[0].point(index).params for index in range(int(space.size))]
+    points = [point.params for point in space.alternating()]
+    assert len(points) == space.size
     expected = itertools.product(range(1, 5), (1, 2, 3))
     assert [tuple(params.values()) for params in points] == list(expected)

@@ -353,7 +353,7 @@ def test_a_broken_training_row_fails_the_members_that_see_it() -> None:
 def test_watch_sees_the_members_that_ran_and_drops_some() -> None:
     data, seen = arrays(), []
 
-    def watch(epoch: int, scores: Mapping[str, Tensor], who: Tensor) -> Collection[int]:
+    def watch(epoch: int, scores: Mapping[str, Any], who: Any) -> Collection[int]:
         seen.append((epoch, scores, who.tolist()))
         return [0, 3, 5] if epoch == 6 else [2] if epoch == 5 else []
 

@@ -168,13 +168,21 @@ def test_it_has_every_activation() -> None:
     assert set(kernel.activations()) == set(ACTIVATIONS)
 
 
-def test_a_rule_that_it_cannot_write_is_an_error() -> None:
-    value = codegen.Value(codegen.Program(), "h[0]", "double")
-    each = codegen.Value(codegen.Program(), "p[i]", "each")
-    with pytest.raises(TypeError, match="rounded to float first"):
-        each * value
-    with pytest.raises(KeyError):
-        torch.minimum(each, each)
+def unrounded(p: Tensor, g: Tensor, t: float, s: SimpleNamespace, h: SimpleNamespace) -> None:
+    p.sub_(g * h.lr)
+
+
+def branching(p: Tensor, g: Tensor, t: float, s: SimpleNamespace, h: SimpleNamespace) -> None:
+    if t > 1:
+        p.sub_(g * h.lr.to(p.dtype))
+
+
+@pytest.mark.parametrize("update", [unrounded, branching])
+def test_a_rule_that_it_cannot_write_is_left_out(
+    no_library: pytest.MonkeyPatch, update: Any
+) -> None:
+    no_library.setitem(RULES, "SGD", Rule(update, {}))
+    assert {variant.name for variant in codegen.functions()} == set(RULES) - {"SGD"}
 
 
 def asgd(p: Tensor, g: Tensor, t: float, s: SimpleNamespace, h: SimpleNamespace) -> None:

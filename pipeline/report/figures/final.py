@@ -6,9 +6,19 @@ from pipeline.analysis.comparison import Pair
 from pipeline.analysis.evidence import Baseline, Evidence, Finalist
 from pipeline.common import text as formats
 from pipeline.report.figures.colours import FAINT, MUTED, optimizer_style
-from pipeline.report.figures.plot import Panel, Plot, build, padded, text_of
+from pipeline.report.figures.plot import Panel, Plot, padded, text_of
 
 _MOST_PAIRS = 15  # those of the winner first; a table has all
+
+
+def evidence_figures(evidence: Evidence) -> dict[str, Plot]:
+    """The figures of a final round, of what completed: final_scores, pairs."""
+    figures: dict[str, Plot] = {}
+    if evidence.winner is not None:
+        figures["final_scores"] = final_scores(evidence)
+    if evidence.pairs:
+        figures["pairs"] = pair_differences(evidence)
+    return figures
 
 
 def final_scores(evidence: Evidence) -> Plot:
@@ -20,13 +30,14 @@ def final_scores(evidence: Evidence) -> Plot:
     rows: list[Finalist | Baseline] = [*done, *scored]
     kind = "forward" if evidence.is_forward else "fresh"
     again = f", {evidence.repeats} times" if evidence.repeats > 1 else ""
-    plot, (axes,) = build(
+    plot = Plot(
         f"{text_of(done[0].optimizer)} is ahead with {metric.words} "
         f"{metric.text(done[0].mean(metric))}",
         f"Final round on {evidence.folds} {kind} folds{again}: mean, 95 % interval, folds (ticks); "
         "hollow: what the search had estimated; grey: models that are no networks",
         rows=[text_of(_name(row)) for row in rows],
     )
+    (axes,) = plot.panels
     shown = [[*each.scores[metric.name], each.search[metric.name]] for each in done]
     values = metric.scale * np.concatenate(shown)
     axes.set(xlim=padded(values.min(), values.max(), 0.25), xlabel=metric.axis)
@@ -78,12 +89,13 @@ def pair_differences(evidence: Evidence) -> Plot:
     rows = sorted(evidence.pairs, key=lambda pair: pair.better != first)[:_MOST_PAIRS]
     clear, count = sum(pair.is_clear for pair in evidence.pairs), len(evidence.pairs)
     more = f"; {len(rows)} of {count} are shown" if len(rows) < count else ""
-    plot, (axes,) = build(
+    plot = Plot(
         f"More than luck: {clear} of {formats.count(count, 'difference')}",
         "Mean difference over the same folds. Thick: 95 % interval of the pair; thin: of all pairs "
         f"together; an interval that holds 0 is within luck{more}",
         rows=[_versus(pair) for pair in rows],
     )
+    (axes,) = plot.panels
     axes.axvline(0, color=FAINT, linewidth=1.2, zorder=1)
     for place, pair in enumerate(rows):
         color = optimizer_style(pair.better)[0] if pair.is_clear else MUTED

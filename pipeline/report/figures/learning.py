@@ -1,4 +1,5 @@
-"""Figures of a search: what the learning rates do, and how the best trials learn."""
+"""Figures of a search: what the learning rates and the other settings do, and how the best trials
+learn."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -8,26 +9,55 @@ import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.analysis.comparison import Floats
-from pipeline.analysis.evidence import Tolerance
-from pipeline.analysis.ranking import best_per_optimizer, completed
+from pipeline.analysis.evidence import Evidence, Tolerance
+from pipeline.analysis.importance import Searched
+from pipeline.analysis.ranking import best_per_optimizer, best_trial, completed
 from pipeline.common import text as formats
-from pipeline.models.metrics import ACCURACY, Metric, with_objective
+from pipeline.models.metrics import Metric, with_objective
 from pipeline.report.figures.colours import INK, PAPER, optimizer_style
-from pipeline.report.figures.plot import Panel, Plot, build, entry, padded, text_of
-from pipeline.search.settings import LEARNING_RATE, argument, plain_name, value_text
+from pipeline.report.figures.plot import Panel, Plot, entry, padded, text_of
+from pipeline.search.settings import LEARNING_RATE, Setting, argument, plain_name, value_text
 from pipeline.training.trial import Trial
 
 _MOST_TIPS = 500  # trials that can be pointed at in one panel
-_BANDWIDTH = 0.2  # decades; standard deviation of the Gaussian kernel
 _MOST_PANELS = 12
+_WIDTH = 0.62  # of the place of a value that its marks are in
 
 
-def heights(trials: Iterable[Trial], metric: Metric) -> list[float]:
+def search_figures(
+    trials: Sequence[Trial],
+    metric: Metric,
+    evidence: Evidence | None = None,
+    searched: Searched | None = None,
+) -> dict[str, Plot]:
+    """The figures of a search by file name: landscape_accuracy and one for each other metric,
+    curves; of its other settings slices. There are none where no trial completed.
+
+    Those of the learning rate are left out where it was not searched, and those of other settings
+    where there is nothing to say of them."""
+    figures: dict[str, Plot] = {}
+    done = completed(trials)
+    if not done:
+        return figures
+    # Where nothing is known of the settings, the learning rate counts as searched.
+    settings = searched.settings if searched is not None and searched.trials else None
+    is_searched = settings is None or any(setting.name == LEARNING_RATE for setting in settings)
+    if is_searched and any(trial.lr > 0 for trial in done):
+        tolerances = evidence.tolerances if evidence is not None else ()
+        for each in with_objective(metric):
+            figures[f"landscape_{each.name}"] = landscape(trials, each, tolerances, metric)
+    figures["curves"] = learning_curves(trials, metric)
+    if searched is not None and searched.others and completed(searched.trials):
+        figures["slices"] = slices(searched)
+    return figures
+
+
+def _heights(trials: Iterable[Trial], metric: Metric) -> list[float]:
     """Where the scores of complete trials are on the axis."""
     return [metric.scale * trial.scores[metric.name] for trial in trials]
 
 
-def scatter(
+def _scatter(
     axes: Panel, trials: Sequence[Trial], x: Callable[[Trial], float], metric: Metric
 ) -> None:
     """A mark for each trial.
@@ -47,18 +77,18 @@ def scatter(
     for trial in trials:
         across, y, kind = x(trial), 0.025, "FAIL" if trial.state == "FAIL" else "PRUNED"
         if trial.is_complete:
-            (y,), kind = heights([trial], metric), "scored"
+            (y,), kind = _heights([trial], metric), "scored"
             if not low <= y <= high:
                 kind, y = "beyond", 0.025 if y < low else 0.975
         groups.setdefault((trial.optimizer, kind), []).append((across, y))
         if len(axes.tips) < _MOST_TIPS:
-            axes.say(across, y, about(trial, metric), None if kind == "scored" else edge)
+            axes.say(across, y, _about(trial, metric), None if kind == "scored" else edge)
     for (optimizer, kind), points in groups.items():
         places, values = zip(*points, strict=True)
         axes.mark(places, values, optimizer_style(optimizer), **looks[kind])
 
 
-def about(trial: Trial, metric: Metric = ACCURACY) -> str:
+def _about(trial: Trial, metric: Metric) -> str:
     """What is said of a trial that is pointed at, in lines."""
     lines = [f"Trial {trial.number}: {trial.optimizer}, learning rate {formats.number(trial.lr)}"]
     if trial.is_complete:
@@ -78,8 +108,8 @@ def about(trial: Trial, metric: Metric = ACCURACY) -> str:
 def landscape(
     trials: Sequence[Trial], metric: Metric, tolerances: Sequence[Tolerance], objective: Metric
 ) -> Plot:
-    """Panels of one optimizer each: its trials, their local mean with a band, and the range of
-    learning rates within one standard error of its best.
+    """Panels of one optimizer each: its trials, and the range of learning rates within one standard
+    error of its best.
 
     Args:
         trials: one is complete, at a learning rate above 0, at least.
@@ -95,56 +125,22 @@ def landscape(
         for tolerance in tolerances
         if tolerance.optimizer in panels_of and tolerance.lr_low and tolerance.lr_high
     }
-    subtitle = "Line and band: local mean ± standard deviation of the trials near that rate"
+    subtitle = "One mark per trial; at the lower edge: × failed, + pruned; hollow: off the scale"
     if ranges:
         within = f"within one standard error of the optimizer's best {objective.words}"
         subtitle += f"; bar: rates {within}"
     title = f"What the learning rate does to the validation {metric.words}"
-    plot, panels = build(title, subtitle, [0.9] * len(panels_of), gap=0.3, above=0.32)
+    plot = Plot(title, subtitle, [0.9] * len(panels_of))
     shown = [trial for trial in shown if trial.optimizer in panels_of]
-    for axes, (label, group) in zip(panels, panels_of.items(), strict=True):
+    for axes, (label, group) in zip(plot.panels, panels_of.items(), strict=True):
         axes.log_x([trial.lr for trial in shown])
-        axes.limit_values(heights(completed(shown), metric), metric)
-        rates = np.log10([trial.lr for trial in completed(group)])
-        scores, color = np.array(heights(completed(group), metric)), optimizer_style(label)[0]
-        draw_local_mean(axes, rates, scores, metric, color, _BANDWIDTH)
-        scatter(axes, group, lambda trial: trial.lr, metric)
+        axes.limit_values(_heights(completed(shown), metric), metric)
+        _scatter(axes, group, lambda trial: trial.lr, metric)
         note = _range(axes, ranges[label]) if label in ranges else ""
-        axes.caption(text_of(label), note, color)
-        axes.tick_params(labelbottom=axes is panels[-1])
-    panels[len(panels) // 2].set_ylabel(metric.axis)
-    panels[-1].set_xlabel("Learning rate (log scale)")
+        axes.caption(text_of(label), note, optimizer_style(label)[0])
+    plot.panels[len(panels_of) // 2].set_ylabel(metric.axis)
+    plot.panels[-1].set_xlabel("Learning rate (log scale)")
     return plot
-
-
-def local_mean(x: Floats, y: Floats, at: Floats, bandwidth: float) -> tuple[Floats, Floats]:
-    """Mean [A] and standard deviation [A] of y [N] near `at` [A], weighted by a Gaussian of the
-    distance in x [N]; NaN where nothing is within two bandwidths."""
-    distance = np.abs(at[:, None] - x[None, :]) / bandwidth
-    weights = np.exp(-0.5 * distance**2)
-    weights[distance.min(axis=1) > 2] = np.nan
-    weights /= weights.sum(axis=1, keepdims=True)
-    mean = (weights * y).sum(axis=1)
-    variance = (weights * (y[None, :] - mean[:, None]) ** 2).sum(axis=1)
-    return mean, np.sqrt(variance)
-
-
-def draw_local_mean(
-    axes: Panel, x: Floats, y: Floats, metric: Metric, color: str, bandwidth: float
-) -> None:
-    """A line with its band: local mean and standard deviation of scores y [N], in the units of the
-    axis. On a log axis x [N] and the bandwidth are decades."""
-    if len(x) < 3 or not np.ptp(x):
-        return
-    # A few losses of trials that diverge are of another order: their mean is geometric.
-    log = not metric.is_share and bool((y > 0).all())
-    at = np.linspace(x.min(), x.max(), 80)
-    mean, deviation = local_mean(x, np.log(y) if log else y, at, bandwidth)
-    lines = np.array([mean - deviation, mean, mean + deviation])
-    low, mean, high = np.exp(lines) if log else lines
-    at = 10**at if axes.get_xscale() == "log" else at
-    axes.fill_between(at, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
-    axes.plot(at, mean, color=color, linewidth=1.8, zorder=4)
 
 
 def _range(axes: Panel, tolerance: Tolerance) -> str:
@@ -162,14 +158,14 @@ def learning_curves(trials: Sequence[Trial], metric: Metric) -> Plot:
     metrics = sorted(with_objective(metric), key=lambda each: each != metric)
     best = best_per_optimizer(trials, metric)
     whose = "each optimizer" if len(best) > 1 else text_of(best[0].optimizer)
-    plot, panels = build(
+    plot = Plot(
         f"How the best trial of {whose} learns",
         "Mean over folds on validation rows, of which those that have stopped count with their "
         "last value; mark: best epoch, mean over folds",
         [1.75] * len(metrics),
         legend=[entry(t.optimizer, text=f", lr {formats.number(t.lr, 2)}") for t in best],
     )
-    for axes, each in zip(panels, metrics, strict=True):
+    for axes, each in zip(plot.panels, metrics, strict=True):
         for order, trial in enumerate(best):
             epochs, values = _points(trial, each)
             color, marker = optimizer_style(trial.optimizer)
@@ -187,8 +183,7 @@ def learning_curves(trials: Sequence[Trial], metric: Metric) -> Plot:
             axes.set_ylim(padded(ends.min(), ends.max(), 0.08))
         axes.set(xlim=(0, None), ylabel=each.axis)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.tick_params(labelbottom=axes is panels[-1])
-    panels[-1].set_xlabel("Epoch")
+    plot.panels[-1].set_xlabel("Epoch")
     return plot
 
 
@@ -199,3 +194,63 @@ def _points(trial: Trial, metric: Metric) -> tuple[npt.NDArray[np.intp], Floats]
     curve = np.asarray(trial.curves.get(metric.curve, ()), dtype=np.float64)
     places = np.flatnonzero(np.isfinite(curve))
     return places + 1, metric.scale * curve[places]
+
+
+def slices(searched: Searched) -> Plot:
+    """A panel for each setting beside the optimizer and its learning rate, one at least,
+    in the order of their importances."""
+    metric, trials = searched.metric, searched.trials
+    ranked = [each.setting for each in searched.importances]
+    settings = [each for each in ranked or searched.others if each in searched.others]
+    shown = settings[:_MOST_PANELS]
+    part = f"; {len(shown)} of {len(settings)} settings" if len(shown) < len(settings) else ""
+    what = text_of(shown[0].label) if len(shown) == 1 else "each setting"
+    plot = Plot(
+        f"The score against {what}",
+        "One mark per trial, whose other settings differ too; ringed: the best; line: median of a "
+        f"value; at the lower edge: × failed, + pruned; hollow at an edge: off the scale{part}",
+        [1.05 if len(shown) > 1 else 1.9] * len(shown), sharex="none",
+        legend=[entry(label, line=False) for label in dict.fromkeys(t.optimizer for t in trials)],
+    )  # fmt: skip
+    best = best_trial(trials, metric)
+    for axes, setting in zip(plot.panels, shown, strict=True):
+        axes.limit_values(_heights(completed(trials), metric), metric)
+        having = [trial for trial in trials if setting.has(trial)]
+        place = _places(axes, setting, having)
+        _scatter(axes, having, place, metric)
+        ring = [trial for trial in having if trial is best]
+        axes.mark([*map(place, ring)], _heights(ring, metric), (INK, "o"), 12.5, True,
+                  markeredgewidth=1.6, zorder=6)  # fmt: skip
+        if setting.categorical:
+            _medians(axes, setting, completed(having), metric)
+        axes.caption(text_of(setting.label, 40))
+    plot.panels[len(shown) // 2].set_ylabel(metric.axis)
+    return plot
+
+
+def _places(axes: Panel, setting: Setting, trials: Sequence[Trial]) -> Callable[[Trial], float]:
+    """Prepares the x axis; where on it a trial is."""
+    if not setting.categorical:
+        values = [float(setting.value(trial)) for trial in trials]
+        if setting.log and min(values, default=0) > 0:
+            axes.log_x(values)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(7, integer=setting.axis.whole))
+            axes.margins(x=0.04)
+        return lambda trial: float(setting.value(trial))
+    texts = [text_of(value_text(value), 16) for value in setting.axis.values or ()]
+    axes.set_xticks(range(len(texts)), texts)
+    if len(texts) > 5:
+        axes.tick_params(axis="x", labelsize=7.5)
+    axes.set_xlim(-0.5, len(texts) - 0.5)
+    axes.grid(visible=False, axis="x")
+    # Beside each other, evenly: by the golden ratio.
+    return lambda trial: setting.category(trial) + _WIDTH * (trial.number * 0.618034 % 1 - 0.5)
+
+
+def _medians(axes: Panel, setting: Setting, scored: Sequence[Trial], metric: Metric) -> None:
+    """A line for each value of a choice."""
+    for category in {setting.category(trial) for trial in scored}:
+        of_it = [trial for trial in scored if setting.category(trial) == category]
+        ends = np.array([-1, 1]) * (_WIDTH / 2 + 0.04) + category
+        axes.hlines(np.median(_heights(of_it, metric)), *ends, color=INK, linewidth=1.6, zorder=7)

@@ -8,22 +8,23 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import Transform
 from numpy.typing import ArrayLike
 
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
 from pipeline.report.figures import colours
-from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, css_name, optimizer_style
+from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, optimizer_style
 
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
@@ -80,9 +81,8 @@ class Panel(Axes):
 
     def caption(self, title: str, note: str = "", color: str = INK) -> None:
         """A title at the left above the axes, a note at the right."""
-        self.text(0, 1.05, title, fontsize=9.5, fontweight="bold", color=color,
-                  transform=self.transAxes)  # fmt: skip
-        self.text(1, 1.05, note, fontsize=8.5, ha="right", color=MUTED, transform=self.transAxes)
+        self.set_title(title, loc="left", fontsize=9.5, fontweight="bold", color=color)
+        self.set_title(note, loc="right", fontsize=8.5, color=MUTED)
 
     def limit_values(self, values: Sequence[float], metric: Metric) -> None:
         """Limits around values in units of the axis, with room for the marks of the few that are
@@ -105,19 +105,74 @@ class Panel(Axes):
 
 
 class Plot(Figure):
-    """A figure, 200 pixels per inch, that knows its heading: `title` and `subtitle` are plain text,
-    which a page sets; `head` inches at the top are theirs."""
+    """Panels below each other under a heading and a legend, 200 pixels per inch.
 
-    def __init__(self, title: str, subtitle: str, head: float, size: Range) -> None:
-        super().__init__(figsize=size, dpi=200, facecolor=colours.WHITE)
+    A page sets the heading itself, so it is told `title` and `subtitle` as plain text, and that
+    `head` inches at the top are theirs.
+
+    Args:
+        heights: of the panels, about, in inches.
+        rows: names, as `text_of` gives them, for y = 0, 1, ... downwards in the only panel.
+        sharex: whether the panels have one x axis."""
+
+    def __init__(
+        self,
+        title: str,
+        subtitle: str,
+        heights: Sequence[float] = (2.5,),
+        *,
+        width: float = WIDTH,
+        legend: Sequence[Entry] = (),
+        rows: Sequence[str] = (),
+        sharex: Literal["all", "none"] = "all",
+    ) -> None:
+        if rows:
+            heights = ((0.42 if any("\n" in row for row in rows) else 0.34) * len(rows) + 0.1,)
+        # A percent sign stays with its number.
+        lines, small = (
+            textwrap.wrap(text.replace(" %", "\u00a0%"), int((width - 0.2) / letter))
+            for text, letter in ((title, 0.102), (subtitle, 0.072))
+        )
+        self.head = 0.18 + 0.21 * len(lines) + 0.17 * len(small)
+        columns = 2 if all(len(name) <= 24 for _, name in legend) else 1
+        top = self.head + 0.19 * math.ceil(len(legend) / columns)
+        # Around a panel there are its ticks, a caption or a label.
+        height = top + sum(heights) + 0.3 * len(heights) + 0.35
+        free = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), h_pad=0.06)
+        look: dict[str, Any] = {"dpi": 200, "facecolor": colours.WHITE, "layout": free}
+        super().__init__(figsize=(width, height), **look)
         FigureCanvasAgg(self)
         self.title, self.subtitle = (text.replace(r"\$", "$") for text in (title, subtitle))
-        self.head = head
+        look = {"x": 0.12 / width, "va": "top", "linespacing": 1.2, "in_layout": False}
+        self.text(y=1 - 0.12 / height, s="\n".join(lines), fontsize=12, fontweight="bold",
+                  color=INK, **look)  # fmt: skip
+        self.text(y=1 - (0.14 + 0.21 * len(lines)) / height, s="\n".join(small), fontsize=9,
+                  color=MUTED, **look)  # fmt: skip
+        if legend:
+            anchor = 0.12 / width, 1 - (self.head + 0.02) / height
+            look = {"handlelength": 1.3, "handletextpad": 0.45, "columnspacing": 1.1}
+            look |= {"labelspacing": 0.35, "borderpad": 0.0, "borderaxespad": 0.0, "frameon": False}
+            self.legend(*zip(*legend, strict=True), loc="upper left", bbox_to_anchor=anchor,
+                        ncols=columns, fontsize=9, labelcolor=INK, **look)  # fmt: skip
+        panel_class: dict[str, Any] = {"axes_class": Panel}
+        self.subplots(len(heights), sharex=sharex, height_ratios=heights, subplot_kw=panel_class)
+        if rows:
+            (panel,) = self.panels
+            panel.set_yticks(range(len(rows)), rows, fontsize=9)
+            panel.set_ylim(len(rows) - 0.4, -0.6)
+            panel.tick_params(axis="y", length=0, colors=INK)
+            panel.grid(visible=False, axis="y")
+            panel.spines["left"].set_visible(False)
+
+    @property
+    def panels(self) -> list[Panel]:
+        """From above."""
+        return [axes for axes in self.axes if isinstance(axes, Panel)]
 
     @property
     def tips(self) -> list[Tip]:
         """What is shown of a mark that is pointed at, in the order of drawing."""
-        return [tip for panel in self.axes if isinstance(panel, Panel) for tip in panel.tips]
+        return [tip for panel in self.panels for tip in panel.tips]
 
     def savefig(self, *args: Any, **options: Any) -> None:
         """As Matplotlib does. For characters that the font has not, boxes are drawn."""
@@ -129,65 +184,6 @@ class Plot(Figure):
 def text_of(value: Any, width: int = 28) -> str:
     """Text from data, of at most `width` characters, in one line and not read as mathematics."""
     return formats.shorten(formats.printable(str(value)), width).replace("$", r"\$")
-
-
-def build(
-    title: str,
-    subtitle: str,
-    heights: Sequence[float] = (2.5,),
-    *,
-    width: float = WIDTH,
-    left: float = 0.68,
-    bottom: float = 0.55,
-    gap: float = 0.25,
-    above: float = 0.12,
-    legend: Sequence[Entry] = (),
-    rows: Sequence[str] = (),
-) -> tuple[Plot, list[Panel]]:
-    """A plot with its heading and legend, and axes of these heights below each other, in inches.
-
-    `rows` are names, as `text_of` gives them, for y = 0, 1, ... downwards in the only axes."""
-    if rows:
-        heights = ((0.42 if any("\n" in row for row in rows) else 0.34) * len(rows) + 0.1,)
-    # A percent sign stays with its number.
-    lines, small = (
-        textwrap.wrap(text.replace(" %", "\u00a0%"), int((width - 0.2) / letter))
-        for text, letter in ((title, 0.102), (subtitle, 0.072))
-    )
-    columns = 2 if all(len(name) <= 24 for _, name in legend) else 1
-    head = 0.18 + 0.21 * len(lines) + 0.17 * len(small)
-    top = head + above + (0.19 * math.ceil(len(legend) / columns) + 0.04 if legend else 0.0)
-    height = top + sum(heights) + gap * (len(heights) - 1) + bottom
-    plot = Plot(title, subtitle, head, (width, height))
-    if rows:
-        longest = max(len(line) for row in rows for line in row.split("\n"))
-        left = min(0.25 + 0.08 * longest, 0.6 * width)
-    look: dict[str, Any] = {"ha": "left", "va": "top", "linespacing": 1.2}
-    plot.text(0.12 / width, 1 - 0.12 / height, "\n".join(lines), fontsize=12, fontweight="bold",
-              color=INK, **look)  # fmt: skip
-    plot.text(0.12 / width, 1 - (0.14 + 0.21 * len(lines)) / height, "\n".join(small), fontsize=9,
-              color=MUTED, **look)  # fmt: skip
-    if legend:
-        anchor = 0.12 / width, 1 - (head + 0.02) / height
-        look = {"handlelength": 1.3, "handletextpad": 0.45, "columnspacing": 1.1}
-        look |= {"labelspacing": 0.35, "borderpad": 0.0, "borderaxespad": 0.0, "frameon": False}
-        plot.legend(*zip(*legend, strict=True), loc="upper left", bbox_to_anchor=anchor,
-                    ncols=columns, fontsize=9, labelcolor=INK, **look)  # fmt: skip
-    panels: list[Panel] = []
-    for tall in heights:
-        bounds = (left / width, 1 - (top + tall) / height, (width - left - 0.15) / width)
-        panels.append(Panel(plot, (*bounds, tall / height)))
-        panels[-1].xaxis.set_major_locator(MaxNLocator(6))
-        panels[-1].yaxis.set_major_locator(MaxNLocator(6 if tall > 1.5 else 4))
-        plot.add_axes(panels[-1])
-        top += tall + gap
-    if rows:
-        panels[0].set_yticks(range(len(rows)), rows, fontsize=9)
-        panels[0].set_ylim(len(rows) - 0.4, -0.6)
-        panels[0].tick_params(axis="y", length=0, colors=INK)
-        panels[0].grid(visible=False, axis="y")
-        panels[0].spines["left"].set_visible(False)
-    return plot, panels
 
 
 def padded(low: float, high: float, room: float) -> Range:
@@ -206,7 +202,7 @@ def entry(label: str, line: bool = True, text: str = "") -> Entry:
 
 
 def svg(plot: Plot, prefix: str) -> str:
-    """The plot without its heading as an `<svg>` element: transparent, real text, CSS colours.
+    """The plot without its heading as an `<svg>` element: transparent, with real text.
 
     What is said of a mark is a `<title>` in a transparent shape of the class `tip` over it.
     `prefix` (letters, digits, `-`) keeps the ids of several plots on one page apart."""
@@ -222,7 +218,6 @@ def svg(plot: Plot, prefix: str) -> str:
             line.set_visible(True)
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", target.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
-    body = re.sub("|".join(colours.DARK), lambda match: f"var({css_name(match.group())})", body)
     body = body[body.index(">", body.index("<svg")) + 1 : body.rindex("</svg>")]
     # Without the line breaks and the many digits that nobody sees.
     places = r'\b(?:d|x|y|transform)="[^"]*"'

@@ -14,35 +14,45 @@ from pipeline.analysis.evaluation import Calibration, Curve, Evaluation, Scores
 from pipeline.common import text as formats
 from pipeline.report.figures import colours
 from pipeline.report.figures.colours import ACCENT, FAINT, INK, PAPER, STYLES, WHITE
-from pipeline.report.figures.plot import WIDTH, Entry, Plot, build, text_of
+from pipeline.report.figures.plot import WIDTH, Entry, Plot, text_of
 
-MOST_CELLS = 30
-"""Labels that a confusion matrix can show."""
+_MOST_CELLS = 30  # labels that a confusion matrix can show
 _MOST_CURVES = 8  # lines that a reader tells apart
 _GUESS: dict[str, Any] = {"color": FAINT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 2}
 
 
-def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
-    """Rows of each true label by predicted label: counts, shaded by the share of the true label.
+def evaluation_figures(evaluation: Evaluation, labels: Sequence[Any]) -> dict[str, Plot]:
+    """The figures of an evaluation: confusion (of 30 labels at most), calibration, and, where the
+    rows hold several labels, roc and precision_recall.
 
-    At most `MOST_CELLS` labels."""
+    `labels[i]` is the name of class id i."""
+    figures: dict[str, Plot] = {}
+    if len(labels) <= _MOST_CELLS:
+        figures["confusion"] = confusion(evaluation.scores, labels)
+    figures["calibration"] = calibration(evaluation.calibration, labels)
+    if evaluation.roc:
+        figures["roc"] = roc(evaluation, labels)
+        figures["precision_recall"] = precision_recall(evaluation, labels)
+    return figures
+
+
+def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
+    """Rows of each true label by predicted label: counts, shaded by the share of the true label."""
     counts, classes = scores.confusion, len(labels)
     names = [text_of(label, 18) for label in labels]
-    longest = 0.078 * max(map(len, names))
-    left = 0.62 + longest
-    width = max(WIDTH, left + 0.42 * classes + 0.15)
-    cell = (width - left - 0.15) / classes
-    flat = longest < cell
+    longest = 0.078 * max(map(len, names))  # inches, as the tick labels are
+    width = max(WIDTH, 0.8 + longest + 0.42 * classes)
+    cell = (width - 0.8 - longest) / classes
+    is_flat = longest < cell
     interval = f"{formats.percent(scores.accuracy_low)} to {formats.percent(scores.accuracy_high)}"
     rows = formats.count(scores.n, "row")
-    plot, (axes,) = build(
+    plot = Plot(
         f"{formats.percent(scores.accuracy)} of {rows} are labelled right",
         f"95 % interval {interval}. Numbers: rows; shade: share of the true label",
-        (max(2.5, 0.36 * classes),),
+        (max(2.7, 0.36 * classes + (0 if is_flat else longest)),),
         width=width,
-        left=left,
-        bottom=0.75 if flat else 0.6 + longest,
     )
+    (axes,) = plot.panels
     size = min(14.0, 72 * cell / (0.65 * max(3, len(f"{counts.max():,}"))))
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     for true, predicted in np.argwhere(counts):
@@ -55,8 +65,7 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
                   ha="center", va="center")  # fmt: skip
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    turn = {"ha": "center"} if flat else {"ha": "right", "rotation": 45, "rotation_mode": "anchor"}
-    axes.set_xticks(range(classes), names, **turn)
+    axes.set_xticks(range(classes), names, rotation=0 if is_flat else 90)
     axes.set_yticks(range(classes), names)
     axes.tick_params(length=0, pad=5)
     axes.set(xlabel="Predicted label", ylabel="True label")
@@ -67,12 +76,12 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
 def calibration(curve: Calibration, labels: Sequence[Any]) -> Plot:
     """Predicted probability against observed frequency, with the band of a calibrated model."""
     error = formats.number(100 * curve.error, 2)
-    plot, (axes, below) = build(
+    plot = Plot(
         f"Probabilities are off by {error} points on average",
         "Grey bars: where 95 % of perfectly calibrated models would be in each bin",
         (2.5, 0.7),
-        gap=0.15,
     )
+    axes, below = plot.panels
     band = 100 * curve.band_low, 100 * curve.band_high
     axes.vlines(curve.predicted, *band, color=colours.BAND, linewidth=14, zorder=1)
     axes.plot([0, 1], [0, 100], **_GUESS)
@@ -81,14 +90,11 @@ def calibration(curve: Calibration, labels: Sequence[Any]) -> Plot:
     below.bar(curve.predicted, curve.count, 0.05, color=ACCENT, alpha=0.55)
     below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     below.yaxis.set_major_formatter("{x:,.0f}")
-    for panel in (axes, below):
-        panel.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
     y, x = "Share of these right (%)", "Probability of the predicted label"
     if len(labels) == 2:
         y = f"Observed share of {text_of(labels[1], 18)} (%)"
         x = f"Predicted probability of {text_of(labels[1], 30)}"
-    axes.set(ylim=(0, 100), ylabel=y)
-    axes.tick_params(labelbottom=False)
+    axes.set(xlim=(0, 1), ylim=(0, 100), ylabel=y)
     below.set(xlabel=x, ylabel="Rows")
     return plot
 
@@ -146,7 +152,8 @@ def _against_the_rest(
         for curve, (color, marker) in styled:
             handle = Line2D([], [], markersize=6, linewidth=1.8, color=color, marker=marker)
             legend.append((handle, f"{text_of(labels[curve.label], 14)}, {curve.area:.3f}"))
-    plot, (axes,) = build(title, subtitle, (3.3,), legend=legend)
+    plot = Plot(title, subtitle, (3.3,), legend=legend)
+    (axes,) = plot.panels
     if guess is not None:
         axes.plot([0, 100], 100 * np.array(guess), **_GUESS)
     for curve, (color, marker) in styled:

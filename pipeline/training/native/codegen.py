@@ -1,4 +1,4 @@
-"""The update rules as C++: each is run once on symbols, and what it does to them is written down.
+"""The update rules as C++: each is traced by torch.fx, and what it does is written down.
 
 So a rule stays written once, in `optimizers.rules`. What depends on a member alone is computed
 in double precision before the loop over its parameters, as the rules do it for a stack."""
@@ -6,12 +6,13 @@ in double precision before the loop over its parameters, as the rules do it for 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import fx
+from torch.fx.proxy import GraphAppendingTracer, TraceError
 
 from pipeline.config.component import Component
 from pipeline.optimizers.classes import default_arguments
@@ -54,11 +55,11 @@ class Function(NamedTuple):
 def functions() -> Mapping[Variant, Function]:
     """Every variant of every rule that can be written, in the program's order.
 
-    A rule that cannot be written, since `Value` lacks an operation, is left out whole: torch's own
+    A rule that cannot be written, since `FORMS` lacks an operation, is left out whole: torch's own
     operations train it, several times slower."""
     written: dict[Variant, Function] = {}
     for name in RULES:
-        with suppress(AttributeError, KeyError, TypeError):
+        with suppress(KeyError, TypeError, TraceError):
             numbered = enumerate(_variants(name), start=len(written))
             written |= {variant: _function(number, variant) for number, variant in numbered}
     return written
@@ -87,37 +88,31 @@ def _sample(variant: Variant) -> StackedGroup:
 
 
 def _function(number: int, variant: Variant) -> Function:
-    group, program = _sample(variant), Program()
-    p, g = Value(program, "p[i]", "each"), Value(program, "g[i]", "each")
-    states: dict[str, Value] = {}
+    group, graph = _sample(variant), fx.Graph()
+    tracer = GraphAppendingTracer(graph)
+    places: dict[str, tuple[str, Kind]] = {"p": ("p[i]", "each"), "g": ("g[i]", "each")}
     pointers = []
-    kept = {name: state for name, state in vars(group.states).items() if state is not None}
-    for i, (name, state) in enumerate(kept.items()):
-        is_each = state.dtype == torch.float32
-        kind: Kind = "each" if is_each else "double"
-        states[name] = Value(program, f"s{i}[i]" if is_each else f"*s{i}", kind)
-        pointer = f"{_TYPES[kind]} *"
+    states = [name for name, state in vars(group.states).items() if state is not None]
+    for i, name in enumerate(states):
+        is_each = getattr(group.states, name).dtype == torch.float32
+        places[f"s_{name}"] = (f"s{i}[i]", "each") if is_each else (f"*s{i}", "double")
+        pointer = f"{'float' if is_each else 'double'} *"
         pointers.append(f"    {pointer}__restrict s{i} = static_cast<{pointer}>(states[{i}]);")
-    names = [name for name, value in vars(group.hyper).items() if torch.is_tensor(value)]
-    hyper = {name: Value(program, f"h[{i}]", "double") for i, name in enumerate(names)}
-    s = SimpleNamespace(**vars(group.states) | states)
-    h = SimpleNamespace(**vars(group.hyper) | hyper)
+    hyper = [name for name, value in vars(group.hyper).items() if torch.is_tensor(value)]
+    places |= {f"h_{name}": (f"h[{i}]", "double") for i, name in enumerate(hyper)}
+    symbols = {key: fx.Proxy(graph.placeholder(key), tracer) for key in (*places, "t")}
+    s = SimpleNamespace(**vars(group.states) | {name: symbols[f"s_{name}"] for name in states})
+    h = SimpleNamespace(**vars(group.hyper) | {name: symbols[f"h_{name}"] for name in hyper})
     step: Callable[..., None] = RULES[variant.name].step
-    step(p, g, Value(program, "t", "double"), s, h)
-
-    ends: list[str] = []
-    for symbol in states.values():
-        if symbol.code != symbol.origin:
-            statements = program.body if symbol.kind == "each" else ends
-            statements.append(f"{symbol.origin} = {symbol.code};")
-    program.body.append(f"p[i] = {p.code};")
+    step(symbols["p"], symbols["g"], symbols["t"], s, h)
+    head, body, ends = _statements(graph, {**places, "t": ("t", "double")})
     lines = [
         f"void rule_{number}(long n, float *__restrict p, const float *__restrict g, double t,",
         "            void *const *states, const double *h) {",
         *pointers,
-        *(f"    {line}" for line in program.head),
+        *(f"    {line}" for line in head),
         "    for (long i = 0; i < n; i++) {",
-        *(f"        {line}" for line in program.body),
+        *(f"        {line}" for line in body),
         "    }",
         *(f"    {line}" for line in ends),
         "}",
@@ -125,114 +120,83 @@ def _function(number: int, variant: Variant) -> Function:
     return Function("\n".join(lines) + "\n", number, tuple(hyper), tuple(states))
 
 
-@dataclass
-class Program:
-    """Statements: those of `head` run once for each member, of `body` for each parameter."""
-
-    head: list[str] = field(default_factory=list)
-    body: list[str] = field(default_factory=list)
-
-    def let(self, code: str, kind: Kind) -> "Value":
-        lines = self.body if kind == "each" else self.head
-        name = f"v{len(self.head) + len(self.body)}"
-        lines.append(f"const {_TYPES[kind]} {name} = {code};")
-        return Value(self, name, kind)
-
+FORMS: Mapping[str, str] = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "truediv": "{0} / {1}",
+    "pow": "std::pow({0}, {1})",
+    "neg": "-{0}",
+    "gt": "{0} > {1}",
+    "and_": "{0} && {1}",
+    "sqrt": "std::sqrt({0})",
+    "abs": "std::fabs({0})",
+    # As torch does it: from the nearer end.
+    "lerp": "{2} < 0.5f ? {0} + {2} * ({1} - {0}) : {1} - ({1} - {0}) * (1 - {2})",
+    "addcmul": "{0} + {1} * {2} * {value}",
+    "addcdiv": "{0} + {1} / {2}",
+    "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}",  # a NaN in either comes through
+    "where": "{0} ? {1} : {2}",
+    "to": "static_cast<float>({0})",
+}
+"""An operation of the rules in C++; what it is given is {0}, {1}, {2}."""
 
 _TYPES: Mapping[Kind, str]
 _TYPES = {"truth": "bool", "double": "double", "float": "float", "each": "float"}
 
 
-def _operation(form: str, kind: Kind | None = None) -> "Callable[..., Value]":
-    return lambda value, *others: value._with(form, *others, kind=kind)
+def _statements(
+    graph: fx.Graph, places: Mapping[str, tuple[str, Kind]]
+) -> tuple[list[str], list[str], list[str]]:
+    """Those that run once for each member, those for each of its parameters, and those that run
+    after these.
+
+    Args:
+        places: by the name of each input where it stands in memory, and its kind."""
+    variables: dict[fx.Node, tuple[str, Kind]] = {}
+    head: list[str] = []
+    body: list[str] = []
+    ends: list[str] = []
+    for number, node in enumerate(graph.nodes):
+        if node.target is getattr:  # the dtype that all coefficients are rounded to
+            continue
+        declared, variable = "{} ", f"v{number}"
+        if node.op == "placeholder":
+            code, kind = places[node.name]
+        else:
+            is_method = node.op == "call_method"
+            name = str(node.target).removesuffix("_") if is_method else node.target.__name__
+            given = [variables.get(each, (each, None)) for each in node.args]
+            given = given[:1] if name == "to" else given
+            kind = _kind(name, {of for _, of in given if of})
+            values = [each if of else _number(each, kind) for each, of in given]
+            code = FORMS[name].format(*values, value=_number(node.kwargs.get("value", 1), kind))
+            changed = node.args[0] if name != node.target and is_method else node.kwargs.get("out")
+            if changed is not None:
+                declared, (variable, held) = "", variables[changed]
+                if kind != held:
+                    raise TypeError(f"{held} cannot hold {kind}")
+        variables[node] = variable, kind
+        statement = f"{declared.format(_TYPES[kind])}{variable} = {code};"
+        (body if kind == "each" else head).append(statement)
+    for node, (variable, kind) in variables.items():
+        if node.op == "placeholder" and (node.name == "p" or node.name.startswith("s_")):
+            (body if kind == "each" else ends).append(f"{places[node.name][0]} = {variable};")
+    return head, body, ends
 
 
-class Value:
-    """A tensor of a rule as a symbol: what is done to it becomes a statement.
-
-    Attributes:
-        code: the C++ that has its value now; origin: the one that it began with."""
-
-    def __init__(self, program: Program, code: str, kind: Kind) -> None:
-        self.program, self.code, self.kind = program, code, kind
-        self.origin = code
-        self.dtype = torch.float32 if kind in ("each", "float") else torch.float64
-
-    add = __add__ = __radd__ = _operation("{0} + {1}")
-    sub = __sub__ = _operation("{0} - {1}")
-    mul = __mul__ = __rmul__ = _operation("{0} * {1}")
-    div = __truediv__ = _operation("{0} / {1}")
-    __rsub__ = _operation("{1} - {0}")
-    __rtruediv__ = _operation("{1} / {0}")
-    __pow__ = _operation("std::pow({0}, {1})")
-    __rpow__ = _operation("std::pow({1}, {0})")
-    __neg__ = _operation("-{0}")
-    __gt__ = _operation("{0} > {1}", "truth")
-    __and__ = _operation("{0} && {1}")
-    sqrt = _operation("std::sqrt({0})")
-    abs = _operation("std::fabs({0})")
-    # As torch does it: from the nearer end.
-    lerp = _operation("{2} < 0.5f ? {0} + {2} * ({1} - {0}) : {1} - ({1} - {0}) * (1 - {2})")
-
-    def addcmul(self, a: "Value", b: "Value", value: int = 1) -> "Value":
-        return self + a * b if value == 1 else self + a * b * value
-
-    def addcdiv(self, a: "Value", b: "Value") -> "Value":
-        return self + a / b
-
-    def to(self, dtype: torch.dtype) -> "Value":
-        if self.kind == "double" and dtype == torch.float32:
-            return self.program.let(f"static_cast<float>({self.code})", "float")
-        return self
-
-    def __getattr__(self, name: str) -> "Callable[..., Value]":
-        """In place: of `mul_` it is `mul`, whose value this one takes on."""
-        if not name.endswith("_") or name.endswith("__"):
-            raise AttributeError(f"{name} cannot be written in C++")
-        operation = getattr(self, name[:-1])
-        return lambda *arguments: self._become(operation(*arguments))
-
-    def _become(self, value: "Value") -> "Value":
-        if value.kind != self.kind:
-            raise TypeError(f"{self.kind} cannot hold {value.kind}")
-        self.code = value.code
-        return self
-
-    def _with(self, form: str, *others: Any, kind: Kind | None = None) -> "Value":
-        """A new value; `form` has {0} for this one and {1}, {2} for the others."""
-        kinds = {self.kind, *(other.kind for other in others if isinstance(other, Value))}
-        if "each" in kinds and "double" in kinds:
-            raise TypeError(f"a coefficient must be rounded to float first: {form}")
-        common: Kind = next(k for k in ("each", "double", "float", "truth") if k in kinds)
-        codes = [_code(value, common != "double") for value in (self, *others)]
-        return self.program.let(form.format(*codes), kind or common)
-
-    @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> "Value":
-        return _FUNCTIONS[function](*args, **(kwargs or {}))
+def _kind(name: str, kinds: set[Kind]) -> Kind:
+    """Of what an operation gives. Raises TypeError where it mixes what a rule must round first."""
+    if name == "to":
+        return "each" if "each" in kinds else "float"
+    if name in ("gt", "and_"):
+        return "truth"
+    if "each" in kinds and "double" in kinds:
+        raise TypeError(f"a coefficient must be rounded to float first: {name}")
+    order: tuple[Kind, ...] = ("each", "double", "float", "truth")
+    return next(kind for kind in order if kind in kinds)
 
 
-def _maximum(a: Value, b: Value, out: Value | None = None) -> Value:
-    # A NaN in either comes through.
-    greater = a._with("{0} > {1} || {0} != {0} ? {0} : {1}", b)
-    return greater if out is None else out._become(greater)
-
-
-def _where(condition: Value, yes: Any, no: Any) -> Value:
-    kind = (yes if isinstance(yes, Value) else no).kind
-    branches = [_code(value, kind == "each") for value in (yes, no)]
-    return condition.program.let(f"{condition.code} ? {branches[0]} : {branches[1]}", kind)
-
-
-_FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Value]] = {
-    torch.maximum: _maximum,
-    torch.where: _where,
-}
-
-
-def _code(value: Any, single: bool) -> str:
-    if isinstance(value, Value):
-        return value.code
-    return f"{float(value)!r}{'f' if single else ''}"
+def _number(value: Any, kind: Kind) -> str:
+    return f"{float(value)!r}{'f' if kind in ('each', 'float') else ''}"
