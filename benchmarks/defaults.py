@@ -36,8 +36,9 @@ from scaling import SCALINGS
 from pipeline.analysis.cross_fitting import cross_fitted
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
-from pipeline.data.encoding import Encoder, encoded, label_ids, to_raw
-from pipeline.data.schema import Schema, infer_columns, infer_labels
+from pipeline.data.encoding import Encoder, encoded, to_raw
+from pipeline.data.labels import infer_labels, label_ids
+from pipeline.data.schema import Schema, infer_columns
 from pipeline.data.splits import Split, make_splits
 from pipeline.models.export import MLPEnsemble
 from pipeline.models.mlp import MLP
@@ -131,7 +132,7 @@ class Table:
             label = frame[public_tables.LABEL]
             frame, _ = train_test_split(frame, train_size=rows, stratify=label, random_state=seed)
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        columns, _ = infer_columns(table, public_tables.LABEL)
+        columns, _, _ = infer_columns(table, public_tables.LABEL)
         schema = Schema(columns, public_tables.LABEL, infer_labels(table, public_tables.LABEL))
         return cls(schema, to_raw(table, schema), label_ids(table, schema))
 

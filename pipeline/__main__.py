@@ -69,7 +69,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         threshold=arguments.threshold,
         rejected=Path(arguments.rejected) if arguments.rejected else None,
     )
-    print(f"{count(scored.rows, 'row')} scored by {model}: {arguments.output}")
+    of = "" if scored.positive is None else f" (probability is that of {scored.positive!r})"
+    print(f"{count(scored.rows, 'row')} scored by {model}: {arguments.output}{of}")
     if not scored.rejected:
         return 0
     left_out = f"{count(scored.rejected, 'row')} could not be read, so without a prediction"

@@ -14,8 +14,8 @@ from pipeline.common import text as formats
 from pipeline.common.errors import UserError
 from pipeline.data.array_streams import Readable, array_blocks, rejected_rows
 from pipeline.data.encoding import to_raw_or_reasons
-from pipeline.data.sources import ENDINGS, is_parquet
-from pipeline.data.streams import Block, reading, writing
+from pipeline.data.streams import WRITTEN, reading, writing
+from pipeline.data.table_files import Block, is_parquet
 from pipeline.report.console import Console, RowProgress
 from pipeline.tracking.connection import connect, quiet
 from pipeline.tracking.registry import downloaded
@@ -23,11 +23,13 @@ from pipeline.tracking.registry import downloaded
 
 @dataclass(frozen=True)
 class Scored:
-    """How many rows have a prediction, how many were rejected, and where those are."""
+    """How many rows have a prediction, how many were rejected, and where those are. positive: of
+    two labels the one that `probability` is of; else None."""
 
     rows: int
     rejected: int
     rejected_path: Path
+    positive: Any = None
 
 
 def predict(
@@ -56,7 +58,7 @@ def predict(
     Raises:
         UserError: the model, the table, a column or the output cannot be used; no row fits."""
     if rejected is None:
-        endings = [ending for ending in ENDINGS if output.name.endswith(ending)]
+        endings = [ending for ending in WRITTEN if output.name.endswith(ending)]
         stem = output.name.removesuffix(max(endings, key=len, default="")) or output.name
         rejected = output.with_name(f"{stem}.rejected.csv")
     _check_outputs(output, rejected)
@@ -88,7 +90,9 @@ def predict(
             raise UserError(f"{source}: the model can read none of its rows; {why}")
         if not progress.rejected:
             rejected.unlink(missing_ok=True)  # of an earlier call, for other rows
-    return Scored(progress.scored, progress.rejected, rejected)
+    labels = model.schema["labels"]
+    positive = labels[1] if len(labels) == 2 else None
+    return Scored(progress.scored, progress.rejected, rejected, positive)
 
 
 class _Scorer:
@@ -144,7 +148,7 @@ class _Scorer:
         return pa.table(columns)
 
     def _of_table(self, block: Block) -> Readable:
-        raw, reasons = to_raw_or_reasons(block.table, self._schema_columns)
+        raw, reasons = to_raw_or_reasons(block.table, self._schema_columns, block.decimal)
         kept = block.table.select(self._keep)
         rows = sorted(reasons)
         misfits = block.table.take(pa.array(rows, pa.int64())).to_pylist()
@@ -160,9 +164,9 @@ class _Scorer:
 
 
 def _check_outputs(output: Path, rejected: Path) -> None:
-    endings = formats.listing(list(ENDINGS))
+    endings = formats.listing(list(WRITTEN))
     for option, path in (("--output", output), ("--rejected", rejected)):
-        if not path.name.endswith(ENDINGS):
+        if not path.name.endswith(WRITTEN):
             raise UserError(f"{option}: must end in one of {endings}; got {path}")
         if path.is_dir():
             raise UserError(f"{option}: must be a file; got the folder {path}")

@@ -14,7 +14,7 @@ from pipeline.commands.prepare import record
 from pipeline.commands.searches import keep_models
 from pipeline.commands.train import Trained, read_finished, read_trained, train
 from pipeline.common.errors import UserError
-from pipeline.common.text import count
+from pipeline.common.text import count, some
 from pipeline.config import Config
 from pipeline.data.given import Given
 from pipeline.data.prepared import PreparedData, open_prepared
@@ -195,10 +195,16 @@ def _prepare(config: Config, console: Console, given: Given | None = None) -> Pr
     unit = "groups" if config.validation.groups else "moments"
     train, test = parts.groups.get("train"), parts.groups.get("test")
     of = f" of {train:,} and {test:,} {unit}" if train else ""
+    read = f"; read {', '.join(parts.notes)}" if parts.notes else ""
     console.say(
         f"prepare: {parts.rows['train']} training and {parts.rows['test']} test rows{of}, "
-        f"{parts.schema.form}, in {parts.directory} ({what})"
+        f"{parts.schema.form}, in {parts.directory} ({what}){read}"
     )
+    labels = parts.schema.labels
+    other = (
+        f"; {positive} (data.positive: {labels[0]})" if (positive := parts.schema.positive) else ""
+    )
+    console.say(f"labels: {some(labels)}{other}")
     return parts
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -38,6 +39,10 @@ from pipeline.config.yaml_text import flow_text, show
 
 DEFAULT_EXPERIMENT = "optimizer-search"
 
+Name = Annotated[
+    Text, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
+]
+"""Of a column, or what stands in one; a number stands for its text."""
 Integer = Annotated[int, Strict()]
 Count = Annotated[Integer, Field(ge=1, le=LARGEST_INTEGER)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -74,7 +79,10 @@ class Section(BaseModel):
         return dict(plain(self))
 
 
-TABLES = r"^sklearn:|\.(csv|tsv)(\.gz)?$|\.parquet$"
+TABLES = (
+    r"^sklearn:|\.(csv|tsv|txt|data)(\.(gz|bz2|xz|zip))?$"
+    r"|\.(xlsx|parquet|feather|arrow|orc|jsonl|ndjson)$"
+)
 """Sources that are tables, whatever else may be one."""
 
 
@@ -84,20 +92,34 @@ def _target(value: str | None, info: ValidationInfo) -> str | None:
     return value
 
 
+Separator = Annotated[String, Field(pattern=r"^[\t -~]$"), expected("one sign of ASCII")]
+Encoding = Annotated[
+    String, Field(pattern=r"^[A-Za-z0-9_-]+$"), expected("an encoding that Python knows")
+]
+_DIRECTIVE = "%[aAbBdHIjmMpSyYzf%]"
+DateFormat = Annotated[
+    String,
+    Field(pattern=f"^([^%]|{_DIRECTIVE})*{_DIRECTIVE}([^%]|{_DIRECTIVE})*$"),
+    expected("a form of dates as strptime has it, such as '%d/%m/%Y'"),
+]
+
+
 class Data(Section):
     """The examples: a table and its label column, arrays, images, or what a function gives."""
 
     source: Path
-    """Path or URL of a .csv, .csv.gz, .tsv or .parquet file, or sklearn:breast_cancer,
-    sklearn:iris, sklearn:wine, sklearn:digits; a .npz file with `x` and `y`; a folder of images
-    with a folder for each label; or FILE.py:NAME, what gives (x, y) or a map-style data set."""
+    """Path or URL of a table: .csv, .tsv, .txt, .data (also with .gz, .bz2, .xz, .zip), .xlsx,
+    .parquet, .feather, .arrow, .orc, .jsonl; a folder or a pattern of such files, all of one form;
+    sklearn:breast_cancer, sklearn:iris, sklearn:wine, sklearn:digits; a .npz file with `x` and `y`;
+    a folder of images with a folder for each label; or FILE.py:NAME, what gives (x, y) or a
+    map-style data set."""
     arguments: dict[String, Plain] = {}
     """Of FILE.py:NAME."""
     size: tuple[Side, Side] | None = None
     """Images are brought to [height, width]; null: they have one size."""
     sha256: Annotated[Digest | None, expected("64 hexadecimal digits or null")] = None
     """Digest of the file, checked before it is parsed; null: no check."""
-    target: Annotated[Text | None, AfterValidator(_target)] = Field(
+    target: Annotated[Name | None, AfterValidator(_target)] = Field(
         default=None, validate_default=True
     )
     """The label column of a table; two labels or more."""
@@ -106,8 +128,29 @@ class Data(Section):
         expected("a label: text, a finite number, true, false or null"),
     ] = None
     """Two labels: the one that counts as 1; null: the greater."""
-    drop: tuple[Text, ...] = ()
+    drop: tuple[Name, ...] = ()
     """Columns to leave out."""
+    categorical: tuple[Name, ...] = ()
+    """Columns that are categories whatever they look like."""
+    max_categories: Annotated[Integer, Field(ge=1, le=10_000)] = 64
+    """Of a column with more, the most frequent ones are kept."""
+    dates: dict[Name, DateFormat] = {}
+    """Column: the form of its dates, as strptime has it, such as '%d/%m/%Y'."""
+    missing: tuple[Name, ...] = ()
+    """Further marks that count as missing, text or numbers."""
+    separator: Separator | None = None
+    """Of text files, one sign; a blank is any number of blanks and tabs. null: found out."""
+    encoding: Encoding | None = None
+    """Of text files, a name that Python knows. null: found out."""
+    decimal: Literal[".", ","] | None = None
+    """The decimal sign of text files. null: found out."""
+    header: Annotated[Integer, Field(ge=0, le=LARGEST_INTEGER)] | None = None
+    """The line that the header of text files is on, from 1; 0: there is none, and columns are
+    called by their positions, from 0. null: found out."""
+    unlabelled: Literal["error", "drop"] = "error"
+    """drop: rows without a label are left out."""
+    rare_labels: Literal["error", "drop"] = "error"
+    """drop: rows of labels that have too few rows for the folds are left out."""
     duplicates: Literal["keep", "drop"] = "keep"
     """drop: of rows that are the same in every column that is used, and in the label, one stays."""
     test: Annotated[Fraction | Text, expected("a number in (0, 1), or a path or URL")] = 0.25
@@ -151,10 +194,10 @@ class Validation(Section):
     """Fraction that validates, when folds is 1."""
     final: Final | None = Final()
     """The final round, which compares the optimizers; null: none."""
-    groups: Text | None = None
+    groups: Name | None = None
     """Column whose values say which rows belong together, such as a patient: they stand on one side
     of every split, and uncertainty counts groups. It is no input."""
-    order: Text | None = None
+    order: Name | None = None
     """Column of dates or numbers: what trains comes before what validates, and the test rows are
     the latest. It is no input."""
 

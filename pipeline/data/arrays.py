@@ -19,13 +19,13 @@ from pipeline.common.errors import UserError, did_you_mean, naming, refuse
 from pipeline.common.files import file_digest
 from pipeline.common.imports import reason_of
 from pipeline.common.text import some
-from pipeline.data.encoding import label_ids
 from pipeline.data.examples import Examples, checked, examples_of
 from pipeline.data.images import Size, folder_digest, read_folder
-from pipeline.data.schema import Dtype, Inputs, Label, Schema, ordered_labels
-from pipeline.data.sources import ENDINGS, check_digest, is_url, local_file
+from pipeline.data.labels import label_ids, ordered_labels
+from pipeline.data.schema import Dtype, Inputs, Label, Schema
+from pipeline.data.sources import check_digest, is_many, is_url, local_file
 from pipeline.data.splits import Division, Subset, check_splits, holdout
-from pipeline.data.text_files import check_memory
+from pipeline.data.table_files import ENDINGS, check_memory
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -44,7 +44,8 @@ def kind_of(source: str) -> Kind:
     name = source.lower().partition("?")[0] if is_url(source) else source.lower()
     if name.endswith(NPZ):
         return "npz"
-    if "://" in source or name.startswith("sklearn:") or name.endswith(ENDINGS):
+    is_table = "://" in source or name.startswith("sklearn:") or name.endswith(ENDINGS)
+    if is_table or is_many(source):
         return "table"
     with suppress(OSError, ValueError):
         if Path(source).expanduser().is_dir():
@@ -77,7 +78,8 @@ def check_settings(config: "Config", kinds: Collection[Kind]) -> None:
         "data.size: is for images": data.size and not {"code", "images", "given"} & set(kinds),
     }
     if "table" not in kinds:
-        keys = {"data.target": data.target, "data.drop": data.drop}
+        keys: dict[str, Any] = {"data.target": data.target, "data.drop": data.drop}
+        keys |= {"data.categorical": data.categorical, "data.dates": data.dates}
         keys |= {"validation.groups": how.groups, "validation.order": how.order}
         wrong |= {f"{key}: names columns of tables": value for key, value in keys.items()}
         wrong["data.duplicates: is for tables"] = data.duplicates != "keep"

@@ -1,6 +1,6 @@
 """Tables: read, checked, divided into training and test rows, written and read again."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +9,29 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.common.errors import UserError, naming, refuse
+from pipeline.common.errors import UserError, collecting, naming, refuse
+from pipeline.common.text import percent, some
+from pipeline.data import values
 from pipeline.data.dependence import GROUPS, INDEPENDENT, ORDER, Dependence, DependenceReader
-from pipeline.data.encoding import check_readable, label_ids, to_raw
-from pipeline.data.schema import Schema, check_columns, infer_columns, infer_labels, missing_columns
-from pipeline.data.sources import Source
-from pipeline.data.splits import Division, Subset, check_splits, holdout
+from pipeline.data.encoding import Misfits, misfits, to_raw
+from pipeline.data.labels import (
+    LabelColumn,
+    ids_of,
+    labels_of,
+    ordered_labels,
+    read_labels,
+    unlabelled,
+)
+from pipeline.data.schema import (
+    ColumnRules,
+    Label,
+    Schema,
+    check_columns,
+    infer_columns,
+    missing_columns,
+)
+from pipeline.data.sources import Index, Source
+from pipeline.data.splits import Division, Subset, check_splits, holdout, rare_labels
 from pipeline.data.suspicions import suspicions
 
 if TYPE_CHECKING:
@@ -27,67 +44,193 @@ def divided(config: "Config", source: Source, test: Source | None) -> Division:
     """Read, check and divide the rows; without a `test` file, test rows are drawn.
 
     A test file teaches nothing: it is read as the schema of the training rows says."""
-    data, reader = config.data, DependenceReader(config.validation)
-    if data.target is None:
+    data, target = config.data, config.data.target
+    if target is None:
         raise UserError(f"data.target: must be given, the label column of {source.name}")
-    table, told, warnings = source.table(), reader.told, list[str]()
+    rules = ColumnRules(
+        data.categorical, data.dates, tuple(map(str, data.missing)), data.max_categories
+    )
+    reader = DependenceReader(config.validation, rules)
+    rows, warnings = _labelled(config, source, target, reader, rules, test is None)
+    told, table, labels = reader.told, rows.table, rows.labels
     with naming(source.name):
-        check_columns(table, data.target, data.drop, told)
-        labels = infer_labels(table, data.target, data.positive, source.rows)
-        y = label_ids(table, Schema((), data.target, labels))
-        dependence = reader.read(table, source.rows)
         if data.duplicates == "drop":
             flat = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
             used = table.select([name for name in flat if name not in data.drop])
             stays = np.asarray(~_digests(used.to_pandas()).duplicated())
-            warnings += _left_out(stays, "copies of others")
-            table, y, dependence = table.filter(pa.array(stays)), y[stays], dependence.take(stays)
+            warnings += _left_out(stays, "copies of others", "data.duplicates")
+            rows = rows.take(stays)
+        table, y, dependence = rows.table, rows.y, rows.dependence
         training = np.ones(len(y), dtype=bool)
         if test is None:
             training[holdout(y, float(data.test), config.seed, labels, dependence)[1]] = False
         check_splits(config, y[training], labels, dependence.take(training))
         no_input = [*data.drop, *told.values()]
-        columns, left_out = infer_columns(table, data.target, no_input, training)
-    schema = Schema(columns, data.target, labels)
+        columns, left_out, doubts = infer_columns(table, target, no_input, training, rules)
+    schema = Schema(columns, target, labels)
+    warnings += doubts + [_counted(misfit) for misfit in misfits(table, schema)]
     train = _subset(table, schema, y, dependence, training)
-    look = partial(suspicions, table, data.target, y, labels, training, told.values(), data.drop)
+    no_input = [*data.drop, *left_out]
+    look = partial(suspicions, table, target, y, labels, training, told.values(), no_input)
+    notes = source.notes()
     if test is None:
         warnings += look()
         tested = _subset(table, schema, y, dependence, ~training)
-        return Division(schema, train, tested, left_out, warnings)
-    other = _read_test(test, source.name, table, schema, told)
-    with naming(test.name):
-        ids, of_test = label_ids(other, schema, test.rows), reader.read(other, test.rows)
-    stays = np.ones(len(ids), dtype=bool)
+        return Division(schema, train, tested, left_out, warnings, notes)
+    of_test = _read_test(config, test, source.name, rows, schema, reader)
+    warnings += of_test.warnings
+    stays = np.ones(len(of_test.y), dtype=bool)
     if data.duplicates == "drop":  # as a model sees the rows: files write one value differently
         digests, known = (
-            _digests(pd.DataFrame(np.column_stack([to_raw(rows, schema), of_rows])))
-            for rows, of_rows in ((other, ids), (table, y))
+            _digests(pd.DataFrame(np.column_stack([to_raw(each.table, schema), each.y])))
+            for each in (of_test, rows)
         )
         stays = np.asarray(~digests.isin(known))
-        warnings += _left_out(stays, f"copies of rows of {source.name}")
+        warnings += _left_out(stays, f"copies of rows of {source.name}", "data.duplicates")
         if not stays.any():
             raise UserError(f"{test.name}: every row stands in {source.name} too")
-    warnings += _mixed(dependence, of_test.take(stays))
-    warnings += look(other.filter(pa.array(stays)))
-    tested = _subset(other, schema, ids, of_test, stays)
-    return Division(schema, train, tested, left_out, warnings)
+    warnings += _mixed(dependence, of_test.dependence.take(stays))
+    warnings += look(of_test.table.filter(pa.array(stays)))
+    tested = _subset(of_test.table, schema, of_test.y, of_test.dependence, stays)
+    return Division(schema, train, tested, left_out, warnings, notes)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """N labelled rows: y int64 [N]."""
+
+    table: pa.Table
+    labels: tuple[Label, ...]
+    y: np.ndarray
+    dependence: Dependence
+    warnings: list[str] = field(default_factory=list)
+
+    def take(self, stays: np.ndarray) -> "_Rows":
+        """Those of a mask."""
+        kept = self.table.filter(pa.array(stays)), self.labels, self.y[stays]
+        return _Rows(*kept, self.dependence.take(stays), self.warnings)
+
+
+def _labelled(
+    config: "Config",
+    source: Source,
+    target: str,
+    reader: DependenceReader,
+    rules: ColumnRules,
+    is_divided: bool,
+) -> tuple[_Rows, list[str]]:
+    """The rows of the source that have a label, each label in rows enough. All problems of the
+    label column are told at once."""
+    data, told = config.data, reader.told
+    named = [*told.items(), *rules.named]
+    as_text = [target, *(name for _, name in named)]
+    table = source.table([*as_text, *data.drop], as_text)
+    warnings, problems = source.warnings(), list[str]()
+    with naming(source.name):
+        check_columns(table, target, data.drop, named)
+        column = read_labels(table.column(target), target, source.rows, rules.marks)
+        warnings += column.warnings
+        place = np.arange(table.num_rows)
+        missing = column.missing()
+        if len(missing) and data.unlabelled == "error":
+            with collecting(problems):
+                unlabelled(column, target, source.rows)
+        if len(missing):
+            has_label = np.ones(table.num_rows, dtype=bool)
+            has_label[missing] = False
+            warnings += _left_out(has_label, "without a label", "data.unlabelled")
+            table, place = table.filter(pa.array(has_label)), place[has_label]
+            column = column.take(place)
+
+        def rows(index: Index) -> str:
+            return source.rows(place[np.asarray(index)])
+
+        with collecting(problems):
+            labels = labels_of(column, target, data.positive)
+            schema = Schema((), target, labels)
+            y, _ = ids_of(column, schema, rows)
+            found = _Rows(table, labels, y, reader.read(table, rows))
+            rare = rare_labels(config, y, found.dependence, is_divided)
+            if len(rare) and data.rare_labels == "drop":
+                stays = ~np.isin(y, rare)
+                few_rows = f"of labels with too few rows ({some([labels[i] for i in rare])})"
+                warnings += _left_out(stays, few_rows, "data.rare_labels")
+                labels = tuple(label for i, label in enumerate(labels) if i not in rare)
+                ordered_labels(labels, f"column {target!r} without rare labels")
+                y = np.searchsorted(np.setdiff1d(np.arange(len(found.labels)), rare), y[stays])
+                found = replace(found.take(stays), labels=labels, y=y)
+            elif problems:  # else the split says it
+                check_splits(config, y, labels, found.dependence)
+        refuse(problems)
+    return found, warnings
 
 
 def _read_test(
-    test: Source, source: str, training: pa.Table, schema: Schema, told: Mapping[str, str]
-) -> pa.Table:
-    """The rows of a test file, text where the training rows have text."""
-    text = [column.name for column in schema.columns if column.kind == "category"]
-    others = (schema.target, *told.values())
-    text += [name for name in others if pa.types.is_string(training.column(name).type)]
-    table = test.table(text)
+    config: "Config",
+    test: Source,
+    source: str,
+    training: _Rows,
+    schema: Schema,
+    reader: DependenceReader,
+) -> _Rows:
+    """The rows of a test file, read as the training rows were."""
+    told, target = reader.told, schema.target
+    text = [column.name for column in schema.columns if column.kind in ("category", "date")]
+    needed = [*schema.names, *told.values()]
+    table = test.table(needed, [*text, target, *told.values()])
+    warnings = test.warnings()
     with naming(test.name):
-        needed = [*schema.names, *told.values()]
-        why = f" as {source} has"
-        refuse(missing_columns(table.column_names, needed, "the test rows", why))
-        check_readable(table, schema)
+        lacking = missing_columns(table.column_names, needed, "the test rows", f" as {source} has")
+        if target not in table.column_names:
+            lacking[-1] += "; to score rows without labels, use predict"
+        refuse(lacking)
+        marks = tuple(map(str, config.data.missing))
+        column = read_labels(table.column(target), target, test.rows, marks)
+        has_label = np.asarray(column.values.is_valid())
+        if config.data.unlabelled == "error":
+            unlabelled(column, target, test.rows)
+        place = np.flatnonzero(has_label)
+        warnings += [*column.warnings, *_left_out(has_label, "without a label", "data.unlabelled")]
+
+        def rows(index: Index) -> str:
+            return test.rows(place[np.asarray(index)])
+
+        table, column = table.filter(pa.array(has_label)), column.take(place)
+        y, other_case = ids_of(column, schema, rows)
+        decimal = (table.schema.metadata or {}).get(b"decimal", b"").decode()
+        strange = misfits(table, schema, decimal)
+        refuse(
+            [
+                f"{misfit}, in {rows(misfit.rows)} ({percent(len(misfit.rows) / len(y))}); at most "
+                f"1 % may be written otherwise than in {source}"
+                for misfit in strange
+                if len(misfit.rows) > max(1, 0.01 * len(y))
+            ]
+        )
+        warnings += [*other_case, *(f"{test.name}: {_counted(misfit)}" for misfit in strange)]
+        found = _Rows(table, schema.labels, y, reader.read(table, rows), warnings)
+        return replace(found, table=_with_numbers(table, schema, decimal))
+
+
+def _with_numbers(table: pa.Table, schema: Schema, decimal: str) -> pa.Table:
+    """With numbers for text that its own file's decimal sign, where it is known, makes numbers."""
+    for column in schema.columns if decimal else ():
+        content = table.column(column.name)
+        if column.kind == "number" and values.is_text(content.type):
+            raw = values.as_kind(content, {**column.like, "decimal": decimal})
+            place = table.column_names.index(column.name)
+            table = table.set_column(place, column.name, pa.array(raw, from_pandas=True))
     return table
+
+
+def _counted(misfit: Misfits) -> str:
+    """Values that count as missing, and what to set if that is not meant."""
+    name = misfit.column.name
+    ways = {"number": f"data.categorical: [{name}]", "date": f"data.dates: {{{name}: FORM}}"}
+    other = f", or {ways[misfit.column.kind]} if not" if misfit.column.kind in ways else ""
+    verb = "counts" if len(misfit.rows) == 1 else "count"
+    missing = f"set data.missing: [{misfit.examples[0]}] if that is right"
+    return f"{misfit} and {verb} as missing; {missing}{other}"
 
 
 def _digests(rows: pd.DataFrame) -> pd.Series:
@@ -95,9 +238,9 @@ def _digests(rows: pd.DataFrame) -> pd.Series:
     return pd.util.hash_pandas_object(rows, index=False)
 
 
-def _left_out(stays: np.ndarray, what: str) -> list[str]:
+def _left_out(stays: np.ndarray, what: str, key: str) -> list[str]:
     count, rows = int((~stays).sum()), len(stays)
-    left_out = f"{count:,} of {rows:,} rows are {what} and are left out (data.duplicates: drop)"
+    left_out = f"{count:,} of {rows:,} rows are {what} and are left out ({key}: drop)"
     return [left_out] if count else []
 
 
@@ -126,7 +269,8 @@ def _subset(
 ) -> Subset:
     """The rows of the mask: the columns that inform and the target, with one dictionary per column,
     as the format asks, and the number of their group or their moment as a last column."""
-    used = table.select(schema.names).unify_dictionaries()
+    used = table.select([column.name for column in schema.columns]).unify_dictionaries()
+    used = used.append_column(schema.target, pa.array(schema.labels).take(pa.array(y)))
     for key, column in ((GROUPS, dependence.groups), (ORDER, dependence.order)):
         if column is not None:
             used = used.append_column(f"{key} {dependence.column}", pa.array(column))
@@ -159,7 +303,8 @@ def load(
         for index in range(reader.num_record_batches):
             block = pa.Table.from_batches([reader.get_batch(index)])
             rows = slice(start, start + block.num_rows)
-            raw[rows], y[rows] = to_raw(block, schema), label_ids(block, schema)
+            raw[rows] = to_raw(block, schema)
+            y[rows], _ = ids_of(LabelColumn(block.column(schema.target)), schema)
             start = rows.stop
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     dependence = INDEPENDENT

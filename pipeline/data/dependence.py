@@ -5,6 +5,7 @@ trains comes before what validates."""
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.common.errors import UserError
 from pipeline.data import values
+from pipeline.data.schema import NO_RULES, ColumnRules
 from pipeline.data.sources import Index
 
 if TYPE_CHECKING:
@@ -74,26 +76,30 @@ def group_names(column: pa.ChunkedArray) -> np.ndarray:
     (1, 1.0 and "1"); None where missing."""
     column = values.plain(column)
     if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-        whole = values.as_kind(column, "number")
-        if (np.isnan(whole) | (whole == np.floor(whole))).all() and np.nanmax(whole) < 2**53:
+        whole = values.as_kind(column, {"kind": "number"})
+        if (np.isnan(whole) | (whole == np.floor(whole))).all() and not (whole >= 2**53).any():
             column = pc.cast(pa.chunked_array([pa.array(whole, from_pandas=True)]), pa.int64())
+    elif pa.types.is_string(column.type):
+        column = pc.replace_substring_regex(values.present(column), r"^(\d+)\.0+$", r"\1")
     return np.array(pc.cast(column, pa.string()).to_pylist(), dtype=object)
 
 
-def moments(column: pa.ChunkedArray, name: str) -> np.ndarray:
+def moments(column: pa.ChunkedArray, name: str, rules: ColumnRules = NO_RULES) -> np.ndarray:
     """float64 [N]: days of dates, seconds of times, numbers; NaN where missing. Raises UserError:
-    the column holds something else."""
-    column = values.plain(column)
-    kind = values.kind_of_type(column.type)
-    if pa.types.is_string(column.type):
-        kind = values.kind_of_texts(pa.chunked_array([pc.unique(column.drop_null())]))
-    if kind not in ("date", "number"):
-        example = next((value for value in column.to_pylist() if value is not None), None)
-        raise UserError(
-            f"validation.order: must name a column of dates or numbers; {name!r} holds values such "
-            f"as {example!r}"
-        )
-    return values.as_kind(column, kind)
+    the column holds something else, or dates of which it is open what comes first."""
+    if form := rules.dates.get(name):
+        return values.as_kind(column, {"kind": "date", "format": form, "marks": rules.marks})
+    with suppress(ValueError):
+        said = values.kind_of(column, name, marks=rules.marks)
+        if said.format and said.doubt:
+            raise UserError(f"validation.order: {said.doubt}")
+        if said.kind in ("date", "number"):
+            return values.as_kind(column, vars(said) | {"marks": rules.marks})
+    example = next((value for value in column.to_pylist() if value is not None), None)
+    raise UserError(
+        f"validation.order: must name a column of dates or numbers; {name!r} holds values such "
+        f"as {example!r}"
+    )
 
 
 class DependenceReader:
@@ -103,7 +109,8 @@ class DependenceReader:
     Attributes:
         told: these columns by their keys; may be empty."""
 
-    def __init__(self, validation: "Validation") -> None:
+    def __init__(self, validation: "Validation", rules: ColumnRules = NO_RULES) -> None:
+        self._rules = rules
         columns = {GROUPS: validation.groups, ORDER: validation.order}
         self.told = {key: column for key, column in columns.items() if column is not None}
         self._numbers: dict[str, int] = {}
@@ -119,7 +126,10 @@ class DependenceReader:
                 numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
                 dependence = Dependence(groups=np.array(numbers, dtype=np.int64), column=column)
             else:
-                order, what = moments(table.column(column), column), "place in the order"
+                order, what = (
+                    moments(table.column(column), column, self._rules),
+                    "place in the order",
+                )
                 absent = np.isnan(order)
                 dependence = Dependence(order=order, column=column)
             if absent.any():

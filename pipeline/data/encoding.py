@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +10,10 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.common.errors import UserError, refuse
-from pipeline.common.text import some
+from pipeline.common.errors import refuse
+from pipeline.common.text import count, few
 from pipeline.data import values
-from pipeline.data.schema import NameRows, Schema, check_columns, missing_columns
-from pipeline.data.sources import row_numbers
-from pipeline.data.text_files import MISSING
+from pipeline.data.schema import Column, Schema, missing_columns
 from pipeline.inference.rows import misfit
 
 CLIP = 10.0
@@ -38,72 +36,58 @@ def to_raw(table: pa.Table, schema: Schema) -> np.ndarray:
     refuse(missing_columns(table.column_names, [column.name for column in schema.columns]))
     raw = np.empty((table.num_rows, len(schema.columns)), dtype=np.float64)
     for position, column in enumerate(schema.columns):
-        raw[:, position] = values.as_kind(table.column(column.name), column.kind, column.categories)
+        raw[:, position] = values.as_kind(table.column(column.name), column.like)
     return raw
 
 
 def to_raw_or_reasons(
-    table: pa.Table, columns: Sequence[Mapping[str, Any]]
+    table: pa.Table, columns: Sequence[Mapping[str, Any]], decimal: str | None = None
 ) -> tuple[np.ndarray, dict[int, str]]:
     """As `to_raw`, of a table from anywhere, and for each row that does not fit the reason.
 
     Args:
-        table: holds the columns; text in them may be any kind of value, and one of `MISSING` is a
-            missing one.
-        columns: those of schema.json."""
+        table: holds the columns; text in them may be any kind of value.
+        columns: those of schema.json.
+        decimal: the sign of numbers in the file, where that is known; else the columns' own."""
     raw = np.empty((table.num_rows, len(columns)), dtype=np.float64)
     reasons: dict[int, str] = {}
     for position, column in enumerate(columns):
-        content = values.plain(table.column(column["name"]))
-        if pa.types.is_string(content.type):
-            content = pc.if_else(pc.is_in(content, value_set=pa.array(MISSING)), None, content)
-        raw[:, position], unfit = values.reading(content, column["kind"], column["categories"])
+        column = {**column, "decimal": decimal} if decimal else column
+        content = table.column(column["name"])
+        raw[:, position], unfit = values.reading(content, column)
         for row in np.flatnonzero(unfit).tolist():
             reason = misfit(column, content[row].as_py())
             reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
     return raw, reasons
 
 
-def check_readable(table: pa.Table, schema: Schema) -> None:
-    """Single values that cannot be read count as missing; a column that holds values of which none
-    can be read is another than the schema describes. Raises UserError that names each, and a value.
-    """
-    problems = []
+class Misfits(NamedTuple):
+    """Values of a column that cannot be read as its kind. rows: ascending, int64."""
+
+    column: Column
+    rows: np.ndarray
+    examples: list[str]
+
+    def __str__(self) -> str:
+        wanted = {"number": "number", "date": "date of its form", "boolean": "true or false"}
+        shown = ", ".join(few(self.examples[:3], 3, len(self.examples)))
+        verb = "is" if len(self.rows) == 1 else "are each"
+        what = f"{verb} no {wanted.get(self.column.kind, 'text')}"
+        return f"column {self.column.name!r}: {count(len(self.rows), 'value')} {what} ({shown})"
+
+
+def misfits(table: pa.Table, schema: Schema, decimal: str = "") -> list[Misfits]:
+    """Of each column of the schema that has values which cannot be read, those. decimal: the sign
+    of numbers in the table's file, where that is known; else the columns' own."""
+    found = []
     for column in schema.columns:
         content = table.column(column.name)
-        raw, unfit = values.reading(content, column.kind, column.categories)
-        if np.isnan(raw).all() and unfit.any():
-            problems.append(
-                f"column {column.name!r} must hold a {column.kind}, as in the training rows; "
-                f"got values such as {content[int(unfit.argmax())].as_py()!r}"
-            )
-    refuse(problems)
-
-
-def label_ids(table: pa.Table, schema: Schema, rows: NameRows = row_numbers) -> np.ndarray:
-    """The class id of every row, int64 [rows] in 0..C-1. `rows` names rows in messages. Raises
-    UserError: no target column, a row without a label, a label that the schema has not."""
-    check_columns(table, schema.target)
-    column = table.column(schema.target)
-    kinds: dict[type, values.Kind] = {str: "category", bool: "boolean"}
-    kind = kinds.get(type(schema.labels[0]), "number")
-    raw, unfit = values.reading(column, kind, [str(label) for label in schema.labels])
-    ids = raw
-    if kind != "category":
-        content, known = pa.array(raw), pa.array([float(label) for label in schema.labels])
-        if type(schema.labels[0]) is int and pa.types.is_integer(column.type):  # exact above 2**53
-            content, known = pc.cast(column, pa.int64(), safe=False), pa.array(schema.labels)
-        ids = np.asarray(pc.index_in(content, value_set=known).fill_null(-1))
-    if len(unlabelled := np.flatnonzero(np.isnan(raw) & ~unfit)):
-        has_none = f"column {schema.target!r} has none in {rows(unlabelled)}"
-        raise UserError(f"every row must have a label; {has_none}")
-    if len(unknown := np.flatnonzero(~(ids >= 0))):
-        strange = pc.unique(column.take(pa.array(unknown))).to_pylist()
-        raise UserError(
-            f"column {schema.target!r} must hold only labels that training has "
-            f"({some(schema.labels)}); got {some(strange)} in {rows(unknown)}"
-        )
-    return ids.astype(np.int64)
+        own = {"decimal": decimal} if decimal else {}
+        _, unfit = values.reading(content, {**column.like, **own})
+        if len(rows := np.flatnonzero(unfit)):
+            strange = pc.unique(values.plain(content).take(pa.array(rows))).to_pylist()
+            found.append(Misfits(column, rows, [repr(value) for value in strange]))
+    return found
 
 
 def encoder_for(

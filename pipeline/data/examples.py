@@ -15,7 +15,7 @@ from pipeline.common import imports
 from pipeline.common.errors import UserError, naming, refuse
 from pipeline.common.imports import reason_of
 from pipeline.data.images import Size, is_image, pixels, stacked
-from pipeline.data.schema import label_values
+from pipeline.data.labels import read_labels, unlabelled
 from pipeline.inference.tensors import on_the_cpu
 
 
@@ -122,7 +122,9 @@ def _labels(y: Any) -> np.ndarray:
     try:
         content = array.tolist() if array.dtype.kind in "OT" else array
         labels = pa.chunked_array([pa.array(content, from_pandas=True)])
-        labels = label_values(labels, "y", lambda rows: f"y[{rows[0]}]")
+        found = read_labels(labels, "y", lambda rows: f"y[{rows[0]}]")
+        unlabelled(found, "y", lambda rows: f"y[{rows[0]}]")
+        labels = found.values
         if pa.types.is_floating(labels.type):
             labels = pc.cast(labels, pa.int64())
     except (pa.ArrowException, OverflowError) as error:

@@ -21,6 +21,7 @@ from pipeline.config.ranges import plain
 from pipeline.data import arrays, arrow_tables
 from pipeline.data.arrays import ArraySource, Kind, check_settings, kind_of
 from pipeline.data.dependence import INDEPENDENT, Dependence
+from pipeline.data.dialect import Told
 from pipeline.data.examples import checked
 from pipeline.data.given import Given
 from pipeline.data.schema import Schema
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 AnySource = Source | ArraySource
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Part of the fingerprint: raise it when the prepared files change their meaning."""
 
 _SCHEMA, _MANIFEST = "schema.json", "manifest.json"
@@ -46,6 +47,7 @@ class PreparedData:
     `counts`: number of rows of "train" and "test" per class id; `groups`: of groups, or moments,
         that they are of, 0 where rows are independent.
     `left_out`: columns that cannot inform, with the reason. `warnings`: what else is to be said.
+    `notes`: how a text file is written.
     `reused`: nothing had to be written."""
 
     directory: Path
@@ -56,6 +58,7 @@ class PreparedData:
     reused: bool
     groups: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:
@@ -159,13 +162,11 @@ def _fingerprint(config: "Config", source: str, test: AnySource | None) -> str:
 
 def _settings(config: "Config") -> dict[str, Any]:
     """What decides the rows besides the sources' bytes; `data.sha256` only checks them."""
-    data = config.data
-    keys = ("source", "target", "positive", "drop", "test", "arguments", "size")
-    chosen = {key: plain(getattr(data, key)) for key in keys}
-    chosen["duplicates"] = data.duplicates if data.duplicates != "keep" else None
+    chosen = {key: plain(value) for key, value in config.data if key != "sha256"}
     chosen |= {key: getattr(config.validation, key) for key in ("groups", "order")}
-    used = {key: value for key, value in chosen.items() if value or key in keys[:5]}
-    return {"format": FORMAT_VERSION, "seed": config.seed, **used}
+    if config.data.rare_labels == "drop":
+        chosen["folds"] = [config.validation.folds, plain(config.validation.final)]
+    return {"format": FORMAT_VERSION, "seed": config.seed, **chosen}
 
 
 def _test_path(config: "Config") -> str | None:
@@ -192,7 +193,8 @@ def _opened(
 
         def reach(kind: Kind, place: str, key: str, sha256: str | None) -> AnySource:
             if kind == "table":
-                return stack.enter_context(opened(place, sha256))
+                told = Told(data.encoding, data.separator, data.decimal, data.header)
+                return stack.enter_context(opened(place, sha256, told))
             reached = arrays.opened(place, data.arguments, data.size, sha256, key)
             return stack.enter_context(reached)
 
@@ -229,6 +231,7 @@ def _prepare_new(
         "groups": {"train": division.train.groups, "test": division.test.groups},
         "left_out": division.left_out,
         "warnings": division.warnings,
+        "notes": division.notes,
     }
     return _write(directory, division, about)
 
@@ -326,6 +329,7 @@ def _existing(
             reused=True,
             groups=about["groups"],
             warnings=tuple(about["warnings"]),
+            notes=tuple(about["notes"]),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None

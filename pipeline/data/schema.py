@@ -1,10 +1,11 @@
 """What the training rows teach about a table's columns: kinds, categories, labels."""
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,25 +15,66 @@ from pydantic import TypeAdapter
 from pipeline.common.errors import UserError, did_you_mean, refuse
 from pipeline.common.text import count, some
 from pipeline.data import values
-from pipeline.data.sources import Index, row_numbers
+from pipeline.data.dialect import UNNAMED
+from pipeline.data.kinds import Kind
 
 Dtype = Literal["float32", "uint8", "int64"]
 Label = str | int | float | bool
-NameRows = Callable[[Index], str]
 
 SCHEMA_VERSION = 1
 MAX_CATEGORIES = 64
-MAX_LABELS = 1000
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column that informs. `missing`: seen missing in the training rows."""
+    """One column that informs.
+
+    missing: seen missing in the training rows. decimal: the sign in numbers that are text. format:
+    of dates that are not ISO 8601, as strptime has it. marks: what stands for missing beside the
+    usual marks."""
 
     name: str
-    kind: values.Kind
+    kind: Kind
     categories: tuple[str, ...] = ()
     missing: bool = False
+    decimal: str = "."
+    format: str | None = None
+    marks: tuple[str, ...] = ()
+
+    @property
+    def like(self) -> Mapping[str, Any]:
+        """As schema.json has it."""
+        return vars(self)
+
+
+@dataclass(frozen=True)
+class ColumnRules:
+    """What the configuration says of columns.
+
+    categorical: those that are categories whatever they look like. dates: format by column. marks:
+    see `Column`. categories: how many are kept of a column."""
+
+    categorical: Collection[str] = ()
+    dates: Mapping[str, str] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    categories: int = MAX_CATEGORIES
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Columns that these rules are for, each with its key; read as they stand."""
+        categorical = [("data.categorical", name) for name in self.categorical]
+        return [*categorical, *(("data.dates", name) for name in self.dates)]
+
+
+NO_RULES = ColumnRules()
+
+
+class Inferred(NamedTuple):
+    """The columns that inform; for each other the reason to leave it out; what may be wrong."""
+
+    columns: tuple[Column, ...]
+    left_out: dict[str, str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,6 +118,11 @@ class Schema:
         return count(len(self.columns), "column")
 
     @property
+    def positive(self) -> str:
+        """Of two labels the one that `probability` is of, for people; else empty."""
+        return f"probability is that of {self.labels[1]!r}" if self.classes == 2 else ""
+
+    @property
     def width(self) -> int:
         """The number of encoded columns D: numbers, then an indicator for each category, then one
         for each column that was seen missing. Of arrays the numbers of a row."""
@@ -91,6 +138,10 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` restores the same schema."""
         content = _SCHEMA.dump_python(self, mode="json", exclude_none=True)
+        usual = {"decimal": ".", "marks": []}
+        for column in content["columns"]:
+            for key in [key for key, value in usual.items() if column[key] == value]:
+                del column[key]
         return {"version": SCHEMA_VERSION, **content}
 
     @staticmethod
@@ -107,14 +158,14 @@ _SCHEMA = TypeAdapter(Schema)
 
 
 def check_columns(
-    table: pa.Table, target: str, drop: Sequence[str] = (), others: Mapping[str, str] = {}
+    table: pa.Table, target: str, drop: Sequence[str] = (), others: Iterable[tuple[str, str]] = ()
 ) -> None:
-    """Whether the table has the columns that the configuration names: `others` by their keys.
+    """Whether the table has the columns that the configuration names: `others` with their keys.
     Raises UserError: names each that it has not, and the nearest that it has; a dropped target."""
     problems = [
         f"{key} must name columns of the table; got {name!r}"
         f"{did_you_mean(name, table.column_names)}"
-        for key, name in [*(("data.drop", name) for name in drop), *others.items()]
+        for key, name in [*(("data.drop", name) for name in drop), *others]
         if name not in table.column_names
     ]
     if target in drop:
@@ -122,170 +173,121 @@ def check_columns(
     refuse([*problems, *missing_columns(table.column_names, [target])])
 
 
-def infer_labels(
-    table: pa.Table, target: str, positive: Label | None = None, rows: NameRows = row_numbers
-) -> tuple[Label, ...]:
-    """The labels in the order of their class ids: ascending, strings alphabetically.
-
-    Of two labels, `positive` is moved to the end. `rows` names rows in messages.
-
-    Raises UserError: no such column, a row without a label, a label that is no text, whole number
-    or boolean, a single label, `positive` not among the labels or not one of two."""
-    check_columns(table, target)
-    column = label_values(table.column(target), target, rows)
-    return ordered_labels(pc.unique(column).to_pylist(), f"column {target!r}", positive)
-
-
-def ordered_labels(
-    found: Iterable[Label], place: str, positive: Label | None = None
-) -> tuple[Label, ...]:
-    """The distinct labels of `place` in the order of their class ids, as `infer_labels` has it.
-    Raises UserError: too few or too many, `positive` not among them or not one of two."""
-    labels = sorted(found)
-    if len(labels) < 2:
-        content = f"{labels[0]!r} in every row" if labels else "no rows"
-        raise UserError(f"{place} must hold two labels or more; got {content}")
-    if len(labels) > MAX_LABELS:
-        raise UserError(
-            f"{place} must hold at most {MAX_LABELS:,} labels; got {len(labels):,}, such "
-            f"as {some(labels, 3)}; is it a column of labels?"
-        )
-    if positive is not None:
-        match = [label for label in labels if _same(label, positive)]
-        if not match:
-            raise UserError(
-                f"data.positive must be a label of {place}; got {positive!r}"
-                f"{did_you_mean(str(positive), map(str, labels)) or '; labels: ' + some(labels)}"
-            )
-        if len(labels) != 2:
-            rule = "data.positive must be left out unless there are two labels"
-            raise UserError(f"{rule}; {place} has {len(labels)}")
-        labels.sort(key=match.__contains__)
-    return tuple(labels)
-
-
 def infer_columns(
-    table: pa.Table, target: str, drop: Sequence[str] = (), training: np.ndarray | None = None
-) -> tuple[tuple[Column, ...], dict[str, str]]:
-    """The columns that inform, as the `training` rows (bool [rows]; None: all) show them, one at a
-    time, so that no second table is held; and for each other but `target` and `drop` the reason
-    against it. Raises UserError: no column informs."""
+    table: pa.Table,
+    target: str,
+    drop: Sequence[str] = (),
+    training: np.ndarray | None = None,
+    rules: ColumnRules = NO_RULES,
+) -> Inferred:
+    """The columns but `target` and `drop`, as the `training` rows (bool [rows]; None: all) show
+    them, one at a time, so that no second table is held. Raises UserError: no column informs."""
     mask = None if training is None else pa.array(training)
+    metadata = table.schema.metadata or {}
+    index = json.loads(metadata.get(b"index", b"[]"))
+    reader = _ColumnReader(rules, metadata.get(b"decimal", b".").decode())
     columns: list[Column] = []
     left_out: dict[str, str] = {}
     for name in table.column_names:
         if name == target or name in drop:
             continue
-        content = table.column(name)
-        column = _infer(name, content if mask is None else content.filter(mask))
-        if isinstance(column, Column):
-            columns.append(column)
+        if name == "" or name.startswith(UNNAMED):
+            left_out[name] = "it has no name"
+        elif re.fullmatch(r"__index_level_\d+__", name) or name in index:
+            left_out[name] = "it is the index of the data frame that wrote the file"
         else:
-            left_out[name] = column
+            content = table.column(name)
+            column = reader.column(name, content if mask is None else content.filter(mask))
+            if isinstance(column, Column):
+                columns.append(column)
+            else:
+                left_out[name] = column
     if not columns:
         reasons = "; ".join(f"{name!r}: {reason}" for name, reason in left_out.items())
         raise UserError(
             f"the table must have a column that informs about {target!r}; got "
             f"{reasons or 'none besides the label and the dropped columns'}"
         )
-    return tuple(columns), left_out
+    return Inferred(tuple(columns), left_out, reader.warnings)
 
 
-def _infer(name: str, content: Any) -> Column | str:
-    """The column as the training rows show it, or the reason to leave it out."""
-    if name == "":
-        return "it has no name"
-    if re.fullmatch(r"__index_level_\d+__", name):
-        return "it is the index of the data frame that wrote the file"
-    content = values.plain(content)
-    if content.null_count == len(content):
-        return "it is missing in every training row"
+class _ColumnReader:
+    """Columns as training rows show them, and `warnings` about these."""
+
+    def __init__(self, rules: ColumnRules, decimal: str) -> None:
+        self._rules, self._decimal = rules, decimal
+        self.warnings: list[str] = []
+
+    def column(self, name: str, content: Any) -> Column | str:
+        """The column, or the reason to leave it out."""
+        rules = self._rules
+        own = values.kind_of_type(content.type)
+        content = values.present(content, rules.marks)
+        if content.null_count == len(content):
+            return "it is missing in every training row"
+        if name in rules.dates:
+            column = Column(name, "date", format=rules.dates[name], marks=rules.marks)
+            return _informing(column, content)
+        if name in rules.categorical or own == "category":
+            return self._categories(name, _as_words(content), is_declared=True)
+        if own is not None:
+            return _informing(
+                Column(name, own, (), False, self._decimal, None, rules.marks), content
+            )
+        if not pa.types.is_string(content.type):
+            return f"values of type {content.type} are not supported"
+        said = values.kind_of(content, name, self._decimal, rules.marks)
+        self.warnings += [said.doubt] if said.doubt else []
+        if said.kind == "category":
+            return self._categories(name, content)
+        column = Column(name, said.kind, (), False, said.decimal, said.format, rules.marks)
+        return _informing(column, content)
+
+    def _categories(self, name: str, content: Any, is_declared: bool = False) -> Column | str:
+        counted = pc.value_counts(content.drop_null())
+        distinct, counts = pa.chunked_array([counted.field("values")]), counted.field("counts")
+        present = len(content) - content.null_count
+        if len(distinct) == 1 and present == len(content):
+            return f"it is {distinct[0].as_py()!r} in every training row"
+        if 1 < len(distinct) == present:
+            return "it is a distinct string in every training row"
+        most = self._rules.categories
+        if len(distinct) > max(most, 0.9 * present) and not is_declared:
+            return f"{len(distinct):,} of its {present:,} texts are distinct"
+        if len(distinct) > most:
+            order = pc.sort_indices(
+                pa.table({"value": distinct, "count": counts}),
+                sort_keys=[("count", "descending"), ("value", "ascending")],
+            )[:most]
+            rows = present - pc.sum(counts.take(order)).as_py()
+            self.warnings.append(
+                f"column {name!r} has {len(distinct):,} categories, of which the {most} most "
+                f"frequent are kept: {rows:,} of {present:,} rows have others "
+                "(data.max_categories)"
+            )
+            distinct = distinct.take(order)
+        categories = tuple(sorted(distinct.to_pylist()))
+        is_missing = present < len(content)
+        return Column(name, "category", categories, is_missing, marks=self._rules.marks)
+
+
+def _as_words(content: Any) -> Any:
+    """Numbers and booleans as the text that stands for them: 3, not 3.0."""
     if pa.types.is_string(content.type):
-        return _infer_text(name, content)
-    kind = values.kind_of_type(content.type)
-    if kind is None:
-        return f"values of type {content.type} are not supported"
-    return _informing(name, kind, content)
+        return content
+    words = pc.cast(content, pa.string())
+    return pc.replace_substring_regex(words, r"\.0$", "")
 
 
-def _infer_text(name: str, content: Any) -> Column | str:
-    counted = pc.value_counts(content.drop_null())
-    distinct, counts = pa.chunked_array([counted.field("values")]), counted.field("counts")
-    present = len(content) - content.null_count
-    if kind := values.kind_of_texts(distinct):
-        return _informing(name, kind, content)
-    if len(distinct) == 1 and present == len(content):
-        return f"it is {distinct[0].as_py()!r} in every training row"
-    if 1 < len(distinct) == present:
-        return f"it is a distinct string in every training row{_nearly_numbers(distinct)}"
-    if len(distinct) > MAX_CATEGORIES:
-        order = pc.sort_indices(
-            pa.table({"value": distinct, "count": counts}),
-            sort_keys=[("count", "descending"), ("value", "ascending")],
-        )
-        distinct = distinct.take(order[:MAX_CATEGORIES])
-    categories = tuple(sorted(distinct.to_pylist()))
-    return Column(name, "category", categories, missing=present < len(content))
-
-
-def _nearly_numbers(distinct: Any) -> str:
-    for looked_at in (distinct[:100], distinct):  # the first tell it of most
-        strange = np.flatnonzero(np.isnan(values.as_kind(looked_at, "number")))
-        if 2 * len(strange) >= len(looked_at):
-            return ""
-    return f"; most are numbers, but not {distinct[int(strange[0])].as_py()!r}"
-
-
-def _informing(name: str, kind: values.Kind, content: Any) -> Column | str:
+def _informing(column: Column, content: Any) -> Column | str:
     """The column, unless all its values are missing or one and the same."""
-    raw = values.as_kind(content, kind)
+    raw = values.as_kind(content, column.like)
     absent = int(np.isnan(raw).sum())
     if absent == len(raw):
         return "it is missing in every training row"
     if absent == 0 and raw.min() == raw.max():
         return f"it is {content[0].as_py()} in every training row"
-    return Column(name, kind, (), absent > 0)
-
-
-def label_values(column: Any, target: str, rows: NameRows = row_numbers) -> Any:
-    """The labels of a column as text, int64, float64 or booleans. Raises UserError: a row without a
-    label, a label that is no text, whole number or boolean."""
-    try:
-        column = values.plain(column)
-        kind = column.type
-        if pa.types.is_integer(kind):
-            column = pc.cast(column, pa.int64())
-        elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            numbers = values.as_kind(column, "number")
-            fractions = np.flatnonzero(np.isfinite(numbers) & (numbers != np.floor(numbers)))
-            if len(fractions):
-                first = float(numbers[fractions[0]])
-                raise _no_label(target, f"{first!r} in {rows(fractions[:1])}")
-            column = pa.array(numbers, from_pandas=True)
-        elif not (pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_string(kind)):
-            raise _no_label(target, kind)
-    except pa.ArrowInvalid:  # 2**63 and more
-        raise _no_label(target, column.type) from None
-    unlabelled = np.flatnonzero(~np.asarray(column.is_valid()))
-    if len(unlabelled):
-        raise UserError(
-            f"every row must have a label; column {target!r} has none in {rows(unlabelled)} "
-            f"({len(unlabelled):,} of {len(column):,} rows)"
-        )
-    return column
-
-
-def _no_label(target: str, content: Any) -> UserError:
-    return UserError(
-        "labels must be text, booleans or whole numbers less than 2**63; "
-        f"column {target!r} holds {content}"
-    )
-
-
-def _same(label: Label, positive: Label) -> bool:
-    if isinstance(label, bool) != isinstance(positive, bool):
-        return str(label).lower() == str(positive).lower()
-    return label == positive or str(label) == str(positive)
+    return replace(column, missing=absent > 0)
 
 
 def missing_columns(

@@ -1,29 +1,34 @@
 """A table from anywhere: a path, a URL or scikit-learn, as Arrow columns with a digest."""
 
+import glob
 import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import requests
 from urllib3.exceptions import HTTPError
 
 from pipeline.common.errors import UserError, did_you_mean, first_line, refuse
 from pipeline.common.files import file_digest, nearest_file
 from pipeline.common.text import few, some
-from pipeline.data.text_files import check_memory, check_width, explained, lines_of, read_text
+from pipeline.data import values
+from pipeline.data.dialect import NOTHING_TOLD, Dialect, Told
+from pipeline.data.table_files import ENDINGS, read_table
+from pipeline.data.text_files import lines_of, repeated_headers
 
-ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 SKLEARN = ("breast_cancer", "digits", "iris", "wine")
+
+_NOTES = (".txt", ".data")  # beside images these are no tables
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 TIMEOUT_S = 60.0  # without a byte
 
@@ -31,19 +36,45 @@ Index = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
-class Source:
-    """A table that is at hand: a local file, a downloaded copy, that of scikit-learn itself, or one
-    that Python code has."""
+class Part:
+    """A file of a source. constants: values that its folders say of all its rows, as those of
+    `year=2024/`; None: missing."""
 
     name: str
-    place: Path | pa.Table
+    path: Path
+    constants: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass
+class _Read:
+    """What reading a part has shown."""
+
+    rows: int
+    repeated: bool
+    dialect: Dialect | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that is at hand: local files of one form, a downloaded copy, that of scikit-learn
+    itself, or one that Python code has."""
+
+    name: str
+    place: tuple[Part, ...] | pa.Table
+    told: Told = NOTHING_TOLD
+    _read: list[_Read] = field(default_factory=list)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file's bytes; of the content where there is no file."""
-        if isinstance(self.place, Path):
-            return file_digest(self.place)
+        """SHA-256 of the file's bytes; of several files' digests and what their folders say; of the
+        content where there is no file."""
         digest = hashlib.sha256()
+        if not isinstance(self.place, pa.Table):
+            if len(self.place) == 1 and not self.place[0].constants:
+                return file_digest(self.place[0].path)
+            for part in self.place:
+                digest.update(f"{file_digest(part.path)} {sorted(part.constants.items())}".encode())
+            return digest.hexdigest()
         for position in range(self.place.num_columns):
             column = self.place.select([position]).combine_chunks()
             sink = pa.BufferOutputStream()
@@ -52,11 +83,17 @@ class Source:
             digest.update(sink.getvalue())
         return digest.hexdigest()
 
-    def table(self, text: Collection[str] = ()) -> pa.Table:
-        """The rows, with types as found; in CSV and TSV the columns named in `text` stay strings.
-        Raises UserError: unreadable, no rows, rows of unequal length, two columns of one name."""
-        path = self.place
-        table = _parse(self.name, path, text) if isinstance(path, Path) else path
+    def table(self, wanted: Collection[str] = (), text: Collection[str] = ()) -> pa.Table:
+        """The rows, with types as found. Its metadata has the decimal sign of text files as
+        `decimal`, and the columns of a data frame's index as a JSON list, `index`.
+
+        Args:
+            wanted: columns that it should have, by which a header is known.
+            text: columns of text files that stay as they stand.
+
+        Raises UserError: unreadable, no rows, rows of unequal length, two columns of one name,
+            files that are not of one form."""
+        table = self.place if isinstance(self.place, pa.Table) else self._parsed(wanted, set(text))
         pa.default_memory_pool().release_unused()  # what parsing held, a quarter of the table
         names = table.column_names
         rule = f"{self.name}: column names must differ"
@@ -68,12 +105,95 @@ class Source:
             raise UserError(f"{self.name}: the table has no rows, only a header of {some(names)}")
         return table
 
+    def _parsed(self, wanted: Collection[str], text: set[str]) -> pa.Table:
+        assert not isinstance(self.place, pa.Table)
+        tables = [self._of_part(part, wanted, text) for part in self.place]
+        if len(tables) == 1:
+            return tables[0]
+        first, parts = tables[0], self.place
+        names = first.column_names
+        refuse(
+            [
+                f"{part.name}: must have the columns of {parts[0].name}; it lacks "
+                f"{some(sorted(set(names) - has)) or 'none'}, and these are others: "
+                f"{some(sorted(has - set(names))) or 'none'}"
+                for part, table in zip(parts, tables, strict=True)
+                if (has := set(table.column_names)) != set(names)
+            ]
+        )
+        types = {name: {str(table.schema.field(name).type) for table in tables} for name in names}
+        numbers = {"int64", "double", "float"}
+        unlike = {name for name, kinds in types.items() if len(kinds) > 1 and not kinds <= numbers}
+        if unlike - text:
+            return self._parsed(wanted, text | unlike)
+        return pa.concat_tables(
+            [_as_text(table.select(names), unlike) for table in tables],
+            promote_options="permissive",
+        )
+
+    def _of_part(self, part: Part, wanted: Collection[str], text: set[str]) -> pa.Table:
+        asked = [name for name in wanted if name not in part.constants]
+        table, dialect = read_table(part.name, part.path, asked, self.told, text)
+        assert not isinstance(self.place, pa.Table)
+        if len(self._read) == len(self.place):
+            self._read.clear()
+        repeated = b"repeated" in (table.schema.metadata or {})
+        self._read.append(_Read(table.num_rows, repeated, dialect))
+        for name, value in part.constants.items():
+            values = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
+            table = table.append_column(name, values)
+        return table
+
+    def notes(self) -> list[str]:
+        """How text files are written, where that is not as usual; known when they are read."""
+        notes = [note for read in self._read if read.dialect for note in read.dialect.notes]
+        return list(dict.fromkeys(notes))
+
+    def warnings(self) -> list[str]:
+        """What may be meant otherwise in text files, and what was left out."""
+        found = []
+        for part, read in zip(self._parts, self._read, strict=False):
+            if read.dialect is not None and read.dialect.doubt:
+                found.append(f"{part.name}: {read.dialect.doubt}")
+            if read.dialect is not None and read.repeated:
+                lines = repeated_headers(part.path, read.dialect)
+                shown = _numbered("line", lines[:5], lines)
+                found.append(f"{part.name}: {shown} of the file repeat the header: left out")
+        return found
+
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        return () if isinstance(self.place, pa.Table) else self.place
+
     def rows(self, index: Index, shown: int = 5) -> str:
         """Rows (counted from 0) as the user sees them: 'line 7' of a CSV file, whose header is on
         line 1, 'row 7' (counted from 1) otherwise. The first `shown`, and how many others."""
-        if not isinstance(self.place, Path) or is_parquet(self.place.name):
-            return row_numbers(index, shown)
-        return _numbered("line", lines_of(self.place, [int(row) for row in index[:shown]]), index)
+        if len(self._read) != 1:
+            ends = np.cumsum([read.rows for read in self._read])
+            if len(ends) == 0:
+                return row_numbers(index, shown)
+            place = int(np.searchsorted(ends, int(index[0]), side="right"))
+            inside = np.asarray([row for row in index if row < ends[place]])
+            inside = inside - (ends[place] - self._read[place].rows)
+            said = self._in_part(place, inside, shown)
+            more = len(index) - len(inside)
+            return f"{said}{f', and {more:,} more in other files' if more else ''}"
+        return self._in_part(0, index, shown)
+
+    def _in_part(self, place: int, index: Index, shown: int) -> str:
+        part, dialect = self._parts[place], self._read[place].dialect
+        name = f"{part.name}: " if len(self._parts) > 1 else ""
+        if dialect is None:
+            return name + row_numbers(index, shown)
+        lines = lines_of(part.path, dialect, [int(row) for row in index[:shown]])
+        return name + _numbered("line", lines, index)
+
+
+def _as_text(table: pa.Table, names: Collection[str]) -> pa.Table:
+    for name in names:
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, values.plain(table.column(name)).cast(pa.string()))
+    return table
 
 
 def row_numbers(index: Index, shown: int = 5) -> str:
@@ -88,11 +208,12 @@ def _numbered(word: str, numbers: Sequence[int], index: Index) -> str:
 
 
 @contextmanager
-def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
+def opened(source: str, sha256: str | None = None, told: Told = NOTHING_TOLD) -> Iterator[Source]:
     """Bring the table here; a download is removed at the end.
 
     Args:
-        source: a path or a http(s):// or file:// URL of one of `ENDINGS`, or sklearn:NAME.
+        source: a path or a http(s):// or file:// URL of one of `ENDINGS`, a folder or a glob of
+            such files, or sklearn:NAME.
         sha256: the digest that it must have, checked before anything is parsed.
 
     Raises UserError: missing or unreadable file, unknown ending or name, another digest."""
@@ -102,9 +223,14 @@ def opened(source: str, sha256: str | None = None) -> Iterator[Source]:
             f"{source}: a URL must begin with http://, https:// or file://; got {scheme}://"
         )
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
-        is_shipped = source.startswith("sklearn:")
-        place = _shipped(source) if is_shipped else local_file(source, Path(folder), ENDINGS)
-        table = Source(source, place)
+        place: tuple[Part, ...] | pa.Table
+        if source.startswith("sklearn:"):
+            place = _shipped(source)
+        elif is_many(source):
+            place = _parts(source)
+        else:
+            place = (Part(source, local_file(source, Path(folder), ENDINGS)),)
+        table = Source(source, place, told)
         check_digest(source, sha256, lambda: table.digest)
         yield table
 
@@ -122,9 +248,47 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
-def is_parquet(name: str) -> bool:
-    """Whether a file of this name is read as Parquet."""
-    return name.lower().endswith(".parquet")
+def is_many(source: str) -> bool:
+    """Whether it is a folder with tables, or a pattern for files."""
+    with suppress(OSError, ValueError, RuntimeError):
+        path = Path(source).expanduser()
+        if "://" in source or source.startswith("sklearn:"):
+            return False
+        if path.is_dir():
+            return any(not path.name.lower().endswith(_NOTES) for path in _tables_below(path))
+        return not path.exists() and glob.has_magic(source) and source.lower().endswith(ENDINGS)
+    return False
+
+
+def _tables_below(folder: Path) -> Iterator[Path]:
+    """Those that no writer hides by a first `_` or `.`."""
+    for path in folder.rglob("*"):
+        names = path.relative_to(folder).parts
+        if path.name.lower().endswith(ENDINGS) and not any(name[0] in "_." for name in names):
+            yield path
+
+
+def _parts(source: str) -> tuple[Part, ...]:
+    """The files in the order of their names, and what their folders say, as Hive names them. Raises
+    UserError: there are none, or files of several forms."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        root, paths = folder, list(_tables_below(folder))
+    else:
+        steps = folder.parts
+        root = Path(*steps[: next(i for i, step in enumerate(steps) if glob.has_magic(step))])
+        paths = [Path(name) for name in glob.glob(str(folder), recursive=True)]
+    parts = []
+    for path in sorted(paths):
+        _check_readable(str(path), path)
+        pairs = [n.partition("=") for n in path.relative_to(root).parts[:-1] if "=" in n]
+        values = {unquote(key): unquote(value) for key, _, value in pairs}
+        absent = dict.fromkeys(key for key, value in values.items() if value == _NO_VALUE)
+        parts.append(Part(str(path), path, values | absent))
+    if not parts:
+        rule = "the file does not exist, and as a pattern it matches none"
+        raise UserError(f"{source}: {rule}{nearest_file(folder)}")
+    return tuple(parts)
 
 
 def local_file(source: str, folder: Path, endings: Sequence[str]) -> Path:
@@ -164,21 +328,6 @@ def _check_readable(source: str, path: Path) -> None:
         raise UserError(f"{source}: the file does not exist{nearest_file(path)}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
-
-
-def _parse(source: str, path: Path, text: Collection[str]) -> pa.Table:
-    with explained(source):
-        if is_parquet(path.name):
-            # Not read_table: it would add a column for a folder named like 'year=2024'.
-            with pa.parquet.ParquetFile(path) as file:
-                check_width(source, file.metadata.num_columns)
-                check_memory(source, file.metadata.num_rows * file.metadata.num_columns * 8)
-                table = file.read()
-            table.validate(full=True)  # text that is no UTF-8 would fail wherever it is first read
-        else:
-            table = read_text(source, path, text)
-        _ = table.column_names  # decoded here, at first
-        return table
 
 
 def _shipped(source: str) -> pa.Table:

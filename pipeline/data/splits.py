@@ -58,6 +58,7 @@ class Division:
     test: Subset
     left_out: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def held_out(rows: int, fraction: float) -> int:
@@ -124,6 +125,20 @@ def check_splits(
     make_splits(y, how.folds, how.repeats, how.fraction, config.seed, labels, dependence)
 
 
+def rare_labels(
+    config: "Config", y: np.ndarray, dependence: Dependence, is_divided: bool
+) -> list[int]:
+    """The class ids that have too few rows, or groups, for the folds of a configuration, and for
+    the test part where rows are divided into that too."""
+    how = config.validation
+    least = max(how.folds, 2, how.final.folds if how.final else 0)
+    if dependence.groups is not None:
+        y = np.unique(np.stack([dependence.groups, y]), axis=1)[1]
+    counts = np.bincount(y)
+    held = np.ceil(counts * float(config.data.test)) if is_divided else np.zeros(len(counts))
+    return [int(label) for label in np.flatnonzero(counts - held < least)]
+
+
 def _divided(
     y: np.ndarray,
     folds: int,
@@ -173,9 +188,12 @@ def _refuse_few(
     if dependence.groups is not None:
         y = np.unique(np.stack([dependence.groups, y]), axis=1)[1]
         units = f"{part}groups of {dependence.column!r}"
+    counts = np.bincount(y, minlength=len(labels))
+    folds = f"validation.folds: {counts.min()}, " if counts.min() > 1 and part else ""
+    ways = f"; set {folds}data.rare_labels: drop, or leave these rows out"
     _refuse_labels(
-        f"every label must have at least {needed} {units} {why}; label {name!r} has {count:,}"
-        for name, count in zip(labels, np.bincount(y, minlength=len(labels)), strict=True)
+        f"every label must have at least {needed} {units} {why}; label {name!r} has {count:,}{ways}"
+        for name, count in zip(labels, counts, strict=True)
         if count < needed
     )
 

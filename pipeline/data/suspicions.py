@@ -18,6 +18,7 @@ import yaml
 
 from pipeline.common.text import count, few, percent, printable, shorten, some
 from pipeline.data import values
+from pipeline.data.kinds import Kind
 from pipeline.data.schema import Label
 
 _MOST_ROWS = 100_000  # that are looked at, but for copies
@@ -32,7 +33,7 @@ class _Column:
     to `high`, else NaN; `example`: the first value as it stands in the table."""
 
     name: str
-    kind: values.Kind
+    kind: Kind
     codes: np.ndarray
     low: float = np.nan
     high: float = np.nan
@@ -112,17 +113,20 @@ def suspicions(
 
 def _read(name: str, content: Any) -> _Column | None:
     """None: there is no value, or none of a type that can be ordered."""
-    content = values.plain(content)
-    kind = values.kind_of_type(content.type)
-    if pa.types.is_string(content.type):
-        found = pa.chunked_array([pc.unique(content.drop_null())])
-        kind = values.kind_of_texts(found) or "category"
-    if kind is None or content.null_count == len(content):
+    content = values.present(content)
+    try:
+        said = values.kind_of(content)
+    except ValueError:
         return None
+    if content.null_count == len(content):
+        return None
+    kind = said.kind
     first = content[int(np.argmax(content.is_valid()))].cast(pa.string()).as_py()
     example = shorten(printable(repr(first) if pa.types.is_string(content.type) else first), 40)
     if kind != "category" and not pa.types.is_integer(content.type):
-        content = pa.chunked_array([pa.array(values.as_kind(content, kind), from_pandas=True)])
+        content = pa.chunked_array(
+            [pa.array(values.as_kind(content, vars(said)), from_pandas=True)]
+        )
     ranks = np.asarray(pc.rank(content, tiebreaker="dense")).astype(np.int64)
     low, high = np.nan, np.nan
     if kind == "number" and content.null_count < len(content):

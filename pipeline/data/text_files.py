@@ -1,177 +1,243 @@
-"""CSV and TSV text, packed or not, as Arrow tables, and what is wrong with it where it is none."""
+"""Text files, packed or not, as Arrow tables, and what is wrong with one that is none."""
 
+import codecs
 import csv
-import gzip
+import io
+import lzma
 import re
+import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipeline.common import files
-from pipeline.common.errors import UserError, first_line, refuse
-from pipeline.common.text import few
+from pipeline.common.errors import UserError
+from pipeline.common.text import few, shorten
+from pipeline.data.dialect import BLANKS, Dialect, Told, find_dialect, rows_of, squeezed, types_of
+from pipeline.inference.rows import MISSING
 
-MISSING = (
-    *("", "NA", "N/A", "n/a", "na", "#N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan"),
-    *("NULL", "Null", "null", "None", "none", "NaT", "?"),
-)
-"""Spellings that count as missing in CSV and TSV files."""
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": ",", ".data": ",", ".xlsx": ","}
+"""Endings of text files, and what separates values unless the file shows something else. The first
+sheet of a workbook is read as if it had been saved so."""
 
-MOST_COLUMNS = 10_000
-"""What the search, its report and MLflow's pages can still hold."""
+PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
 
-_SNIFFED_BYTES = 1 << 20  # also the longest row of a text file
-
-
-def read_text(source: str, path: Path, text: Collection[str]) -> pa.Table:
-    """The rows of a .csv, .tsv or packed file; the columns named in `text` stay strings. Raises
-    UserError, and pyarrow's errors for what is no text at all."""
-    check_memory(source, path.stat().st_size)
-    try:
-        # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an
-        # error, and the second reading respects it.
-        try:
-            table = _convert(source, path, text, newlines=False)
-        except pa.ArrowInvalid:
-            table = _convert(source, path, text, newlines=True)
-    except pa.ArrowInvalid as error:
-        if unequal := _unequal_rows(path):
-            raise UserError(f"{source}: {unequal}") from error
-        raise
-    refuse(
-        [
-            f"{source}: column {field.name!r} is not UTF-8 text; save the file as UTF-8"
-            for field in table.schema
-            if pa.types.is_binary(field.type)
-        ]
-    )
-    if table.num_columns == 1:
-        only = table.column_names[0]
-        delimiter = delimiter_of(path.name)
-        if other := next((sign for sign in ";\t|," if sign in only and sign != delimiter), None):
-            raise UserError(
-                f"{source}: found a single column named {only!r}; values must be separated by "
-                f"{delimiter!r}, but these seem to be by {other!r}"
-            )
-    return table
+_MOST_READINGS = 4  # after the first
+_BLOCK_BYTES = 1 << 22  # of text; a longer row cannot be read
+_MARKS = sorted({form(mark) for mark in MISSING for form in (str, str.upper, str.capitalize)})
+_NULLS = [*_MARKS, "NaN", "-NaN", "NaT"]
 
 
-def _convert(source: str, path: Path, text: Collection[str], newlines: bool) -> pa.Table:
-    """With types from the first block: pyarrow's own inference takes three times as long, and
-    three times the memory. Only a column whose later values do not fit is left to it."""
-    texts = {name: pa.string() for name in text}
-    convert = pa.csv.ConvertOptions(
-        column_types=texts,
-        null_values=list(MISSING),
-        true_values=["true", "True", "TRUE"],
-        false_values=["false", "False", "FALSE"],
-        strings_can_be_null=True,
-    )
-    parse = pa.csv.ParseOptions(delimiter=delimiter_of(path.name), newlines_in_values=newlines)
-
-    def content() -> Any:
-        return pa.input_stream(str(path), compression="gzip") if is_packed(path.name) else path
-
-    block = pa.csv.ReadOptions(block_size=_SNIFFED_BYTES)
-    types, names = {}, list[str]()
-    # Not where a row is longer than a block, or a quoted newline stands at its end.
-    with suppress(pa.ArrowInvalid), pa.csv.open_csv(content(), block, parse, convert) as reader:
-        names = reader.schema.names
-        types = {f.name: f.type for f in reader.schema if not pa.types.is_null(f.type)}
-    check_width(source, len(names))
-    for _ in range(3):
-        convert.column_types = types | texts
-        try:
-            return pa.csv.read_csv(content(), parse_options=parse, convert_options=convert)
-        except pa.ArrowInvalid as error:
-            misfit = re.match(r"In CSV column #(\d+)", str(error))
-            if misfit is None or not types:
-                raise
-            types.pop(names[int(misfit[1])], None)
-    convert.column_types = texts
-    return pa.csv.read_csv(content(), parse_options=parse, convert_options=convert)
+def separator_of(name: str) -> str:
+    """What a file's name says of its values."""
+    return next((sign for ending, sign in SEPARATORS.items() if ending in name.lower()), ",")
 
 
 @contextmanager
-def explained(source: str) -> Iterator[None]:
-    """Errors of pyarrow and of files as the user's."""
+def content(path: Path) -> Iterator[Any]:
+    """The bytes of a file, unpacked as its name says. Raises UserError: an archive of several."""
+    with pa.OSFile(str(path)) as raw, _unpacked(path, raw) as file:
+        yield file
+
+
+@contextmanager
+def _unpacked(path: Path, raw: Any) -> Iterator[Any]:
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(raw) as archive:
+            files = [m for m in archive.namelist() if m[-1] != "/" and "__MACOSX" not in m]
+            if len(files) != 1:
+                raise UserError(f"{path.name}: must hold one file; it has {len(files)}")
+            with archive.open(files[0]) as file:
+                yield file
+    elif name.endswith(".xlsx"):
+        yield io.BytesIO(_sheet(path))
+    elif name.endswith(".xz"):
+        with lzma.open(raw) as file:
+            yield file
+    elif name.endswith((".gz", ".bz2")):
+        with pa.CompressedInputStream(raw, "gzip" if name.endswith(".gz") else "bz2") as file:
+            yield file
+    else:
+        yield raw
+
+
+def _sheet(path: Path) -> bytes:
+    """The first sheet of a workbook as CSV. Raises UserError: openpyxl is not there."""
     try:
-        yield
-    except (pa.ArrowException, EOFError, OSError, UnicodeDecodeError) as error:
-        text = first_line(error)
-        if "Empty CSV" in text:
-            text = "the file is empty, or its first row is longer than 1 MiB"
-        elif "invalid UTF8" in text or isinstance(error, UnicodeDecodeError):
-            text = "not UTF-8 text; save the file as UTF-8"
-        elif "straddling" in text:
-            text = "a row is longer than 1 MiB, or a quote is never closed"
-        raise UserError(f"{source}: cannot be read: {text}") from error
+        cells = pd.read_excel(path, header=None, dtype=object)
+    except ImportError:
+        raise UserError(f"{path.name}: reading it needs openpyxl: pip install openpyxl") from None
+    return str(cells.to_csv(header=False, index=False)).encode()
 
 
-def delimiter_of(name: str) -> str:
-    """What separates the values of a text file of this name."""
-    return "\t" if name.lower().endswith((".tsv", ".tsv.gz")) else ","
+def dialect_of(source: str, path: Path, wanted: Collection[str], told: Told) -> Dialect:
+    """How the file writes its table, whose header has the columns `wanted`. Raises UserError."""
+    with content(path) as file:
+        return find_dialect(source, file, separator_of(path.name), wanted, told)
 
 
-def is_packed(name: str) -> bool:
-    """Whether a file of this name is packed with gzip."""
-    return name.lower().endswith(".gz")
+def read_text(source: str, path: Path, dialect: Dialect, text: Collection[str]) -> pa.Table:
+    """The rows: columns of plain numbers int64 or float64, all others as they stand, as those named
+    in `text`. Raises UserError, and pyarrow's errors for what is no text at all.
+
+    Types are those of the first rows. Where later values do not fit, the file is read once more,
+    with decimal numbers in that column or as it stands; at last all columns as they stand."""
+    readings, types = _MOST_READINGS, types_of(dialect, text)
+    convert = pa.csv.ConvertOptions(
+        null_values=_NULLS, strings_can_be_null=False, decimal_point=dialect.decimal or "."
+    )
+    while True:
+        convert.column_types = {name: types.get(name, "string") for name in dialect.names}
+        try:
+            table = _parse(path, dialect, convert)
+            break
+        except pa.ArrowInvalid as error:
+            misfit = re.match(r"In CSV column #(\d+)", str(error))
+            name = dialect.names[int(misfit[1])] if misfit else ""
+            if name not in types:
+                if unequal := _unequal_rows(path, dialect):
+                    raise UserError(f"{source}: {unequal}") from error
+                raise
+            readings -= 1
+            is_whole = types.pop(name) == "int64"
+            types = {} if readings == 0 else types | ({name: "float64"} if is_whole else {})
+    about = {"decimal": dialect.decimal} if dialect.decimal else {}
+    if not types and len(shorter := _without_headers(table)) < len(table):
+        table, about["repeated"] = shorter, "header"
+    return table.replace_schema_metadata(about)
 
 
-def check_memory(source: str, needed: int, what: str = "the table") -> None:
-    """UserError unless so many bytes fit into half of the memory: training needs as much."""
-    most = files.memory_limit() // 2
-    if needed > most:
-        raise UserError(
-            f"{source}: {what} must fit into half of the memory, {most / 1e9:.1f} GB here; "
-            f"it needs {needed / 1e9:.1f} GB or more"
-        )
+def _parse(path: Path, dialect: Dialect, convert: Any) -> pa.Table:
+    # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an error,
+    # and the second reading respects it.
+    try:
+        return _parse_once(path, dialect, convert, newlines=False)
+    except pa.ArrowInvalid:
+        return _parse_once(path, dialect, convert, newlines=True)
 
 
-def check_width(source: str, count: int) -> None:
-    """UserError for more than `MOST_COLUMNS`."""
-    if count > MOST_COLUMNS:
-        raise UserError(
-            f"{source}: the table must have at most {MOST_COLUMNS:,} columns; got {count:,}"
-        )
+def _parse_once(path: Path, dialect: Dialect, convert: Any, newlines: bool) -> pa.Table:
+    parsing = _parsing(dialect, newlines)
+    with content(path) as file:
+        text = _squeezed(file, dialect)
+        return pa.csv.read_csv(text, _read_options(dialect), parsing, convert)
 
 
-def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The values of each row that is not blank, the header too, and the line on which it begins.
-    Raises csv.Error at a line that no table has."""
-    opener = gzip.open if is_packed(path.name) else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=delimiter_of(path.name))
-        line = 1
-        for values in reader:
-            if values:
-                yield line, values
-            line = reader.line_num + 1
+def _read_options(dialect: Dialect, **more: Any) -> Any:
+    encoding = dialect.encoding.removesuffix("-sig")
+    return pa.csv.ReadOptions(
+        skip_rows=dialect.skip, column_names=dialect.names, encoding=encoding, **more
+    )
 
 
-def _unequal_rows(path: Path) -> str | None:
+def _parsing(dialect: Dialect, newlines: bool, handler: Any = None) -> Any:
+    form = dialect.form
+    return pa.csv.ParseOptions(
+        delimiter=form.separator,
+        quote_char=form.quote,
+        escape_char=form.escape or False,
+        newlines_in_values=newlines,
+        invalid_row_handler=handler,
+    )
+
+
+def _squeezed(file: Any, dialect: Dialect) -> Any:
+    """With one blank between values, where a dialect has any number; such files are read whole."""
+    if dialect.form.separator != BLANKS:
+        return file
+    lines = codecs.getreader(dialect.encoding)(file)
+    return io.BytesIO("".join(map(squeezed, lines)).encode(dialect.encoding))
+
+
+def _without_headers(table: pa.Table) -> pa.Table:
+    """Without rows that repeat the names; only text can."""
+    repeated = np.ones(table.num_rows, dtype=bool)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if repeated.any():
+            repeated &= np.asarray(pc.equal(pc.utf8_trim_whitespace(column), name))
+    return table.filter(pa.array(~repeated)) if repeated.any() else table
+
+
+def text_blocks(
+    path: Path, dialect: Dialect, columns: list[str]
+) -> Iterator[tuple[pa.Table, np.ndarray, list[tuple[int, str]], float]]:
+    """Some rows at a time, their columns as they stand: a table, the numbers of its rows, int64
+    from 1, number and content of the rows before its end that have more or fewer values than the
+    header, and the part of the file that has been read, in [0, 1]."""
+    malformed: list[tuple[int, str]] = []  # of those read but not yet given, in order
+
+    def set_aside(row: Any) -> str:
+        reason = f"expected {row.expected_columns} values, got {row.actual_columns}"
+        # Lines that are skipped are no rows to pyarrow.
+        malformed.append((row.number - dialect.skip, f"{reason}: {shorten(row.text, 200)!r}"))
+        return "skip"
+
+    convert = pa.csv.ConvertOptions(
+        column_types={name: pa.string() for name in columns},
+        include_columns=columns,
+        strings_can_be_null=False,
+    )
+    options = _read_options(dialect, use_threads=False, block_size=_BLOCK_BYTES)
+    size = max(path.stat().st_size, 1)
+    with pa.OSFile(str(path)) as raw, _unpacked(path, raw) as file:
+        parsing = _parsing(dialect, True, set_aside)
+        with pa.csv.open_csv(_squeezed(file, dialect), options, parsing, convert) as reader:
+            start = 1
+            for batch in reader:
+                numbers = np.arange(start, start + len(batch) + len(malformed))
+                numbers = numbers[~np.isin(numbers, [number for number, _ in malformed])]
+                numbers = numbers[: len(batch)]
+                start = int(numbers[-1]) + 1 if len(numbers) else start
+                before = [row for row in malformed if row[0] < start]
+                del malformed[: len(before)]
+                yield pa.Table.from_batches([batch]), numbers, before, min(raw.tell() / size, 1.0)
+            if malformed:
+                yield reader.schema.empty_table(), np.arange(0), malformed, 1.0
+
+
+def _numbered_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """The values of each row that is not blank, and the line on which it begins. Raises csv.Error
+    at a line that no table has."""
+    with content(path) as file, io.TextIOWrapper(file, dialect.encoding, newline="") as text:
+        lines = islice(text, dialect.skip, None)
+        yield from ((line + dialect.skip, row) for line, row in rows_of(lines, dialect.form))
+
+
+def _unequal_rows(path: Path, dialect: Dialect) -> str | None:
     """Names the lines of the rows that are longer or shorter than the header, or None."""
-    rows = _numbered_rows(path)
+    expected = len(dialect.names)
     try:
-        expected = len(next(rows, (0, []))[1])
+        rows = _numbered_rows(path, dialect)
         found = [f"line {line} has {len(row)}" for line, row in rows if len(row) != expected]
-    except csv.Error:
+    except (csv.Error, UnicodeDecodeError):
         return None
     rule = f"every row must have as many values as the header, which has {expected}"
     return f"{rule}; {', '.join(few(found, 5))}" if found else None
 
 
-def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
+def lines_of(path: Path, dialect: Dialect, rows: Sequence[int]) -> list[int]:
     """The line on which each row begins: blank lines and quoted newlines move it."""
     lines: dict[int, int] = {}
+    names = list(dialect.names)
     with suppress(csv.Error, OSError, UnicodeDecodeError):
-        for row, (line, _) in enumerate(_numbered_rows(path), start=-1):  # the header is -1
+        found = (line for line, values in _numbered_rows(path, dialect) if values != names)
+        for row, line in enumerate(found):
             if row in rows:
                 lines[row] = line
             if len(lines) == len(rows):
                 break
-    return [lines.get(row, row + 2) for row in rows]
+    return [lines.get(row, row + 1 + dialect.skip) for row in rows]
+
+
+def repeated_headers(path: Path, dialect: Dialect) -> list[int]:
+    """The lines that repeat the header."""
+    names = list(dialect.names)
+    return [line for line, values in _numbered_rows(path, dialect) if values == names]

@@ -2,37 +2,59 @@
 
 What a single value means, `inference/rows.py` says, for a table that is prepared as for rows that
 are given to a model; a column whose type says it already is converted as a whole. Columns are a
-`pyarrow.ChunkedArray` of N values."""
+`pyarrow.ChunkedArray` of N values; what is known of one is a mapping as in schema.json."""
 
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Literal
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.inference.rows import BOOLEAN_WORDS, days, read_distinct
-
-Kind = Literal["number", "boolean", "date", "category"]
-
-_FEW = 100  # values that are looked at first: most columns of other values are told by them
+from pipeline.data.kinds import Kind, TextKind, text_kind
+from pipeline.inference.rows import MISSING, days, number_marks, read_distinct
 
 
 def plain(column: Any) -> Any:
-    """The column without a dictionary, with text of every flavour as `string`, null where empty."""
+    """The column without a dictionary, with text of every flavour as `string`, null where blank."""
     if pa.types.is_dictionary(column.type) and not pa.types.is_nested(column.type.value_type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = pc.cast(column, pa.string())
-    if pa.types.is_string(column.type) and pc.any(pc.equal(column, "")).as_py():
-        column = pc.if_else(pc.equal(column, ""), None, column)
+    if pa.types.is_string(column.type):
+        texts = pc.utf8_trim_whitespace(column)
+        if pc.any(pc.equal(texts, "")).as_py():
+            column = pc.if_else(pc.equal(texts, ""), None, column)
     return column
 
 
-def kind_of_type(dtype: Any) -> Kind | None:
-    """What all values of a type are; None where the type does not tell."""
+def present(column: Any, marks: Sequence[str] = ()) -> Any:
+    """As `plain`; text without blanks at its ends, null where it is a mark for a missing value."""
+    column = plain(column)
+    if not pa.types.is_string(column.type):
+        return column
+    texts = pc.utf8_trim_whitespace(column)
+    known = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING)))
+    own = pc.is_in(texts, value_set=pa.array(list(marks), pa.string()))
+    return pc.if_else(pc.or_(known, own), None, texts)
+
+
+def is_text(dtype: Any) -> bool:
+    """Whether the values are text, with a dictionary or without."""
+    dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
     types = pa.types
+    return bool(
+        types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype)
+    )
+
+
+def kind_of_type(dtype: Any) -> Kind | None:
+    """What all values of a type are; None where the type does not tell. A dictionary of text is of
+    categories, since somebody made it one."""
+    types = pa.types
+    if types.is_dictionary(dtype):
+        return "category" if is_text(dtype) else kind_of_type(dtype.value_type)
     if types.is_boolean(dtype):
         return "boolean"
     if types.is_date(dtype) or types.is_timestamp(dtype):
@@ -42,33 +64,28 @@ def kind_of_type(dtype: Any) -> Kind | None:
     return "number" if types.is_time(dtype) or types.is_duration(dtype) else None
 
 
-def kind_of_texts(distinct: Any) -> Kind | None:
-    """What all strings of a column without nulls are: numbers or times of day, ISO 8601 dates, or
-    of one pair of `BOOLEAN_WORDS`."""
-    kinds: tuple[Kind, ...] = ("number", "date")
-    for kind in kinds:
-        readings = (reading(some, kind) for some in (distinct[:_FEW], distinct))
-        if all(np.isfinite(raw).any() and not unfit.any() for raw, unfit in readings):
-            return kind
-    words = set(pc.utf8_lower(pc.utf8_trim_whitespace(distinct[:_FEW])).to_pylist())
-    is_pair = len(distinct) <= _FEW and any(words <= set(pair) for pair in BOOLEAN_WORDS)
-    return "boolean" if is_pair else None
+def kind_of(column: Any, name: str = "", decimal: str = ".", marks: Sequence[str] = ()) -> TextKind:
+    """What a column of any type holds. Raises ValueError: neither its type nor its text tells."""
+    if kind := kind_of_type(column.type):
+        return TextKind(kind)
+    if not is_text(column.type):
+        raise ValueError(f"values of type {column.type} are not supported")
+    distinct = pc.unique(plain(column).drop_null())
+    return text_kind(distinct[:: 1 + len(distinct) // 1000].to_pylist(), name, decimal, marks)
 
 
-def as_kind(column: Any, kind: Kind, categories: Sequence[str] = ()) -> np.ndarray:
+def as_kind(column: Any, like: Mapping[str, Any]) -> np.ndarray:
     """float64 [N]: the raw values, as `inference.rows.Reader` has them. What cannot be read that
     way counts as missing."""
-    return reading(column, kind, categories)[0]
+    return reading(column, like)[0]
 
 
-def reading(
-    column: Any, kind: Kind, categories: Sequence[str] = ()
-) -> tuple[np.ndarray, np.ndarray]:
+def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The values as `as_kind` gives them, and bool [N]: there, but not of that kind."""
-    column = plain(column)
+    column, kind = plain(column), like["kind"]
     own = kind_of_type(column.type)
     if pa.types.is_string(column.type) or (own and kind == "category"):
-        raw, unfit = _of_distinct(column, kind, categories)
+        raw, unfit = _of_text(column, like)
     elif own is None:  # lists, bytes and whatever else
         return np.full(len(column), np.nan), np.array(column.is_valid())
     else:
@@ -79,23 +96,37 @@ def reading(
         if unfit.any():
             unfit &= ~np.isnan(raw)
     raw[unfit | np.isinf(raw)] = np.nan
+    if kind == "number" and (marks := number_marks(like)):
+        raw[np.isin(raw, marks)] = np.nan
     return raw, unfit
 
 
-def _of_distinct(
-    column: Any, kind: Kind, categories: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each distinct value is read once."""
-    if kind == "number" and pa.types.is_string(column.type):
-        with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number
-            return _float64(column), np.zeros(len(column), dtype=bool)
+def _of_text(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers as programs write them are converted together; each other distinct value is read
+    once."""
     if pa.types.is_float16(column.type):  # of which Arrow makes no dictionary
         column = pc.cast(column, pa.float32())
     if pa.types.is_temporal(column.type):
-        column = pc.cast(column, pa.string())  # dates and times that a text file held as categories
+        column = pc.cast(column, pa.string())
+    if like["kind"] != "number" or not pa.types.is_string(column.type):
+        return _of_distinct(column, like)
+    raw, unfit = np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
+    point = re.escape(like.get("decimal", "."))
+    form = rf"^\s*[+-]?(\d+{point}?\d*|{point}\d+)([eE][+-]?\d+)?\s*$"
+    usual = np.asarray(pc.fill_null(pc.match_substring_regex(column, form), False))
+    if usual.any():
+        texts = pc.utf8_trim_whitespace(column.filter(pa.array(usual)))
+        texts = pc.replace_substring(texts, like.get("decimal", "."), ".")
+        raw[usual] = _float64(pc.utf8_ltrim(texts, "+"))
+    rest = np.flatnonzero(~usual & np.asarray(column.is_valid()))
+    raw[rest], unfit[rest] = _of_distinct(column.take(pa.array(rest)), like)
+    return raw, unfit
+
+
+def _of_distinct(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     coded = column.dictionary_encode().combine_chunks()
     distinct = np.array(coded.dictionary.to_pylist(), dtype=object)
-    raw, unfit = read_distinct(distinct, {"kind": kind, "categories": categories})
+    raw, unfit = read_distinct(distinct, like)
     codes = np.asarray(coded.indices.fill_null(len(distinct)))
     return np.append(raw, np.nan)[codes], np.append(unfit, False)[codes]
 
@@ -113,6 +144,6 @@ def _of_type(column: Any) -> np.ndarray:
 
 
 def _float64(column: Any) -> np.ndarray:
-    """An array of its own, NaN for null. Raises pa.ArrowInvalid for text that is no number."""
+    """An array of its own, NaN for null."""
     column = pc.cast(column, pa.float64(), safe=False)
     return np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -16,6 +16,14 @@ from pandas.api import types
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+_MARKS = (
+    *("", "na", "n/a", "n.a.", "n.a", "<na>", "nan", "-nan", "nat", "none", "null", "(null)"),
+    *("<null>", r"\n", "?", ".", "-", "--", "---", "\u2013", "\u2014", "#n/a", "#na", "#nv"),
+    *("#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "1.#qnan", "1.#ind", "-1.#ind"),
+)
+MISSING = frozenset(_MARKS)
+"""Marks of pandas, R, Excel, SQL and SPSS for a missing value, in any case."""
+
 BOOLEAN_WORDS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
 """Pairs of spellings, in any case: the first of a pair is 0 and the second 1."""
 
@@ -58,10 +66,11 @@ class Reader:
     A number stands as it is (infinite -> NaN; times of day and durations in seconds), a boolean is
     0 or 1, a date is days since 1970-01-01 UTC with their fraction (without a time zone it is read
     as UTC), a category is its position in the column's `categories` (-1 when it is none of them).
-    Missing is NaN: None, NaN, NaT, pd.NA and empty text.
+    Missing is NaN: None, NaN, NaT, pd.NA, one of `MISSING` and the column's own `marks`.
 
-    Columns are found by name; others are ignored. Numbers and booleans may be written as text,
-    dates as ISO 8601 text; in a category column numbers and booleans stand for their text.
+    Columns are found by name; others are ignored. Numbers and booleans may be written as text, as
+    `_numbers` takes them; dates in the column's `format` or as ISO 8601; in a category column
+    numbers and booleans stand for their text. Blanks around text do not count.
 
     Raises InputError that names every missing, repeated or unreadable column."""
 
@@ -70,6 +79,8 @@ class Reader:
         self.names: list[str] = [column["name"] for column in self._columns]
         self._index = pd.Index(self.names, dtype=object)
         self._numbers = [column["kind"] == "number" for column in self._columns]
+        marked = {i: number_marks(c) for i, c in enumerate(self._columns) if self._numbers[i]}
+        self._marked = {position: marks for position, marks in marked.items() if marks}
 
     def read(self, rows: Any) -> tuple[Floats, pd.Index]:
         """The raw values of rows as `as_frame` takes them, and their index."""
@@ -98,6 +109,8 @@ class Reader:
             if problems:
                 raise InputError(*problems)
         raw[np.isinf(raw)] = np.nan
+        for position, marks in self._marked.items():
+            raw[np.isin(raw[:, position], marks), position] = np.nan
         return raw
 
     def _select(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -151,27 +164,82 @@ def days(utc: npt.NDArray[np.datetime64]) -> Floats:
     return since
 
 
+def is_missing(value: Any, column: Mapping[str, Any]) -> bool:
+    """Whether a value of the column stands for none: NaN, one of `MISSING`, one of its `marks`."""
+    if not isinstance(value, str):
+        return bool(value != value)
+    text = stripped(value)
+    return text.lower() in MISSING or text in column.get("marks", ())
+
+
+def stripped(text: str) -> str:
+    """Without blanks, byte order marks and zero-width spaces at its ends."""
+    return text.strip().strip("\ufeff\u200b").strip()
+
+
+def number_marks(column: Mapping[str, Any]) -> list[float]:
+    """The marks of a column that are numbers, such as -999."""
+    numbers = (_number(mark, column) for mark in column.get("marks", ()))
+    return [number for number in numbers if not math.isnan(number)]
+
+
 def read_distinct(values: npt.NDArray[Any], column: Mapping[str, Any]) -> tuple[Floats, Mask]:
-    """The raw values of distinct ones that are not missing, and which of them are not blank and do
-    not fit the column's kind, both [distinct]."""
+    """The raw values of distinct ones, and which of them are not missing and do not fit the
+    column's kind, both [distinct]."""
     raw = READERS[column["kind"]](values, column)
+    doubtful = np.flatnonzero(np.isnan(raw) | (raw == -1))
+    missing = [position for position in doubtful if is_missing(values[position], column)]
+    raw[missing] = np.nan
     unfit = np.isnan(raw)
-    unfit[unfit] = [not _blank(value) for value in values[unfit]]
+    unfit[missing] = False
     return raw, unfit
 
 
 # Each reader takes a column's distinct, present values [distinct] and gives their raw values, NaN
-# for those that are blank or do not fit.
+# for those that do not fit.
+
+_AFFIX = r"[\s%\u2030$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba\u20ab\u20b4\u20aa\u0e3f\u00a2]*"
+_FORMS = {
+    point: re.compile(
+        rf"{_AFFIX}([+-]?){_AFFIX}"
+        rf"((?:[1-9]\d{{0,2}}(?P<mark>[{group}'\u2019\s])(?:\d{{2,3}}(?P=mark))*\d{{3}}|\d+)?"
+        rf"(?:{re.escape(point)}\d*)?)((?:e[+-]?\d+)?){_AFFIX}",
+        re.IGNORECASE,
+    )
+    for point, group in ((".", ","), (",", "."))
+}
+"""Numbers by their decimal sign: digits, in groups or not, with per cent or a currency."""
+
+_INFINITE = {"inf", "infinity", "\u221e"}
 
 
 def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
+    """As Python writes them; text also with thousands separators, the column's `decimal` sign, per
+    cent or currency signs (which say nothing: 39 % is 39), the Unicode minus, negatives in
+    parentheses. Of times of day and durations the seconds."""
     number_like = (str, numbers.Real, decimal.Decimal, np.bool_)
-    fits = np.array([isinstance(value, number_like) for value in values], dtype=bool)
+    is_usual = column.get("decimal", ".") == "."
+    plain = number_like if is_usual else number_like[1:]
+    fits = np.array([isinstance(value, plain) for value in values], dtype=bool)
     result = np.full(len(values), np.nan)
     result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
     for position in np.flatnonzero(np.isnan(result)):
-        result[position] = _seconds(values[position])
+        result[position] = _number(values[position], column)
     return result
+
+
+def _number(value: Any, column: Mapping[str, Any]) -> float:
+    if isinstance(value, str):
+        text = stripped(value).replace("\u2212", "-")
+        if text[:1] == "(" and text[-1:] == ")":
+            text = f"-{text[1:-1]}"
+        point = column.get("decimal", ".")
+        if (form := _FORMS[point].fullmatch(text)) and any(map(str.isdigit, form[2])):
+            digits = re.sub(rf"[^\d{re.escape(point)}]", "", form[2]).replace(point, ".")
+            return float(f"{form[1]}{digits}{form[4]}")
+        if text.lstrip("+-").lower() in _INFINITE:
+            return math.inf
+    return _seconds(value)
 
 
 def _seconds(value: Any) -> float:
@@ -193,7 +261,14 @@ def _booleans(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
 
 def _dates(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
     instants = pd.Series([_instant(value) for value in values], dtype=object)
-    return _days(pd.to_datetime(instants, utc=True, errors="coerce", format="ISO8601"))
+    result = _days(pd.to_datetime(instants, utc=True, errors="coerce", format="ISO8601"))
+    if form := column.get("format"):
+        # pandas takes "now" and "today" whatever the form.
+        is_text = [isinstance(value, str) and any(map(str.isdigit, value)) for value in values]
+        dates = pd.Series(values, dtype=object).where(is_text).str.strip()
+        own = _days(pd.to_datetime(dates, utc=True, errors="coerce", format=form))
+        result = np.where(np.isnan(own), result, own)
+    return result
 
 
 def _instant(value: Any) -> Any:
@@ -212,7 +287,7 @@ def _categories(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
 
 def _code(value: Any, codes: Mapping[str, float]) -> float:
     if isinstance(value, str):
-        return codes.get(value, -1.0) if value else math.nan
+        return codes.get(value, codes.get(stripped(value), -1.0))
     if not isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)) or value != value:
         return math.nan
     # A reader of tables may have made 3.0 of "3" and True of "true".
@@ -234,14 +309,11 @@ EXPECTED = {
 }
 
 
-def _blank(value: Any) -> bool:
-    words = ("", "nan", "-nan")
-    return value.strip().lower() in words if isinstance(value, str) else bool(value != value)
-
-
 def misfit(column: Mapping[str, Any], value: Any) -> str:
     """What was expected of the column, and the value that does not fit."""
     name, expected = column["name"], EXPECTED[column["kind"]]
+    if column.get("format"):
+        expected += f", here in the form {column['format']}"
     return f"column {name!r}: expected {expected}; got {short(value)}"
 
 

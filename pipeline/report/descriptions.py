@@ -33,9 +33,11 @@ def inputs_text(schema: Schema) -> str:
     """What rows a model takes, as Markdown: each column with its kind, or the form of arrays."""
     if schema.inputs is None:
         columns = _each_with({column.name: column.kind for column in schema.columns})
-        return f"Rows have the columns {columns}."
-    shape = ", ".join(map(str, schema.inputs.shape))
-    return f"Rows are an array \\[rows, {shape}\\] of {schema.inputs.dtype}."
+        text = f"Rows have the columns {columns}."
+    else:
+        shape = ", ".join(map(str, schema.inputs.shape))
+        text = f"Rows are an array \\[rows, {shape}\\] of {schema.inputs.dtype}."
+    return f"{text} The {markdown(schema.positive)}." if schema.positive else text
 
 
 def prepare_description(parts: PreparedData, unit: str) -> str:

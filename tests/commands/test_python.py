@@ -183,7 +183,7 @@ def test_data_frames(store: MlflowClient) -> None:
             {"data": {"target": "y"}},
             None,
             pd.DataFrame({"x": ["a", 1], "y": [0, 1]}),
-            ["data: ", "column x"],
+            ["label 0 has 1", "label 1 has 1"],
         ),
         ({"data": {"target": "z"}}, None, pd.DataFrame({"y": [0, 1]}), ["a data frame: ", "'z'"]),
     ],

@@ -74,6 +74,9 @@ def test_the_contract_is_read() -> None:
     written["search"]["budget"] = "shared"
     written["validation"] |= {"groups": None, "order": None}
     written["data"] |= {"arguments": {}, "size": None, "duplicates": "keep"}
+    written["data"] |= {"categorical": [], "max_categories": 64, "dates": {}, "missing": []}
+    written["data"] |= dict.fromkeys(("separator", "encoding", "decimal", "header"))
+    written["data"] |= {"unlabelled": "error", "rare_labels": "error"}
     written["metrics"] = []
     written["model"]["name"] = "mlp"
     written["training"] |= {

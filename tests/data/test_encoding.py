@@ -14,8 +14,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipeline.common.errors import UserError
 from pipeline.data import encoding
-from pipeline.data.encoding import Encoder, check_readable, encoded, encoder_for, label_ids, to_raw
-from pipeline.data.schema import Column, Inputs, Schema, infer_columns, infer_labels
+from pipeline.data.encoding import Encoder, encoded, encoder_for, misfits, to_raw
+from pipeline.data.labels import infer_labels, label_ids
+from pipeline.data.schema import Column, ColumnRules, Inputs, Schema, infer_columns
 
 UTC = dt.UTC
 
@@ -28,7 +29,7 @@ def with_label(column: Any, name: str = "c") -> pa.Table:
 def infer_schema(
     table: pa.Table, target: str, positive: Any = None, training: Any = None
 ) -> tuple[Schema, dict[str, str]]:
-    columns, left_out = infer_columns(table, target, training=training)
+    columns, left_out, _ = infer_columns(table, target, training=training)
     return Schema(columns, target, infer_labels(table, target, positive)), left_out
 
 
@@ -138,7 +139,7 @@ def test_days_that_no_calendar_has_are_no_dates(never: str) -> None:
         ([np.nan, np.inf, None], "missing in every training row"),
         (["", "", None], "missing in every training row"),
         (["a", "b", None, "c"], "a distinct string in every training row"),
-        (["1.5", "2.5", "3.5", "4,5"], "most are numbers, but not '4,5'"),
+        ([*"abcdefghijkl" * 2, *(f"v{i}" for i in range(250))], "of its 274 texts are distinct"),
         ([[1], [2], [3]], "list<item: int64> are not supported"),
         ([{"a": 1}, {"a": 2}, {"a": 3}], "struct<a: int64> are not supported"),
         ([b"a", b"b", b"a"], "binary are not supported"),
@@ -188,9 +189,13 @@ def test_only_training_rows_teach() -> None:
 
 def test_the_64_most_frequent_categories_are_kept_ties_by_name() -> None:
     names = [f"v{i:03}" for i in range(100)]
-    found = infer_one([*names[10:], *names[90:], *names[:10]])
-    assert isinstance(found, Column)
+    table = with_label([*names[10:], *names[90:], *names[:10], *names[90:]])
+    (found,), _, (warning,) = infer_columns(table, "y")
     assert found.categories == (*names[:54], *names[90:])
+    assert "'c' has 100 categories, of which the 64 most frequent" in warning
+    assert "36 of 120 rows have others (data.max_categories)" in warning
+    (few,), _, _ = infer_columns(table, "y", rules=ColumnRules(categories=3))
+    assert few.categories == tuple(names[90:93])
 
 
 @pytest.mark.parametrize(
@@ -419,15 +424,13 @@ def test_any_table_has_a_finite_encoding_of_the_promised_width(
     assert encoded[0, :, numbers:].unique().tolist() in ([], [0], [1], [0, 1])
 
 
-def test_a_column_without_a_readable_value_is_another_column() -> None:
+def test_values_that_are_not_of_their_columns_kind_are_counted() -> None:
     schema = Schema((Column("x", "number"), Column("b", "boolean")), "y", (0, 1))
-    check_readable(pa.table({"x": ["1", "far"], "b": [None, None]}), schema)
-    check_readable(pa.table({"x": ["nan", ""], "b": [0, 1]}), schema)
-    with pytest.raises(UserError) as caught:
-        check_readable(pa.table({"x": ["near", "far"], "b": [2, 3]}), schema)
-    assert len(caught.value.problems) == 2
-    assert "column 'x' must hold a number" in caught.value.problems[0]
-    assert "'near'" in caught.value.problems[0]
+    assert misfits(pa.table({"x": ["nan", "-"], "b": [0, 1]}), schema) == []
+    of_x, of_b = misfits(pa.table({"x": ["1", "far", "far"], "b": [None, 2, 1]}), schema)
+    assert of_x.rows.tolist() == [1, 2]
+    assert of_b.rows.tolist() == [1]
+    assert str(of_x) == "column 'x': 2 values are each no number ('far')"
 
 
 def test_positive_of_another_type_is_named() -> None:

@@ -50,7 +50,7 @@ def test_categories() -> None:
         (pl.Series([1, 2]), "got Series"),
         (pd.Series([1, 2]), "got Series"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "Duplicate column names"),
-        (pd.DataFrame({"mixed": [1, "a"]}), "column mixed"),
+        (pd.DataFrame({"mixed": [object(), "a"], "x": [1j, 2j]}), "complex"),
     ],
 )
 def test_what_is_no_table(data: object, words: str) -> None:

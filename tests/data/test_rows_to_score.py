@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.data import values
 from pipeline.data.encoding import to_raw_or_reasons
 from pipeline.inference import InputError
+from pipeline.inference.rows import MISSING
 from tests.small_model import COLUMNS, NAMES, RAW, make_rows, make_schema, to_raw
 
 
@@ -97,16 +98,25 @@ WORDS = st.one_of(
     st.datetimes(timezones=st.timezones()).map(str),
     st.times().map(str),
     st.sampled_from(["", " ", "-nan", " Yes", "OFF", "1.0", "red", "3", "now", "2024", "1e400"]),
+    st.sampled_from(["1,234", "1.234", "1.234,5", "1,234.5", "5O1", "39 %", "$ 1,000", "(12)"]),
+    st.sampled_from(["31/12/2023", "12/31/2023", "2023-12-31", "-999", "n.v.", "\u22125", "1 000"]),
+    st.sampled_from(sorted(MISSING)).map(lambda mark: f" {mark.upper()}"),
     st.text(max_size=3),
 )
+OTHERWISE: list[dict[str, Any]] = [
+    {"name": "comma", "kind": "number", "categories": [], "decimal": ","},
+    {"name": "marked", "kind": "number", "categories": [], "marks": ["-999", "n.v."]},
+    {"name": "day", "kind": "date", "categories": [], "format": "%d/%m/%Y"},
+    {"name": "word", "kind": "category", "categories": ["1,234", "39 %"], "marks": ["n.v."]},
+]
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=NAMES)
-@settings(max_examples=100)
+@pytest.mark.parametrize("column", [*COLUMNS, *OTHERWISE], ids=lambda column: column["name"])
+@settings(max_examples=150)
 @given(data=st.data())
 def test_text_means_the_same_in_a_file_and_in_a_frame(column: dict[str, Any], data: Any) -> None:
     texts = data.draw(st.lists(WORDS, min_size=1, max_size=3))
-    raw, unfit = values.reading(pa.chunked_array([texts]), column["kind"], column["categories"])
+    raw, unfit = values.reading(pa.chunked_array([texts]), column)
     frame = pd.DataFrame({column["name"]: texts})
     schema = make_schema([0, 1], [column])
     for row in np.flatnonzero(unfit).tolist():

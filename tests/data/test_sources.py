@@ -18,8 +18,10 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from pipeline.common import files
 from pipeline.common.errors import UserError
 from pipeline.data import sources as tables
+from pipeline.data import values
 from pipeline.data.streams import reading
-from pipeline.data.text_files import MISSING
+from pipeline.data.table_files import ENDINGS
+from pipeline.inference.rows import MISSING
 
 CSV = "a,b,label\n1,x,0\n2.5,,1\nNA,z,0\n"
 
@@ -53,16 +55,33 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("ending", tables.ENDINGS)
+def save(path: Path, rows: pd.DataFrame) -> None:
+    """As its ending says, by another program."""
+    name = path.name
+    if name.endswith(".parquet"):
+        rows.to_parquet(path)
+    elif name.endswith((".feather", ".arrow")):
+        rows.to_feather(path)
+    elif name.endswith(".orc"):
+        rows.to_orc(path)
+    elif name.endswith(("jsonl", "ndjson")):
+        rows.to_json(path, orient="records", lines=True)
+    elif name.endswith(".xlsx"):
+        pytest.importorskip("openpyxl")
+        rows.to_excel(path, index=False)
+    else:
+        rows.to_csv(path, index=False, sep="\t" if ".tsv" in name else ",")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_every_ending_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"table{ending}"
-    content = CSV.replace(",", "\t") if ".tsv" in ending else CSV
-    if ending == ".parquet":
-        pa.parquet.write_table(read(write(tmp_path / "t.csv", CSV))[0], path)
-    else:
-        write(path, gzip.compress(content.encode()) if ending.endswith("gz") else content)
+    rows = pd.DataFrame({"a": [1.0, 2.5, None], "b": ["x", None, "z"], "label": [0, 1, 0]})
+    save(path, rows)
     table, digest = read(str(path))
-    assert table.to_pydict() == {"a": [1.0, 2.5, None], "b": ["x", None, "z"], "label": [0, 1, 0]}
+    assert table["a"].to_pylist() == [1.0, 2.5, None]
+    assert values.present(table["b"]).to_pylist() == ["x", None, "z"]
+    assert table["label"].to_pylist() == [0, 1, 0]
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -88,32 +107,36 @@ def test_what_cannot_be_fetched_names_the_url_and_the_reason(server: str) -> Non
         (["1", "2.5"], pa.float64()),
         (["1e-4", "inf"], pa.float64()),
         (["99999999999999999999", "1"], pa.float64()),
-        (["true", "FALSE"], pa.bool_()),
-        (["true", "1"], pa.string()),
         (["1", "x"], pa.string()),
-        (["2024-01-31", "None"], pa.date32()),
-        (["2024-01-31T10:00:00"], pa.timestamp("s")),
-        (["NA", "?", "null"], pa.null()),
+        (["01", "10"], pa.string()),
+        (["1", "NA"], pa.int64()),
     ],
 )
 def test_types_of_csv_columns(tmp_path: Path, values: list[str], expected: pa.DataType) -> None:
     assert type_of(tmp_path, *values) == expected
 
 
-@pytest.mark.parametrize("spelling", MISSING)
+@pytest.mark.parametrize("spelling", sorted(MISSING))
 def test_missing_spellings(tmp_path: Path, spelling: str) -> None:
-    table, _ = read(write(tmp_path / "t.csv", f"a,b\n1,x\n{spelling},{spelling}\n2,y\n"))
-    assert table.to_pydict() == {"a": [1, None, 2], "b": ["x", None, "y"]}
+    for mark in (spelling, spelling.upper(), f" {spelling} "):
+        table, _ = read(write(tmp_path / "t.csv", f"a,b\n1,x\n{mark},{mark}\n2,y\n"))
+        numbers = values.as_kind(table["a"], {"kind": "number"}).tolist()
+        assert numbers == [1, pytest.approx(np.nan, nan_ok=True), 2]
+        assert values.present(table["b"]).to_pylist() == ["x", None, "y"]
 
 
-@pytest.mark.parametrize("late", ["2.5", "word", "2024-01-01", ""])
-def test_a_value_far_down_that_does_not_fit_the_first_block(tmp_path: Path, late: str) -> None:
+@pytest.mark.parametrize(
+    ("late", "dtype"), [("2.5", "double"), ("word", "string"), ("", "int64"), (" 7", "int64")]
+)
+def test_a_value_far_down_that_does_not_fit_the_first_ones(
+    tmp_path: Path, late: str, dtype: str
+) -> None:
     rows = [f"{i},{'x' * 20}" for i in range(150_000)]
     path = write(tmp_path / "t.csv", "\n".join(["a,b", *rows, f"{late},x"]) + "\n")
     table, _ = read(path)
-    plain = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(strings_can_be_null=True))
-    assert table.schema == plain.schema
-    assert table["a"].equals(plain["a"])
+    assert str(table.schema.field("a").type) == dtype
+    plain = pd.to_numeric(pd.read_csv(path, dtype=str)["a"], errors="coerce")
+    np.testing.assert_array_equal(values.as_kind(table["a"], {"kind": "number"}), plain)
 
 
 def test_quoted_newlines_across_blocks(tmp_path: Path) -> None:
@@ -126,7 +149,7 @@ def test_quoted_newlines_across_blocks(tmp_path: Path) -> None:
 
 def test_named_columns_stay_text(tmp_path: Path) -> None:
     with tables.opened(write(tmp_path / "t.csv", "a,b\n01,1\n02,2\n")) as source:
-        assert source.table(["a"]).to_pydict() == {"a": ["01", "02"], "b": [1, 2]}
+        assert source.table(text=["a"]).to_pydict() == {"a": ["01", "02"], "b": [1, 2]}
 
 
 def test_rows_are_named_as_an_editor_shows_them(tmp_path: Path) -> None:
@@ -196,10 +219,8 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"a,y\n" + b"x" * 3_000_000 + b",1\n2,2\n", "a row is longer than 1 MiB"),
-        (b"a" * 3_000_000 + b",y\n1,2\n", "its first row is longer than 1 MiB"),
+        (b"a" * 3_000_000 + b",y\n1,2\n", "its first row is longer than 128 KiB"),
         (b'a,y\n"' + b"x\n" * 1_500_000, "or a quote is never closed"),
-        (b"\x80,y\r\n", "not UTF-8 text"),
-        ("a,y\n1,2\n".encode("utf-16"), "not UTF-8"),
         (b"\n\n\n", "empty"),
         (
             b",".join(b"%d" % i for i in range(20_000)) + b"\n" + b"1," * 19_999 + b"1\n",

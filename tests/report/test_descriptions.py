@@ -67,12 +67,15 @@ def test_description_without_a_completed_trial():
 def test_columns():
     columns = (Column("a_b", "number"), Column("c", "category", ("u", "v")))
     assert inputs_text(Schema(columns, "y", (0, 1))) == (
-        "Rows have the columns a&#95;b (number), c (category)."
+        "Rows have the columns a&#95;b (number), c (category). The probability is that of 1."
     )
     many = tuple(Column(str(i), "date") for i in range(50))
-    assert inputs_text(Schema(many, "y", (0, 1))).endswith("39 (date), and 10 more.")
+    assert inputs_text(Schema(many, "y", (0, 1, 2))).endswith("39 (date), and 10 more.")
 
 
 def test_arrays():
     schema = Schema((), "label", (0, 1), Inputs((3, 8, 8), "uint8"))
-    assert inputs_text(schema) == "Rows are an array \\[rows, 3, 8, 8\\] of uint8."
+    assert (
+        inputs_text(schema)
+        == "Rows are an array \\[rows, 3, 8, 8\\] of uint8. The probability is that of 1."
+    )
