@@ -28,8 +28,9 @@ from pipeline.inference import InputError, ModelError, TabularModel
 from pipeline.models.metrics import ACCURACY, on_test_rows, with_objective
 from pipeline.report import descriptions
 from pipeline.report.words import NOT_KEPT, warnings
-from pipeline.tracking.registry import Version, downloaded, find_version, register
+from pipeline.tracking.registry import downloaded, register
 from pipeline.tracking.runs import Run
+from pipeline.tracking.versions import Version, find_version
 
 Alias = Literal["champion", "challenger"]
 
@@ -250,7 +251,7 @@ def promote(
     this table. Where there is a doubt, only a comparison can make the candidate the champion, and
     one that is no better than the most frequent label never becomes it."""
     name = job.config.registry.name
-    old = find_version(job.store, name)
+    old = find_version(job.store.client, name)
     if old is not None and old.model_id == model_id:
         return Promotion("champion", "it was that already")
     alias: Alias = "challenger" if doubt else "champion"

@@ -97,7 +97,7 @@ def run_all(
             trained = train(job, run, lease)
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
-            keep_models(config, job.store, trained.trials)
+            keep_models(config, job.store, trained.trials, job.console)
     return _concluded(job, run, trained, evaluated)
 
 
@@ -129,7 +129,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> Conclusion
             before = None
         with _pipeline_run(job, before) as run:
             trained = train(job, run, lease)
-            keep_models(config, store, trained.trials)
+            keep_models(config, store, trained.trials, job.console)
     report = _report(job, trained, None, "")
     return Conclusion(job, run.run_id, report, verdict(report), {})
 
@@ -154,7 +154,7 @@ def evaluate_alone(config: Config, command: str) -> Conclusion:
         with _pipeline_run(job, store.parent(search)) as run:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
-            keep_models(config, job.store, trained.trials)
+            keep_models(config, job.store, trained.trials, job.console)
     return _concluded(job, run, trained, evaluated)
 
 

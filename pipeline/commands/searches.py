@@ -12,7 +12,7 @@ from pipeline.report.console import Console
 from pipeline.report.tables import Table
 from pipeline.tracking import processes
 from pipeline.tracking.connection import connect, paged, quiet, sqlite_path, store_uri
-from pipeline.tracking.registry import delete_models
+from pipeline.tracking.deletion import Deletion, delete_models
 from pipeline.tracking.store import Store
 from pipeline.tracking.trials import trials_of
 from pipeline.training.trial import Trial
@@ -67,14 +67,21 @@ def _searches_in(store: Store) -> Iterator[tuple[int, tuple[str, ...]]]:
         )
 
 
-def keep_models(config: Config, store: Store, trials: Sequence[Trial]) -> int:
+def keep_models(config: Config, store: Store, trials: Sequence[Trial], console: Console) -> int:
     """Delete the models of one search's trials that the configuration does not keep; how many.
 
     The best trial's stays unless none is kept: it is what `evaluate` scores and registers, and what
     a search that goes on is measured by. So resuming and evaluating work as before."""
+    return _delete(store, [_dispensable(config, store, trials)], console)
+
+
+def _dispensable(
+    config: Config, store: Store, trials: Sequence[Trial]
+) -> tuple[set[str], set[str]]:
+    """The runs whose models may go, and the models of theirs that stay."""
     keep, run_ids = config.tracking.keep_models, {trial.run_id for trial in trials}
     if keep == "all":
-        return 0
+        return set(), set()
     metric = metric_of(config)
     if any(metric.name not in trial.scores for trial in trials if trial.is_complete):
         metric = ACCURACY  # of another search in the experiment
@@ -84,7 +91,15 @@ def keep_models(config: Config, store: Store, trials: Sequence[Trial]) -> int:
         kept, finals = [], list(store.search("tags.`pipeline.stage` = 'final'"))
         under = (run for run in finals if run.data.tags["mlflow.parentRunId"] in run_ids)
         run_ids |= {run.info.run_id for run in under}
-    return delete_models(store, run_ids, {trial.model_id for trial in kept if trial.model_id})
+    return run_ids, {trial.model_id for trial in kept if trial.model_id}
+
+
+def _delete(store: Store, searches: Sequence[tuple[set[str], set[str]]], console: Console) -> int:
+    run_ids, kept = (set[str]().union(*(each[i] for each in searches)) for i in (0, 1))
+    deletion = delete_models(store, run_ids, kept) if run_ids else Deletion()
+    if deletion.spared:
+        console.warn(deletion.spared)
+    return deletion.count
 
 
 def gc(config: Config) -> None:
@@ -94,8 +109,8 @@ def gc(config: Config) -> None:
     if config.tracking.keep_models == "all":
         console.say("tracking.keep_models is all: nothing to delete.")
         return
-    deleted = 0
-    for run in list(store.search("tags.`pipeline.stage` = 'train'")):
-        if run.info.status != "RUNNING":
-            deleted += keep_models(config, store, trials_of(store, run.info.run_id))
+    searches = list(store.search("tags.`pipeline.stage` = 'train'"))
+    ended = [run.info.run_id for run in searches if run.info.status != "RUNNING"]
+    trials = [trials_of(store, run_id) for run_id in ended]
+    deleted = _delete(store, [_dispensable(config, store, each) for each in trials], console)
     console.say(f"{count(deleted, 'model')} deleted from the experiment {store.experiment}.")

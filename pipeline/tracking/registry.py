@@ -1,11 +1,9 @@
-"""Models in MLflow: logged with their trials, registered as versions under an alias, deleted when
-nobody needs them any more."""
+"""Models in MLflow: logged with their trials, registered as versions under an alias, loaded."""
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,31 +12,15 @@ from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pipeline.common.errors import UserError, first_line
 from pipeline.models import flavor
-from pipeline.tracking.connection import is_outage, paged, quiet, undisturbed
+from pipeline.tracking.connection import is_outage, quiet, undisturbed
 from pipeline.tracking.runs import DESCRIPTION, Run
 from pipeline.tracking.store import Store
+from pipeline.tracking.versions import Version
 
 MODEL_NAME = "model"
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a registered model."""
-
-    name: str
-    version: int
-    run_id: str | None
-    model_id: str | None
-    tags: Mapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        """What MLflow's loaders take."""
-        return f"models:/{self.name}/{self.version}"
 
 
 def log_model(
@@ -103,8 +85,9 @@ def register(
             raise
     model = client.get_logged_model(model_id)
     texts = {key: str(value) for key, value in (tags or {}).items()}
-    made = map(_version, client.search_model_versions(f"run_id = '{model.source_run_id}'"))
-    same = [each for each in made if (each.name, each.model_id) == (name, model_id)]
+    made = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    of_name = [Version.of(client, each) for each in made if each.name == name]
+    same = [each for each in of_name if each.model_id == model_id]
     version = max(same, key=lambda version: version.version, default=None)
     if version is not None:
         client.update_model_version(name, str(version.version), description)
@@ -115,7 +98,7 @@ def register(
         created = client.create_model_version(
             name, source, model.source_run_id, texts, description=description, model_id=model_id
         )
-        version = _version(created)
+        version = Version.of(client, created)
     # The model's own page shows the versions that were made of it.
     shown = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
     this = {"name": name, "version": str(version.version)}
@@ -125,37 +108,6 @@ def register(
     )
     client.set_registered_model_alias(name, alias, str(version.version))
     return version
-
-
-def find_version(store: Store, name: str, alias: str = "champion") -> Version | None:
-    """The version that an alias points to, or None."""
-    try:
-        return _version(store.client.get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-
-
-def delete_models(store: Store, trial_run_ids: Collection[str], kept: Collection[str]) -> int:
-    """Delete the models that these trials logged, but for those whose ids are in `kept`; how many.
-
-    A model that is a registered version, of whatever name, is never deleted. Files go first, so
-    that a deletion that was cut short is made up for by the next one."""
-    doomed = [
-        model
-        for model in paged(store.client.search_logged_models, experiment_ids=[store.experiment_id])
-        if model.source_run_id in trial_run_ids and model.model_id not in kept
-    ]
-    if not doomed:
-        return 0
-    versions = map(_version, paged(store.client.search_model_versions))
-    registered = {version.model_id for version in versions}
-    doomed = [model for model in doomed if model.model_id not in registered]
-    for model in doomed:
-        get_artifact_repository(model.artifact_location, store.uri).delete_artifacts()
-        store.client.delete_logged_model(model.model_id)
-    return len(doomed)
 
 
 def load_pyfunc(tracking_uri: str, uri: str) -> Any:
@@ -185,10 +137,3 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
             reason = str(error).strip().splitlines()[-1] if of_files else first_line(error)
             raise UserError(f"model {uri}: {reason}") from error
         yield Path(local)
-
-
-def _version(entity: Any) -> Version:
-    prefix, _, model_id = entity.source.partition("models:/")
-    model_id = model_id if not prefix and model_id else entity.model_id
-    tags, run_id = dict(entity.tags or {}), entity.run_id or None
-    return Version(entity.name, int(entity.version), run_id, model_id, tags)
