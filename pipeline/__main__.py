@@ -2,17 +2,19 @@
 
 import argparse
 import gc
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.common import signals as interrupts
+from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, first_line
-from pipeline.common.text import count, printable, shorten, without_password
+from pipeline.common.text import count, printable, shorten
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -90,8 +92,13 @@ def _schema(_: argparse.Namespace) -> None:
     print(configuration.schema_text(), end="")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(masked(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m pipeline",
         description="Which optimizer, and which learning rate? A tracked search over both.",
     )
@@ -137,8 +144,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(problem: str) -> None:
-    """As an error without passwords; what data and names hold cannot act on the terminal."""
-    text = shorten(printable(without_password(problem)), _LONGEST_ERROR)
+    """As an error without secrets; what data and names hold cannot act on the terminal."""
+    stores = [os.environ.get(name, "") for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")]
+    text = shorten(printable(masked(problem, *stores)), _LONGEST_ERROR)
     print(f"error: {text}", file=sys.stderr)
 
 
@@ -147,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     could not be read (`predict`), 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
-    arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
+    arguments.command = masked(shlex.join(["python", "-m", "pipeline", *argv]))
     interrupts.end_in_good_order()
     try:
         status: int | None = arguments.action(arguments)

@@ -20,6 +20,7 @@ from pipeline.analysis.rare_labels import by_label
 from pipeline.commands.final_round import retrained_winner
 from pipeline.commands.job import Job
 from pipeline.commands.train import Trained, retrain
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError
 from pipeline.common.text import count, listing, number, percent
 from pipeline.data.encoding import encoded, encoder_for
@@ -202,7 +203,7 @@ def _promoted(
     ending = f"@{promotion.alias}: {promotion.why}."
     description = descriptions.markdown(_outcome(job, candidate, evaluation, ending))
     schema, said = job.parts.schema, {ACCURACY.name, job.metric.name}
-    about = f"Predicts {schema.target} from rows like those of {job.config.data.source}."
+    about = f"Predicts {schema.target} from rows like those of {masked(job.config.data.source)}."
     version = register(
         job.store,
         candidate.model_id,
@@ -375,7 +376,7 @@ def _outcome(job: Job, candidate: Candidate, evaluation: Evaluation, ending: str
     doubts = "".join(f"{warning} " for warning in warnings(evaluation))
     return (
         f"{doubts}{candidate.optimizer} with learning rate {number(candidate.lr)}, the best of "
-        f"{count(job.config.search.trials, 'trial')} on {job.config.data.source}. "
+        f"{count(job.config.search.trials, 'trial')} on {masked(job.config.data.source)}. "
         f"Test accuracy {percent(scores.accuracy)} (95 % interval {percent(scores.accuracy_low)} "
         f"to {percent(scores.accuracy_high)}, {count(scores.n, 'row')}). {ending}"
     )

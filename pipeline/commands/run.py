@@ -15,6 +15,7 @@ from pipeline.commands.job import Job
 from pipeline.commands.prepare import record
 from pipeline.commands.searches import keep_models
 from pipeline.commands.train import Trained, read_finished, read_trained, train
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError
 from pipeline.common.text import count
 from pipeline.config import Config
@@ -55,7 +56,7 @@ class Conclusion:
                 f"{count(len(self.report.trials), 'trial')}. More trials: --set search.trials=N; "
                 "all of it again: --fresh."
             )
-        commands = [("See every trial", ui_command(self.job.store.uri))]
+        commands = [("See every trial", ui_command(self.report.facts.tracking_uri))]
         if self.uri:
             commands.append(("Load the model", loading_code(self.uri, self.report.facts.arrays)))
         if (labels := label_table(self.report)).rows:
@@ -208,7 +209,7 @@ def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
     """The run that the stages' runs are children of, with the configuration; `before` reopened."""
     with job.stage("pipeline", job.table, before) as run:
         run.params(job.config.flat())
-        run.text(job.config.to_yaml(), "config.yaml")
+        run.text(masked(job.config.to_yaml()), "config.yaml")
         for path in job.config.paths().values():
             if ":" in path:  # a file of somebody's own, not a package
                 run.file(path.rpartition(":")[0], "code")

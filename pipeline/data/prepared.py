@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, naming
 from pipeline.common.files import beside, file_digest
 from pipeline.config.ranges import plain
@@ -161,11 +162,20 @@ def _settings(config: "Config") -> dict[str, Any]:
     """What decides the rows besides the sources' bytes; `data.sha256` only checks them."""
     data = config.data
     keys = ("source", "target", "positive", "drop", "test", "arguments", "size")
-    chosen = {key: plain(getattr(data, key)) for key in keys}
+    chosen = {key: _without_secrets(plain(getattr(data, key))) for key in keys}
     chosen["duplicates"] = data.duplicates if data.duplicates != "keep" else None
     chosen |= {key: getattr(config.validation, key) for key in ("groups", "order")}
     used = {key: value for key, value in chosen.items() if value or key in keys[:5]}
     return {"format": FORMAT_VERSION, "seed": config.seed, **used}
+
+
+def _without_secrets(value: Any) -> Any:
+    """The same, where an address holds secrets with a digest of these in their place."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(each) for key, each in value.items()}
+    if not isinstance(value, str) or (shown := masked(value)) == value:
+        return value
+    return f"{shown} {hashlib.sha256(value.encode()).hexdigest()[:16]}"
 
 
 def _test_path(config: "Config") -> str | None:

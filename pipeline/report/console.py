@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pipeline.analysis.ranking import best_trial
 from pipeline.common import text as formats
+from pipeline.common.addresses import masked
 from pipeline.models.metrics import Metric
 from pipeline.report.tables import Table
 from pipeline.training.trial import Trial
@@ -69,7 +70,7 @@ class Console:
         self._write(self._errors, f"warning: {message}")
 
     def _write(self, stream: TextIO, line: str) -> None:
-        text = formats.printable(formats.without_password(line))
+        text = formats.printable(masked(line))
         try:
             if self.is_terminal and stream.isatty():  # above a bar, not through it
                 self.rich.print(Text(text), soft_wrap=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from pipeline.common.addresses import masked
 from pipeline.common.text import count, few, printable
 from pipeline.data.prepared import PreparedData
 from pipeline.data.schema import Schema
@@ -13,7 +14,7 @@ from pipeline.report.words import loading_code, validation_words, verdict
 
 def markdown(text: str) -> str:
     """Text as Markdown that shows exactly it, in one line and within a table's cell."""
-    text = printable(text)
+    text = printable(masked(text))
     return re.sub(r"[^\w\s%±−–,;:/'\"().+=?-]|_", lambda m: f"&#{ord(m.group())};", text).replace(
         "://", "&#58;//"
     )

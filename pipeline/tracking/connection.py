@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError, first_line
 
 _INITIALISATION_SECONDS = 300.0
@@ -42,7 +43,8 @@ def connect() -> MlflowClient:
         with _initialisation_lock(uri):
             client = MlflowClient(uri)
     except (MlflowException, OSError, ImportError, ValueError, *_DATABASE_ERRORS) as error:
-        raise UserError(f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}") from error
+        problem = f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}"
+        raise UserError(masked(problem, uri)) from error
     return client
 
 

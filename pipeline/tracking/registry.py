@@ -129,7 +129,7 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         try:
             local = download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, ImportError, ValueError) as error:
             # MLflow lists the files that it could not get under a heading, the reasons below it.
             of_files = str(error).startswith("The following failures occurred")
             if not of_files and is_outage(error, client.tracking_uri):

@@ -17,6 +17,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from pipeline.common import signals
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
 from pipeline.data.arrays import is_code
@@ -82,6 +83,7 @@ class DataSet:
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:
     """MLflow's source type and content, so that `mlflow.data.get_source` understands them."""
+    source = masked(source)
     scheme, _, name = source.partition(":")
     code = source if is_code(source) else ""
     if source in (TABLE, ARRAYS):
@@ -120,11 +122,11 @@ class Run:
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Log parameters as text, cut to MLflow's 6,000 characters.
+        """Log parameters as text without secrets, cut to MLflow's 6,000 characters.
 
         A resumed run keeps the values that it has: MLflow's parameters never change."""
         logged = self.client.get_run(self.run_id).data.params
-        texts = {k: shorten(str(v), PARAM_LENGTH) for k, v in values.items()}
+        texts = {k: shorten(masked(str(v)), PARAM_LENGTH) for k, v in values.items()}
         params = [Param(key, text) for key, text in texts.items() if key not in logged]
         self.client.log_batch(self.run_id, params=params, synchronous=True)
 
@@ -142,8 +144,9 @@ class Run:
         self.client.log_batch(self.run_id, metrics=metrics, synchronous=True)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags, cut to MLflow's 8,000 characters."""
-        tags = [RunTag(key, shorten(value, TAG_LENGTH)) for key, value in values.items()]
+        """Set tags, without secrets and cut to MLflow's 8,000 characters."""
+        texts = {key: masked(value, self.client.tracking_uri) for key, value in values.items()}
+        tags = [RunTag(key, shorten(text, TAG_LENGTH)) for key, text in texts.items()]
         self.client.log_batch(self.run_id, tags=tags, synchronous=True)
 
     def describe(self, markdown: str) -> None:
