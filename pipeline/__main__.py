@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import os
 import shlex
 import signal
@@ -71,7 +72,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         threshold=arguments.threshold,
         rejected=Path(arguments.rejected) if arguments.rejected else None,
     )
-    print(f"{count(scored.rows, 'row')} scored by {model}: {arguments.output}")
+    print(f"{count(scored.rows, 'row')} scored by {model}: {Path(arguments.output).absolute()}")
     if not scored.rejected:
         return 0
     left_out = f"{count(scored.rejected, 'row')} could not be read, so without a prediction"
@@ -83,7 +84,7 @@ def _stored(arguments: argparse.Namespace) -> None:
     config = _read(arguments) if arguments.name == "gc" else None
     from pipeline.commands import searches
 
-    searches.status() if config is None else searches.gc(config)
+    searches.status(arguments.json) if config is None else searches.gc(config)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -137,7 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--keep", action="append", default=[], metavar="COLUMN", help=text)
     text = "two labels: the positive one from this probability on (default: the model's own)"
     scoring.add_argument("--threshold", type=float, metavar="P", help=text)
-    command("status", _stored, "list the searches of the tracking store", False)
+    status = command("status", _stored, "list the searches of the tracking store", False)
+    status.add_argument("--json", action="store_true", help="as JSON, for programs")
     command("gc", _stored, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
@@ -154,6 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 wrong input, 3 done but for rows that
     could not be read (`predict`), 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks shall not fail
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     arguments.command = masked(shlex.join(["python", "-m", "pipeline", *argv]))
     interrupts.end_in_good_order()

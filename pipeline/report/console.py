@@ -24,6 +24,7 @@ from pipeline.report.tables import Table
 from pipeline.training.trial import Trial
 
 _WIDTH = 110  # of tables where the output is no terminal
+_WHOLE = 100_000  # and no cell of theirs is cut
 _LONGEST_NAME = 15  # of an optimizer in a table
 _NOT_SHOWN = ("Against the best", "Completed", "Time")  # with them a table is wider than 80 columns
 
@@ -89,7 +90,9 @@ class Console:
             width = max([1, *(len(row[place]) for row in table.rows)])
             heading = textwrap.fill(column.heading, width, break_long_words=False)
             right = column.kind == "number"
-            shown.add_column(heading, justify="right" if right else "left", no_wrap=True)
+            # What is text gives way, where a terminal is too narrow.
+            how: Any = {"no_wrap": column.kind != "text", "justify": "right" if right else "left"}
+            shown.add_column(heading, **how)
         for row in table.rows:
             cells = [
                 formats.shorten(cell, _LONGEST_NAME) if column.kind == "optimizer" else cell
@@ -97,7 +100,7 @@ class Console:
             ]
             shown.add_row(*[Text(formats.printable(cell)) for cell in cells])
         with suppress(SystemExit):
-            self.rich.print(shown)
+            self.rich.print(shown, width=None if self.is_terminal else _WHOLE, crop=False)
 
     def closing(
         self, table: Table, sentences: Sequence[str], commands: Sequence[tuple[str, str]]

@@ -2,6 +2,7 @@
 whatever address."""
 
 import os
+import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -53,7 +54,11 @@ def delete_models(store: Store, trial_run_ids: Collection[str], kept: Collection
             f"files lie of {', '.join(few(unknown, 3))}; bring them back, or delete these versions"
         )
     for model in doomed:
-        get_artifact_repository(model.artifact_location, store.uri).delete_artifacts()
+        path = local_path(model.artifact_location)
+        if path is None:
+            get_artifact_repository(model.artifact_location, store.uri).delete_artifacts()
+        elif os.path.exists(path):  # MLflow would decode it once more
+            shutil.rmtree(path)
         store.client.delete_logged_model(model.model_id)
     return Deletion(len(doomed))
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts
@@ -18,9 +17,17 @@ from pipeline.models import flavor
 from pipeline.tracking.connection import is_outage, quiet, undisturbed
 from pipeline.tracking.runs import DESCRIPTION, Run
 from pipeline.tracking.store import Store
-from pipeline.tracking.versions import Version
+from pipeline.tracking.versions import Version, local_path
 
-MODEL_NAME = "model"
+_FORBIDDEN = str.maketrans({".": "·", "#": None, **dict.fromkeys("/:%\"'?", "_")})
+_NAME_LENGTH = 200
+
+_NO_TAG = "pipeline.none"  # that no model has: to delete it changes nothing and takes the right to
+
+
+def model_name(run_name: str) -> str:
+    """The name of a run as MLflow takes it for a model: `07 Adam lr=0·0042`."""
+    return run_name.translate(_FORBIDDEN)[:_NAME_LENGTH]
 
 
 def log_model(
@@ -35,26 +42,52 @@ def log_model(
         model_args: for the flavor's save_model."""
     client = run.client
     model = client.create_logged_model(
-        run.experiment_id, MODEL_NAME, run.run_id, {"trial.number": str(number)}, dict(params)
+        run.experiment_id,
+        model_name(run.name),
+        run.run_id,
+        {"trial.number": str(number)},
+        dict(params),
     )
     model_id: str = model.model_id
     description = Model(model.artifact_location, run.run_id, model_uuid=model_id, model_id=model_id)
-    place = urlsplit(model.artifact_location)
-    is_here = place.scheme in ("", "file") and not place.netloc
+    here = local_path(model.artifact_location)
     try:
         with tempfile.TemporaryDirectory(prefix="model-") as temporary:
-            folder = Path(temporary, MODEL_NAME)
-            if is_here:  # a store on this machine gets the files where they stay
-                folder = Path(unquote(place.path) if place.scheme else model.artifact_location)
+            folder = Path(temporary, "model")
+            if here is not None:  # a store on this machine gets the files where they stay
+                folder = Path(here)
                 folder.parent.mkdir(parents=True, exist_ok=True)
             flavor.save_model(path=str(folder), mlflow_model=description, **model_args)
-            if not is_here:
+            if here is None:
                 client.log_model_artifacts(model_id, str(folder))
     except BaseException as error:
         if not is_outage(error, store.uri):
             client.finalize_logged_model(model_id, "FAILED")
         raise
     return model_id
+
+
+def ensure_registered_model(client: MlflowClient, name: str, description: str | None) -> None:
+    """Create the registered model, or find it and try the right to change it.
+
+    Raises UserError: MLflow doesn't take the name, or the server refuses."""
+    try:
+        try:
+            client.create_registered_model(name, description=description)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            client.delete_registered_model_tag(name, _NO_TAG)
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise UserError(f"registry.name: {error.message}") from error
+        if error.error_code == "PERMISSION_DENIED":
+            raise UserError(
+                f"registry.name: {client.tracking_uri} does not let you make or change the "
+                f"registered model {name!r}; ask for the permission EDIT on it, choose another "
+                "registry.name, or tracking.keep_models: none"
+            ) from error
+        raise
 
 
 def register(
@@ -76,13 +109,7 @@ def register(
     Raises:
         UserError: MLflow doesn't take the name."""
     client = store.client
-    try:
-        client.create_registered_model(name, description=model_description)
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":
-            raise UserError(f"registry.name: {error.message}") from error
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    ensure_registered_model(client, name, model_description)
     model = client.get_logged_model(model_id)
     texts = {key: str(value) for key, value in (tags or {}).items()}
     made = client.search_model_versions(f"run_id = '{model.source_run_id}'")

@@ -5,16 +5,28 @@ Nothing here is a global of MLflow."""
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils import name_utils
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from pipeline.common import signals
 from pipeline.common.addresses import masked
@@ -158,6 +170,27 @@ class Run:
         entities = [data_set.to_input(context) for data_set, context in data_sets]
         self.client.log_inputs(self.run_id, entities)
 
+    def outputs(self, model_id: str) -> None:
+        """Show a model, and the versions that it is registered as, on the run's page."""
+        there = self.client.get_run(self.run_id).outputs
+        if there is None or model_id not in {each.model_id for each in there.model_outputs}:
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
+
+    @contextmanager
+    def monitored(self) -> Iterator[None]:
+        """Log the machine's load during the block, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks
+        for it."""
+        monitor = None
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            about: Any = {"resume_logging": True, "tracking_uri": self.client.tracking_uri}
+            monitor = SystemMetricsMonitor(self.run_id, **about)
+            monitor.start()
+        try:
+            yield
+        finally:
+            if monitor is not None:
+                monitor.finish()
+
     def text(self, text: str, path: str) -> None:
         """Write a text file."""
         self.client.log_text(self.run_id, text, path)
@@ -205,8 +238,12 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-# What MLflow calls a run that got no name: `stylish-crab-123`.
-_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+def _is_generated(name: str) -> bool:
+    """Whether MLflow made the name, as of a run that got none: `stylish-crab-123`."""
+    adjective, noun, *rest = [*name.split("-"), ""]
+    of_mlflow = name_utils._GENERATOR_PREDICATES, name_utils._GENERATOR_NOUNS
+    known = all(w in map(str.lower, m) for w, m in zip((adjective, noun), of_mlflow, strict=True))
+    return known and len(rest) == 2 and rest[0].isdigit()
 
 
 def take_run_id(environment: MutableMapping[str, str] = os.environ) -> str | None:
@@ -227,20 +264,24 @@ class Launcher:
     experiment_id: str
     experiment: str
     given_name: str | None
+    is_outer: bool = False  # of somebody's own script, which may hold several searches
 
     @classmethod
     def find(cls, client: Any, run_id: str) -> "Launcher":
         """Read the run from the store; UserError when it isn't there or has ended long ago."""
         try:
-            info = client.get_run(run_id).info
+            run = client.get_run(run_id)
         except MlflowException as error:
             raise _not_usable(run_id, f"no such run in {client.tracking_uri}") from error
+        info, tags = run.info, run.data.tags
         status = info.status if info.lifecycle_stage == "active" else "deleted"
-        if status not in ("RUNNING", "SCHEDULED"):
+        is_taken = "pipeline.process" in tags  # by another search, within the same outer run
+        if status not in ("RUNNING", "SCHEDULED") and not (is_taken and status != "deleted"):
             raise _not_usable(run_id, f"the run must be running; it is {status}")
         experiment = client.get_experiment(info.experiment_id)
-        name = None if _GENERATED_NAME.fullmatch(info.run_name or "") else info.run_name
-        return cls(run_id, info.experiment_id, experiment.name, name)
+        name = None if _is_generated(info.run_name or "") else info.run_name
+        is_outer = is_taken or MLFLOW_PROJECT_ENTRY_POINT not in tags
+        return cls(run_id, info.experiment_id, experiment.name, name, is_outer)
 
 
 def _not_usable(run_id: str, why: str) -> UserError:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -50,12 +51,27 @@ class Version:
 
 def find_version(client: MlflowClient, name: str, alias: str = "champion") -> Version | None:
     """The version that an alias points to, or None."""
-    try:
+    with _absent():
         return Version.of(client, client.get_model_version_by_alias(name, alias))
+    return None
+
+
+def get_version(client: MlflowClient, name: str, number: str) -> Version | None:
+    """The version of this number, or None."""
+    with _absent():
+        return Version.of(client, client.get_model_version(name, number))
+    return None
+
+
+@contextmanager
+def _absent() -> Iterator[None]:
+    """What is not there is no error; a server with rights says so of models that it has not."""
+    try:
+        yield
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        codes = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
+        if error.error_code not in codes:
             raise
-        return None
 
 
 def addresses(client: MlflowClient, entity: Any) -> Iterator[str]:

@@ -17,8 +17,15 @@ from pipeline.tracking.deletion import Deletion, delete_models
 from pipeline.tracking.registry import register
 from pipeline.tracking.store import Store
 from pipeline.tracking.trials import TrialLog
-from pipeline.tracking.versions import find_version
+from pipeline.tracking.versions import find_version, local_path
 from tests.tracking.made import make_trial
+
+
+@pytest.fixture(autouse=True)
+def client(database_of_its_own: str) -> MlflowClient:
+    """Of a store in which nobody else has versions."""
+    return MlflowClient(database_of_its_own)
+
 
 Act = Callable[[MlflowClient, LoggedModel, str, str], None]
 
@@ -44,16 +51,16 @@ def _by(address: Callable[[LoggedModel], str]) -> Act:
 
 def _linked(model: LoggedModel) -> str:
     link = Path("by a link")
-    link.symlink_to(model.artifact_location.removeprefix("file://"))
+    link.symlink_to(local_path(model.artifact_location) or "")
     return str(link.absolute())
 
 
 def _relative(model: LoggedModel) -> str:
-    return os.path.relpath(model.artifact_location.removeprefix("file://"))
+    return os.path.relpath(local_path(model.artifact_location) or "")
 
 
 def _percent(model: LoggedModel) -> str:
-    path = Path(model.artifact_location.removeprefix("file://")).as_uri()
+    path = Path(local_path(model.artifact_location) or "").as_uri()
     return path.replace("m-", "m%2D")
 
 
@@ -68,7 +75,7 @@ ACTS: dict[str, Act] = {
     "renamed": _renamed,
     "by its id": _by(lambda model: f"models:/{model.model_id}"),
     "by its run": _by(lambda model: f"runs:/{model.source_run_id}/{model.name}"),
-    "by its path": _by(lambda model: model.artifact_location.removeprefix("file://")),
+    "by its path": _by(lambda model: local_path(model.artifact_location) or ""),
     "by its address": _by(lambda model: model.artifact_location),
     "with signs encoded": _by(_percent),
     "by a relative path": _by(_relative),
@@ -141,5 +148,5 @@ def test_a_copy_of_the_champion_is_the_champion(
     found = find_version(client, name)
     assert found is not None
     assert found.model_id == model_id
-    shutil.rmtree(client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
+    shutil.rmtree(local_path(client.get_logged_model(model_id).artifact_location) or "")
     assert delete_models(store, [log.train.run_id], ()) == Deletion()
