@@ -179,7 +179,7 @@ def assert_whole(place: Place, unbroken: Place) -> None:
     (evaluate,), (wanted,) = place.runs("evaluate"), unbroken.runs("evaluate")
     assert evaluate.data.metrics == wanted.data.metrics
     experiment = place.client.get_experiment_by_name("cells")
-    assert not [key for key in experiment.tags if key.startswith("pipeline.lease")]
+    assert not [key for key in experiment.tags if key.startswith("mlflow.pipeline.lease")]
 
 
 def test_killed_at_several_moments(place: Place, unbroken: Place) -> None:
@@ -436,7 +436,7 @@ def test_another_hosts_runs_until_it_has_been_silent_for_long(
 
     def beat(age: float) -> None:
         text = f"held {int(1000 * (time.time() - age))} {elsewhere}"
-        place.client.set_experiment_tag(store.experiment_id, "pipeline.lease.f.0", text)
+        place.client.set_experiment_tag(store.experiment_id, "mlflow.pipeline.lease.f.0", text)
 
     beat(age=300)
     assert Store.open("cells").client.get_run(run.run_id).info.status == "RUNNING"
@@ -449,4 +449,4 @@ def test_another_hosts_runs_until_it_has_been_silent_for_long(
         assert place.client.get_run(run.run_id).info.status == "KILLED"
     assert here == this_process()
     experiment = place.client.get_experiment(store.experiment_id)
-    assert not [key for key in experiment.tags if key.startswith("pipeline.lease")]
+    assert not [key for key in experiment.tags if key.startswith("mlflow.pipeline.lease")]
