@@ -23,8 +23,7 @@ from pipeline.models.metrics import Metric
 from pipeline.report.tables import Table
 from pipeline.training.trial import Trial
 
-_WIDTH = 110  # of tables where the output is no terminal
-_WHOLE = 100_000  # and no cell of theirs is cut
+_WIDTH = 100_000  # where the output is no terminal: no cell of a table is cut or broken
 _LONGEST_NAME = 15  # of an optimizer in a table
 _NOT_SHOWN = ("Against the best", "Completed", "Time")  # with them a table is wider than 80 columns
 
@@ -100,7 +99,7 @@ class Console:
             ]
             shown.add_row(*[Text(formats.printable(cell)) for cell in cells])
         with suppress(SystemExit):
-            self.rich.print(shown, width=None if self.is_terminal else _WHOLE, crop=False)
+            self.rich.print(shown)
 
     def closing(
         self, table: Table, sentences: Sequence[str], commands: Sequence[tuple[str, str]]
