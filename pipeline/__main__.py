@@ -2,17 +2,20 @@
 
 import argparse
 import gc
+import io
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.common import signals as interrupts
+from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, first_line
-from pipeline.common.text import count, printable, shorten, without_password
+from pipeline.common.text import count, printable, shorten
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -70,7 +73,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         rejected=Path(arguments.rejected) if arguments.rejected else None,
     )
     of = "" if scored.positive is None else f" (probability is that of {scored.positive!r})"
-    print(f"{count(scored.rows, 'row')} scored by {model}: {arguments.output}{of}")
+    print(f"{count(scored.rows, 'row')} scored by {model}: {Path(arguments.output).absolute()}{of}")
     if not scored.rejected:
         return 0
     left_out = f"{count(scored.rejected, 'row')} could not be read, so without a prediction"
@@ -82,7 +85,7 @@ def _stored(arguments: argparse.Namespace) -> None:
     config = _read(arguments) if arguments.name == "gc" else None
     from pipeline.commands import searches
 
-    searches.status() if config is None else searches.gc(config)
+    searches.status(arguments.json) if config is None else searches.gc(config)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -91,8 +94,13 @@ def _schema(_: argparse.Namespace) -> None:
     print(configuration.schema_text(), end="")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(masked(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m pipeline",
         description="Which optimizer, and which learning rate? A tracked search over both.",
     )
@@ -131,15 +139,17 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--keep", action="append", default=[], metavar="COLUMN", help=text)
     text = "two labels: the positive one from this probability on (default: the model's own)"
     scoring.add_argument("--threshold", type=float, metavar="P", help=text)
-    command("status", _stored, "list the searches of the tracking store", False)
+    status = command("status", _stored, "list the searches of the tracking store", False)
+    status.add_argument("--json", action="store_true", help="as JSON, for programs")
     command("gc", _stored, "delete models of trials that tracking.keep_models does not keep", True)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
 
 
 def _say(problem: str) -> None:
-    """As an error without passwords; what data and names hold cannot act on the terminal."""
-    text = shorten(printable(without_password(problem)), _LONGEST_ERROR)
+    """As an error without secrets; what data and names hold cannot act on the terminal."""
+    stores = [os.environ.get(name, "") for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")]
+    text = shorten(printable(masked(problem, *stores)), _LONGEST_ERROR)
     print(f"error: {text}", file=sys.stderr)
 
 
@@ -147,8 +157,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 wrong input, 3 done but for rows that
     could not be read (`predict`), 1 anything else."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks shall not fail
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    arguments.command = shlex.join(["python", "-m", "pipeline", *argv])
+    arguments.command = masked(shlex.join(["python", "-m", "pipeline", *argv]))
     interrupts.end_in_good_order()
     try:
         status: int | None = arguments.action(arguments)

@@ -3,16 +3,20 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def free_port() -> int:
@@ -73,3 +77,29 @@ def post(port: int, body: bytes, content_type: str = "application/json") -> tupl
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """The URI of a new database of a real server, where there is one to start."""
+    pytest.importorskip("psycopg2")
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("PostgreSQL is not installed")
+    # PostgreSQL refuses to run as root, and nobody else gets into pytest's folders.
+    user = {"user": "nobody"} if os.getuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if user:
+        shutil.chown(folder, "nobody")
+    port = free_port()
+    start = ["-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "-l", f"{folder}/log"]
+
+    def call(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
+
+    call("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "mlflow")
+    call("pg_ctl", "-D", f"{folder}/data", "-w", *start, "start")
+    try:
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)

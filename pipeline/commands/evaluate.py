@@ -20,7 +20,8 @@ from pipeline.analysis.rare_labels import by_label
 from pipeline.commands.final_round import retrained_winner
 from pipeline.commands.job import Job
 from pipeline.commands.train import Trained, retrain
-from pipeline.common.errors import UserError
+from pipeline.common.addresses import masked
+from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import count, listing, number, percent
 from pipeline.data.encoding import encoded, encoder_for
 from pipeline.data.prepared import Rows, load_test, load_training
@@ -28,8 +29,9 @@ from pipeline.inference import InputError, ModelError, TabularModel
 from pipeline.models.metrics import ACCURACY, on_test_rows, with_objective
 from pipeline.report import descriptions
 from pipeline.report.words import NOT_KEPT, warnings
-from pipeline.tracking.registry import Version, downloaded, find_version, register
+from pipeline.tracking.registry import downloaded, register
 from pipeline.tracking.runs import Run
+from pipeline.tracking.versions import Version, find_version
 
 Alias = Literal["champion", "challenger"]
 
@@ -163,22 +165,6 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
     return Evaluated(candidate, evaluation, evidence, metrics, registered)
 
 
-def evaluated_uris(job: Job, parent: Run, trained: Trained) -> tuple[str, str] | None:
-    """The URIs of the chosen model, by its alias and by its version, both "" where none is kept;
-    None unless it was scored, and registered under this name."""
-    candidate = Candidate.of(job, trained)
-    evaluated = job.store.child(parent, "evaluate")
-    if evaluated is None or evaluated.info.status != "FINISHED":
-        return None
-    tags, name = evaluated.data.tags, job.config.registry.name
-    if tags.get("best.run_id") != candidate.run_id:
-        return None
-    if not job.keeps_models and not tags.get("model.uri"):
-        return "", ""
-    uri = f"models:/{name}/{tags.get('model.version')}"
-    return (f"models:/{name}@{tags['model.alias']}", uri) if tags.get("model.uri") == uri else None
-
-
 def _promoted(
     job: Job,
     run: Run,
@@ -201,7 +187,6 @@ def _promoted(
     ending = f"@{promotion.alias}: {promotion.why}."
     description = descriptions.markdown(_outcome(job, candidate, evaluation, ending))
     schema, said = job.parts.schema, {ACCURACY.name, job.metric.name}
-    about = f"Predicts {schema.target} from rows like those of {job.config.data.source}."
     version = register(
         job.store,
         candidate.model_id,
@@ -215,7 +200,7 @@ def _promoted(
             "fingerprint": job.fingerprint,
             "train.sha256": job.parts.digests["train"],
         },
-        model_description=descriptions.markdown(about),
+        model_description=job.model_description,
         alias=promotion.alias,
     )
     run.describe(description)
@@ -250,7 +235,7 @@ def promote(
     this table. Where there is a doubt, only a comparison can make the candidate the champion, and
     one that is no better than the most frequent label never becomes it."""
     name = job.config.registry.name
-    old = find_version(job.store, name)
+    old = find_version(job.store.client, name)
     if old is not None and old.model_id == model_id:
         return Promotion("champion", "it was that already")
     alias: Alias = "challenger" if doubt else "champion"
@@ -301,8 +286,11 @@ def _score(
     if candidate.model_id is None:
         model = candidate.trained_again(job, trained)
     else:
-        with downloaded(job.store.client, f"models:/{candidate.model_id}") as folder:
-            model = inference.load(folder)
+        try:
+            with downloaded(job.store.client, f"models:/{candidate.model_id}") as folder:
+                model = inference.load(folder)
+        except ModelError as error:
+            raise UserError(f"model {candidate.model_id}: {first_line(error)}") from error
     probabilities = model.scores(rows.raw)
     threshold = inference.default_threshold(model.schema)
     labels = inference.decide(probabilities, threshold)
@@ -374,7 +362,7 @@ def _outcome(job: Job, candidate: Candidate, evaluation: Evaluation, ending: str
     doubts = "".join(f"{warning} " for warning in warnings(evaluation))
     return (
         f"{doubts}{candidate.optimizer} with learning rate {number(candidate.lr)}, the best of "
-        f"{count(job.config.search.trials, 'trial')} on {job.config.data.source}. "
+        f"{count(job.config.search.trials, 'trial')} on {masked(job.config.data.source)}. "
         f"Test accuracy {percent(scores.accuracy)} (95 % interval {percent(scores.accuracy_low)} "
         f"to {percent(scores.accuracy_high)}, {count(scores.n, 'row')}). {ending}"
     )

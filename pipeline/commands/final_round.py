@@ -99,9 +99,7 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRou
     # One whose winner's model was logged serves as well where none is kept.
     if tags.get("final.round") not in {round_name(job, chosen), round_name(job, chosen, True)}:
         return None
-    text = job.store.text(train_run_id, FILE)
-    if text is None:
-        return None
+    text = job.store.needed(train_run_id, FILE)
     evidence = Evidence.from_plain(json.loads(text), job.metric)
     return FinalRound(
         replace(evidence, tolerances=computed.search_tolerances(job.config, job.parts, trials)),

@@ -7,14 +7,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from pipeline.common.addresses import masked
 from pipeline.common.files import file_digest
 from pipeline.common.imports import source_file
 from pipeline.config import Config
 from pipeline.data.arrays import is_code
 from pipeline.data.prepared import PreparedData
+from pipeline.data.sources import is_url
 from pipeline.models.metrics import Metric, metric_of
 from pipeline.report.console import Console
+from pipeline.report.descriptions import markdown
 from pipeline.report.report import Facts
 from pipeline.tracking.runs import DataSet, Run, Stage
 from pipeline.tracking.store import Store
@@ -58,10 +62,17 @@ class Job:
     def table(self) -> str:
         """The data's name for people: the source without folders and endings."""
         source = self.config.data.source
+        source = urlsplit(source).path if is_url(source) else source
         name = source.rstrip("/").rpartition("/")[2].rpartition(":")[2]
         if ":" not in source and is_code(source):
             return name.rpartition(".")[2]
         return name.partition(".")[0] or name
+
+    @property
+    def model_description(self) -> str:
+        """Of the registered model, as Markdown."""
+        source = masked(self.config.data.source)
+        return markdown(f"Predicts {self.parts.schema.target} from rows like those of {source}.")
 
     def data_set(self, subset: Literal["train", "test"]) -> DataSet:
         """The description of the training or the test rows for MLflow."""

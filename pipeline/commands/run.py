@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pipeline.commands.evaluate import Evaluated, evaluate, evaluated_uris
+from pipeline.commands.evaluate import Candidate, Evaluated, evaluate
 from pipeline.commands.final_round import check as check_final
 from pipeline.commands.job import Job
 from pipeline.commands.prepare import record
 from pipeline.commands.searches import keep_models
+from pipeline.commands.served import served_as
 from pipeline.commands.train import Trained, read_finished, read_trained, train
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError
 from pipeline.common.text import count, some
 from pipeline.config import Config
@@ -24,6 +26,8 @@ from pipeline.report.console import Console
 from pipeline.report.report import Report
 from pipeline.report.tables import label_table, optimizer_table
 from pipeline.report.words import loading_code, ui_command, verdict
+from pipeline.tracking.places import check_model, place_warning
+from pipeline.tracking.registry import ensure_registered_model
 from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.store import FINISHED, Store
 from pipeline.training.checks import check, check_paths
@@ -53,7 +57,7 @@ class Conclusion:
                 f"{count(len(self.report.trials), 'trial')}. More trials: --set search.trials=N; "
                 "all of it again: --fresh."
             )
-        commands = [("See every trial", ui_command(self.job.store.uri))]
+        commands = [("See every trial", ui_command(self.report.facts.tracking_uri))]
         if self.uri:
             commands.append(("Load the model", loading_code(self.uri, self.report.facts.arrays)))
         if (labels := label_table(self.report)).rows:
@@ -95,7 +99,7 @@ def run_all(
             trained = train(job, run, lease)
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
-            keep_models(config, job.store, trained.trials)
+            keep_models(config, job.store, trained.trials, job.console)
     return _concluded(job, run, trained, evaluated)
 
 
@@ -128,7 +132,7 @@ def train_alone(config: Config, command: str, fresh: bool = False) -> Conclusion
             before = None
         with _pipeline_run(job, before) as run:
             trained = train(job, run, lease)
-            keep_models(config, store, trained.trials)
+            keep_models(config, store, trained.trials, job.console)
     report = _report(job, trained, None, "")
     return Conclusion(job, run.run_id, report, verdict(report), {})
 
@@ -150,10 +154,12 @@ def evaluate_alone(config: Config, command: str) -> Conclusion:
                 "the search with this configuration has no final round with these settings of "
                 "validation.final and registry; run train first"
             )
+        if (model_id := Candidate.of(job, trained).model_id) is not None:
+            check_model(store.client, model_id)
         with _pipeline_run(job, store.parent(search)) as run:
             evaluated = evaluate(job, run, trained)
             _publish(job, run, trained, evaluated)
-            keep_models(config, job.store, trained.trials)
+            keep_models(config, job.store, trained.trials, job.console)
     return _concluded(job, run, trained, evaluated)
 
 
@@ -164,15 +170,15 @@ def _finished(job: Job, before: Any) -> Conclusion | None:
     if before.info.status != "FINISHED" or search is None or search.info.status != "FINISHED":
         return None
     trained = read_finished(job, search.info.run_id)
-    uris = evaluated_uris(job, run, trained) if trained is not None else None
-    text = job.store.text(run.run_id, SUMMARY)
-    if trained is None or uris is None or text is None:
+    served = served_as(job, run, trained) if trained is not None else None
+    if trained is None or served is None:
         return None
-    summary = json.loads(text)
+    summary = json.loads(job.store.needed(run.run_id, SUMMARY))
     ended = datetime.fromtimestamp(search.info.end_time / 1000)
     job.store.conclude_launcher(run)
-    answer = [*summary["answer"], summary["registered"]]
-    report = _report(job, trained, None, uris[0])
+    answer = [*summary["answer"], served.note or summary["registered"]]
+    report = _report(job, trained, None, served.uri)
+    uris = served.uri, served.version_uri
     return Conclusion(job, run.run_id, report, answer, summary["test"], *uris, ended)
 
 
@@ -210,14 +216,23 @@ def _prepare(config: Config, console: Console, given: Given | None = None) -> Pr
 
 @contextmanager
 def _pipeline_run(job: Job, before: Any | None = None) -> Iterator[Run]:
-    """The run that the stages' runs are children of, with the configuration; `before` reopened."""
+    """The run that the stages' runs are children of, with the configuration; `before` reopened.
+
+    Whether a model can be registered in the end is tried first."""
+    if job.keeps_models:
+        name = job.config.registry.name
+        ensure_registered_model(job.store.client, name, job.model_description)
+    if warning := place_warning(job.store.uri, job.store.artifact_location):
+        job.console.warn(warning)
     with job.stage("pipeline", job.table, before) as run:
         run.params(job.config.flat())
-        run.text(job.config.to_yaml(), "config.yaml")
+        run.text(masked(job.config.to_yaml()), "config.yaml")
         for path in job.config.paths().values():
             if ":" in path:  # a file of somebody's own, not a package
                 run.file(path.rpartition(":")[0], "code")
-        yield run
+        run.inputs((job.data_set("train"), "training"), (job.data_set("test"), "testing"))
+        with run.monitored():
+            yield run
 
 
 def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None:
@@ -227,6 +242,8 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     report = _report(job, trained, evaluated, evaluated.uri)
     run.describe(descriptions.search_description(report))
     candidate, evidence = evaluated.candidate, report.evidence
+    if candidate.model_id is not None:
+        run.outputs(candidate.model_id)
     run.metrics(evaluated.metrics | dict(candidate.expected))
     summary = {
         "answer": verdict(report),

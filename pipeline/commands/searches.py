@@ -1,80 +1,104 @@
 """The searches of a tracking store: listed (`status`), rid of models that nobody needs (`gc`)."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from operator import itemgetter
+from typing import Any
 
 from pipeline.analysis.ranking import best_per_optimizer
-from pipeline.common.text import count, percent, shorten
+from pipeline.common.text import count, percent
 from pipeline.config import Config
 from pipeline.models.metrics import ACCURACY, metric_of
 from pipeline.report.console import Console
-from pipeline.report.tables import Table
+from pipeline.report.tables import Kind, Table
 from pipeline.tracking import processes
 from pipeline.tracking.connection import connect, paged, quiet, sqlite_path, store_uri
-from pipeline.tracking.registry import delete_models
+from pipeline.tracking.deletion import Deletion, delete_models
 from pipeline.tracking.store import Store
 from pipeline.tracking.trials import trials_of
 from pipeline.training.trial import Trial
 
-_COLUMNS = ("Experiment", "Table", "State", "Trials", "Best accuracy", "Started", "Run")
+_NARROW = 110  # columns of a terminal in which not everything has room
+_LONGEST = 24  # characters of a name on a terminal
 
 
-def status() -> None:
-    """One line for each search of every experiment, the latest first."""
+def status(as_json: bool = False) -> None:
+    """One line for each search of every experiment, the latest first; where the output is no
+    terminal every value whole, and as JSON with `as_json`."""
     quiet()
     console, path = Console(), sqlite_path(store_uri())
-    listed: list[tuple[int, tuple[str, ...]]] = []
+    searches: list[dict[str, Any]] = []
     if path is None or path.exists():
         client = connect()
         for experiment in paged(client.search_experiments):
-            listed += _searches_in(Store(client, experiment.experiment_id, experiment.name))
-    if not listed:
+            searches += _searches_in(Store(client, experiment.experiment_id, experiment.name))
+    searches.sort(key=itemgetter("started"), reverse=True)
+    if as_json:
+        print(json.dumps(searches, indent=1))
+        return
+    if not searches:
         console.say("No searches yet.")
         return
-    rows = [row for _, row in sorted(listed, key=lambda search: -search[0])]
-    cells = {heading: itemgetter(place) for place, heading in enumerate(_COLUMNS)}
-    console.table(Table.of(rows, cells, ["text"] * 3))
-    if any("unfinished" in row for row in rows):
+    longest = _LONGEST if console.is_terminal else None
+    cells: dict[str, Callable[[dict[str, Any]], str]] = {
+        "Experiment": lambda each: each["experiment"][:longest],
+        "Table": lambda each: each["table"][:longest],
+        "State": itemgetter("state"),
+        "Trials": lambda each: f"{each['trials']}/{each['budget'] or '?'}",
+        "Best accuracy": lambda each: percent(each["best_accuracy"]),
+        "Started": lambda each: each["started"].replace("T", " ")[:16],
+        "Run": itemgetter("run_id"),
+    }
+    if console.is_terminal and console.rich.width < _NARROW:
+        del cells["Table"], cells["Started"]
+    kinds: dict[str, Kind] = dict.fromkeys(("Experiment", "Table"), "text") | {"State": "optimizer"}
+    console.table(Table.of(searches, cells, [kinds[name] for name in cells if name in kinds]))
+    if any(search["state"] == "unfinished" for search in searches):
         console.say("", "An unfinished search goes on when its command is given again.")
 
 
-def _searches_in(store: Store) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Of each search when it started, milliseconds since the epoch, and its cells."""
+def _searches_in(store: Store) -> Iterator[dict[str, Any]]:
+    """What is known of each search, for people and as JSON."""
     runs = list(store.search("tags.`pipeline.stage` = 'train'"))
     if not runs:
         return
     silent = processes.silent_identities(processes.claims(store.client, store.experiment_id))
     for run in runs:
-        tags, started = run.data.tags, run.info.start_time
-        trials = trials_of(store, run.info.run_id)
+        tags, trials = run.data.tags, trials_of(store, run.info.run_id)
         is_left = processes.is_left(tags.get("pipeline.process", ""), silent)
         state = "unfinished" if is_left else "running"
         if run.info.status != "RUNNING":
             state = {"FINISHED": "finished", "FAILED": "failed"}.get(run.info.status, "unfinished")
         scores = (trial.scores[ACCURACY.name] for trial in trials if trial.is_complete)
-        yield (
-            started,
-            (
-                shorten(store.experiment, 24),
-                shorten(tags.get("data.table", ""), 20),
-                state,
-                f"{len(trials)}/{tags.get('search.trials') or '?'}",
-                percent(ACCURACY.best(scores)),
-                f"{datetime.fromtimestamp(started / 1000):%Y-%m-%d %H:%M}",
-                run.info.run_id,
-            ),
-        )
+        started = datetime.fromtimestamp(run.info.start_time / 1000)
+        yield {
+            "experiment": store.experiment,
+            "table": tags.get("data.table", ""),
+            "state": state,
+            "trials": len(trials),
+            "budget": int(tags["search.trials"]) if "search.trials" in tags else None,
+            "best_accuracy": ACCURACY.best(scores),
+            "started": started.isoformat(timespec="seconds"),
+            "run_id": run.info.run_id,
+        }
 
 
-def keep_models(config: Config, store: Store, trials: Sequence[Trial]) -> int:
+def keep_models(config: Config, store: Store, trials: Sequence[Trial], console: Console) -> int:
     """Delete the models of one search's trials that the configuration does not keep; how many.
 
     The best trial's stays unless none is kept: it is what `evaluate` scores and registers, and what
     a search that goes on is measured by. So resuming and evaluating work as before."""
+    return _delete(store, [_dispensable(config, store, trials)], console)
+
+
+def _dispensable(
+    config: Config, store: Store, trials: Sequence[Trial]
+) -> tuple[set[str], set[str]]:
+    """The runs whose models may go, and the models of theirs that stay."""
     keep, run_ids = config.tracking.keep_models, {trial.run_id for trial in trials}
     if keep == "all":
-        return 0
+        return set(), set()
     metric = metric_of(config)
     if any(metric.name not in trial.scores for trial in trials if trial.is_complete):
         metric = ACCURACY  # of another search in the experiment
@@ -84,7 +108,15 @@ def keep_models(config: Config, store: Store, trials: Sequence[Trial]) -> int:
         kept, finals = [], list(store.search("tags.`pipeline.stage` = 'final'"))
         under = (run for run in finals if run.data.tags["mlflow.parentRunId"] in run_ids)
         run_ids |= {run.info.run_id for run in under}
-    return delete_models(store, run_ids, {trial.model_id for trial in kept if trial.model_id})
+    return run_ids, {trial.model_id for trial in kept if trial.model_id}
+
+
+def _delete(store: Store, searches: Sequence[tuple[set[str], set[str]]], console: Console) -> int:
+    run_ids, kept = (set[str]().union(*(each[i] for each in searches)) for i in (0, 1))
+    deletion = delete_models(store, run_ids, kept) if run_ids else Deletion()
+    if deletion.spared:
+        console.warn(deletion.spared)
+    return deletion.count
 
 
 def gc(config: Config) -> None:
@@ -94,8 +126,8 @@ def gc(config: Config) -> None:
     if config.tracking.keep_models == "all":
         console.say("tracking.keep_models is all: nothing to delete.")
         return
-    deleted = 0
-    for run in list(store.search("tags.`pipeline.stage` = 'train'")):
-        if run.info.status != "RUNNING":
-            deleted += keep_models(config, store, trials_of(store, run.info.run_id))
+    searches = list(store.search("tags.`pipeline.stage` = 'train'"))
+    ended = [run.info.run_id for run in searches if run.info.status != "RUNNING"]
+    trials = [trials_of(store, run_id) for run_id in ended]
+    deleted = _delete(store, [_dispensable(config, store, each) for each in trials], console)
     console.say(f"{count(deleted, 'model')} deleted from the experiment {store.experiment}.")

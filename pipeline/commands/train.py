@@ -26,6 +26,8 @@ from pipeline.tracking.writer import Journal, Writer
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial, proposed
 
+_SEARCHED = ("validation", "model", "training", "optimizers", "search")  # sections, on its run
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -57,6 +59,8 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
     tags = {"search.trials": budget, "data.table": job.table}
     with job.stage("train", f"{budget} trials", before, parent, tags) as run:
         run.inputs((job.data_set("train"), "training"))
+        flat = job.config.flat()
+        run.params({key: flat[key] for key in flat if key.partition(".")[0] in _SEARCHED})
         _search(job, run, lease)
         trained = read_trained(job, run.run_id)
         if trained.evidence is None:

@@ -4,16 +4,18 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from pipeline.common.addresses import masked
+
 
 class UserError(Exception):
     """The user's input was wrong: the configuration, the data or a name. Exit status 2.
 
-    `problems` holds one sentence for each thing to mend, all that were found."""
+    `problems` holds one sentence for each thing to mend, all that were found, with addresses
+    without their secrets."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (
-            (problems,) if isinstance(problems, str) else tuple(problems)
-        )
+        texts = (problems,) if isinstance(problems, str) else problems
+        self.problems = tuple(masked(text) for text in texts)
         super().__init__("\n".join(self.problems))
 
 

@@ -31,15 +31,16 @@ def beside(path: Path) -> Path:
 
 
 def nearest_file(path: Path) -> str:
-    """`; did you mean 'x'?` for a file beside one that is not there, of the same kind first; or
-    that its folder is not there either."""
+    """Where a path that is not absolute was looked for, and `; did you mean 'x'?` for a file beside
+    one that is not there, of the same kind first; or that its folder is not there either."""
+    place = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
     try:
         names = [file.name for file in path.parent.iterdir() if file.is_file()]
     except OSError:
-        return f"; there is no folder {path.parent} either"
+        return f"{place}; there is no folder {path.parent} either"
     same = [name for name in names if Path(name).suffix == path.suffix]
     meant = nearest(path.name, same) or nearest(path.name, names)
-    return f"; did you mean {str(path.with_name(meant))!r}?" if meant else ""
+    return place + (f"; did you mean {str(path.with_name(meant))!r}?" if meant else "")
 
 
 def file_digest(path: Path) -> str:

@@ -63,9 +63,8 @@ def _file(file: Path, key: str) -> ModuleType:
     try:
         content = file.read_bytes()
     except OSError as error:
-        where = f" (looked in {Path.cwd()})" if not file.is_absolute() else ""
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise UserError(f"{key}: {file}: {reason}{where}{nearest_file(file)}") from None
+        raise UserError(f"{key}: {file}: {reason}{nearest_file(file)}") from None
     digest = hashlib.sha256(str(file.resolve()).encode() + content).hexdigest()[:12]
     name = f"{file.stem}_{digest}"
     if name in sys.modules:

@@ -1,6 +1,5 @@
 """How numbers and untrusted text are written for people; the same in plots, page and console."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,11 +52,6 @@ def some(values: Sequence[Any], shown: int = 8) -> str:
 def shorten(text: str, width: int) -> str:
     """At most `width` characters, the end replaced by an ellipsis."""
     return text if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
-
-
-def without_password(text: str) -> str:
-    """Text in which the passwords of URLs (`scheme://user:password@host`) are hidden."""
-    return re.sub(r"(\w://[^\s/@:]*):[^\s/@]*@", r"\1:***@", text)
 
 
 def printable(text: str) -> str:

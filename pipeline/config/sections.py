@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.common.text import without_password
+from pipeline.common.addresses import has_userinfo, masked
 from pipeline.config.component import Loss, Schedule
 from pipeline.config.ranges import (
     LARGEST_INTEGER,
@@ -167,9 +167,9 @@ class Data(Section):
             rule = "must be another file than data.source; got"
             problems.append((("test",), f"{rule} {self.test!r}"))
         for key, place in (("source", self.source), ("test", self.test)):
-            if isinstance(place, str) and (shown := without_password(place)) != place:
+            if isinstance(place, str) and has_userinfo(place):
                 rule = "must hold no password: the configuration is written to MLflow; got"
-                problems.append(((key,), f"{rule} {show(shown)}"))
+                problems.append(((key,), f"{rule} {show(masked(place))}"))
         refuse(*problems)
         return self
 

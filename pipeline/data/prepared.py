@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, naming
 from pipeline.common.files import beside, file_digest
 from pipeline.config.ranges import plain
@@ -162,11 +163,20 @@ def _fingerprint(config: "Config", source: str, test: AnySource | None) -> str:
 
 def _settings(config: "Config") -> dict[str, Any]:
     """What decides the rows besides the sources' bytes; `data.sha256` only checks them."""
-    chosen = {key: plain(value) for key, value in config.data if key != "sha256"}
+    chosen = {key: _without_secrets(plain(value)) for key, value in config.data if key != "sha256"}
     chosen |= {key: getattr(config.validation, key) for key in ("groups", "order")}
     if config.data.rare_labels == "drop":
         chosen["folds"] = [config.validation.folds, plain(config.validation.final)]
     return {"format": FORMAT_VERSION, "seed": config.seed, **chosen}
+
+
+def _without_secrets(value: Any) -> Any:
+    """The same, where an address holds secrets with a digest of these in their place."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(each) for key, each in value.items()}
+    if not isinstance(value, str) or (shown := masked(value)) == value:
+        return value
+    return f"{shown} {hashlib.sha256(value.encode()).hexdigest()[:16]}"
 
 
 def _test_path(config: "Config") -> str | None:

@@ -19,11 +19,12 @@ from rich.text import Text
 
 from pipeline.analysis.ranking import best_trial
 from pipeline.common import text as formats
+from pipeline.common.addresses import masked
 from pipeline.models.metrics import Metric
 from pipeline.report.tables import Table
 from pipeline.training.trial import Trial
 
-_WIDTH = 110  # of tables where the output is no terminal
+_WIDTH = 100_000  # where the output is no terminal: no cell of a table is cut or broken
 _LONGEST_NAME = 15  # of an optimizer in a table
 
 
@@ -69,7 +70,7 @@ class Console:
         self._write(self._errors, f"warning: {message}")
 
     def _write(self, stream: TextIO, line: str) -> None:
-        text = formats.printable(formats.without_password(line))
+        text = formats.printable(masked(line))
         try:
             if self.is_terminal and stream.isatty():  # above a bar, not through it
                 self.rich.print(Text(text), soft_wrap=True)
@@ -90,7 +91,9 @@ class Console:
             width = max([1, *(len(row[place]) for row in table.rows)])
             heading = textwrap.fill(column.heading, width, break_long_words=False)
             right = column.kind == "number"
-            shown.add_column(heading, justify="right" if right else "left", no_wrap=True)
+            # What is text gives way, where a terminal is too narrow.
+            how: Any = {"no_wrap": column.kind != "text", "justify": "right" if right else "left"}
+            shown.add_column(heading, **how)
         for row in table.rows:
             cells = [
                 formats.shorten(cell, _LONGEST_NAME) if column.kind == "optimizer" else cell

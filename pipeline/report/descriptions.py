@@ -1,8 +1,10 @@
 """The Markdown descriptions of runs and models; of the pipeline's and the train run the answer."""
 
+import html
 import re
 from collections.abc import Mapping
 
+from pipeline.common.addresses import masked
 from pipeline.common.text import count, few, printable
 from pipeline.data.prepared import PreparedData
 from pipeline.data.schema import Schema
@@ -10,13 +12,22 @@ from pipeline.report.report import Report
 from pipeline.report.tables import Table, label_table, optimizer_table
 from pipeline.report.words import loading_code, validation_words, verdict
 
+_SPECIAL = re.compile(
+    r"(?P<sign>[\\`*\[\]#~|>@])|(?P<html>[<&])|(?<=[^\W_])_+(?=[^\W_])|(?P<line>_)"
+)
+
 
 def markdown(text: str) -> str:
-    """Text as Markdown that shows exactly it, in one line and within a table's cell."""
-    text = printable(text)
-    return re.sub(r"[^\w\s%±−–,;:/'\"().+=?-]|_", lambda m: f"&#{ord(m.group())};", text).replace(
-        "://", "&#58;//"
-    )
+    """Text as Markdown that shows exactly it, in one line and within a table's cell, and that reads
+    well as it stands: only what means something is escaped."""
+
+    def escaped(found: re.Match[str]) -> str:
+        text = found.group()
+        if found["html"]:
+            return html.escape(text)
+        return f"\\{text}" if found["sign"] or found["line"] else text
+
+    return _SPECIAL.sub(escaped, printable(masked(text)))
 
 
 def markdown_table(table: Table) -> str:

@@ -13,7 +13,8 @@ from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.evidence import Evidence, Finalist
 from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import OptimizerSummary, best_trial, summarize
-from pipeline.common.text import count, without_password
+from pipeline.common.addresses import masked
+from pipeline.common.text import count
 from pipeline.models.metrics import Metric, metric_of
 from pipeline.training.trial import Trial
 
@@ -66,11 +67,11 @@ class Facts:
     def of(
         cls, config: "Config", parts: "PreparedData", command: str, store: str, model_uri: str
     ) -> "Facts":
-        """The facts of a run of `config` on the prepared `parts`; passwords in URLs are hidden."""
-        hidden, settings, schema = without_password, config.flat(), parts.schema
+        """The facts of a run of `config` on the prepared `parts`; secrets are hidden."""
+        settings, schema = config.flat(), parts.schema
         return cls(
             experiment=config.experiment,
-            source=hidden(config.data.source),
+            source=masked(config.data.source),
             target=schema.target,
             labels=schema.labels,
             rows=parts.rows,
@@ -81,11 +82,11 @@ class Facts:
             epochs=settings.get("training.epochs", str(config.training.epochs)),
             metric=metric_of(config),
             optimizers=config.labels,
-            settings={name: hidden(value) for name, value in settings.items()},
-            command=hidden(command),
+            settings={name: masked(value) for name, value in settings.items()},
+            command=masked(command, config.data.source),
             fingerprint=parts.directory.name,
             digest=parts.digests.get("source", ""),
-            tracking_uri=hidden(store),
+            tracking_uri=masked(store, store),
             model_uri=model_uri,
             arrays=schema.form if schema.inputs else "",
             groups=config.validation.groups or "",

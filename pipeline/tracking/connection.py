@@ -1,10 +1,11 @@
 """Reaching the tracking store: its address, its creation, and whether it is away for a while."""
 
+import atexit
 import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError, first_line
 
 _INITIALISATION_SECONDS = 300.0
@@ -42,7 +44,11 @@ def connect() -> MlflowClient:
         with _initialisation_lock(uri):
             client = MlflowClient(uri)
     except (MlflowException, OSError, ImportError, ValueError, *_DATABASE_ERRORS) as error:
-        raise UserError(f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}") from error
+        problem = f"MLFLOW_TRACKING_URI: {uri} can't be used: {first_line(error)}"
+        raise UserError(masked(problem, uri)) from error
+    if path is not None:
+        _remove_twin(uri, path)
+        atexit.register(_remove_twin, uri, path)
     return client
 
 
@@ -90,12 +96,23 @@ def _initialisation_lock(uri: str) -> Iterator[None]:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite tracking URI; None for other stores and for databases in memory."""
-    prefix, separator, name = uri.partition(":///")
-    name = name.partition("?")[0]
-    if not separator or prefix.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
+    """The file of an SQLite tracking URI, decoded as SQLAlchemy does; None for other stores and for
+    databases in memory."""
+    try:
+        url = sqlalchemy.make_url(uri)
+    except (SQLAlchemyError, ValueError):
         return None
-    return Path(name)
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
+def _remove_twin(uri: str, path: Path) -> None:
+    """MLflow makes the database's folder by its undecoded name as well, and leaves it empty."""
+    twin = Path(uri.partition(":///")[2]).parent
+    if twin != path.parent:
+        with suppress(OSError):  # not empty, or not there
+            os.removedirs(twin)
 
 
 def quiet() -> None:

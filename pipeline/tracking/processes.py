@@ -20,14 +20,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipeline.common import signals
-from pipeline.common.errors import RunError
+from pipeline.common.errors import RunError, UserError
 from pipeline.tracking.runs import now_ms
 
 BEAT_SECONDS = 60.0
 STALE_SECONDS = 600.0  # a process of another host that was silent for so long is gone
 WAIT_SECONDS = 0.2
 
-_PREFIX = "pipeline.lease."
+_PREFIX = "mlflow.pipeline.lease."  # MLflow's pages do not show its own
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,16 @@ class Lease:
             raise RunError("another process has taken this search over; see its runs in MLflow")
 
     def _acquire(self) -> None:
-        self._write("pending")
+        try:
+            self._write("pending")
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+            name = self._client.get_experiment(self._experiment_id).name
+            raise UserError(
+                f"experiment: {self._client.tracking_uri} does not let you write to the experiment "
+                f"{name!r}; ask for the permission EDIT on it, or choose another experiment"
+            ) from error
         of_search = self._key.rpartition(".")[0] + "."
         while rivals := [
             claim

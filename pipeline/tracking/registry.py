@@ -1,44 +1,33 @@
-"""Models in MLflow: logged with their trials, registered as versions under an alias, deleted when
-nobody needs them any more."""
+"""Models in MLflow: logged with their trials, registered as versions under an alias, loaded."""
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pipeline.common.errors import UserError, first_line
 from pipeline.models import flavor
-from pipeline.tracking.connection import is_outage, paged, quiet, undisturbed
+from pipeline.tracking.connection import is_outage, quiet, undisturbed
 from pipeline.tracking.runs import DESCRIPTION, Run
 from pipeline.tracking.store import Store
+from pipeline.tracking.versions import Version, local_path
 
-MODEL_NAME = "model"
+_FORBIDDEN = str.maketrans({".": "·", "#": None, **dict.fromkeys("/:%\"'?", "_")})
+_NAME_LENGTH = 200
+
+_NO_TAG = "pipeline.none"  # that no model has: to delete it changes nothing and takes the right to
 
 
-@dataclass(frozen=True)
-class Version:
-    """A version of a registered model."""
-
-    name: str
-    version: int
-    run_id: str | None
-    model_id: str | None
-    tags: Mapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        """What MLflow's loaders take."""
-        return f"models:/{self.name}/{self.version}"
+def model_name(run_name: str) -> str:
+    """The name of a run as MLflow takes it for a model: `07 Adam lr=0·0042`."""
+    return run_name.translate(_FORBIDDEN)[:_NAME_LENGTH]
 
 
 def log_model(
@@ -53,26 +42,52 @@ def log_model(
         model_args: for the flavor's save_model."""
     client = run.client
     model = client.create_logged_model(
-        run.experiment_id, MODEL_NAME, run.run_id, {"trial.number": str(number)}, dict(params)
+        run.experiment_id,
+        model_name(run.name),
+        run.run_id,
+        {"trial.number": str(number)},
+        dict(params),
     )
     model_id: str = model.model_id
     description = Model(model.artifact_location, run.run_id, model_uuid=model_id, model_id=model_id)
-    place = urlsplit(model.artifact_location)
-    is_here = place.scheme in ("", "file") and not place.netloc
+    here = local_path(model.artifact_location)
     try:
         with tempfile.TemporaryDirectory(prefix="model-") as temporary:
-            folder = Path(temporary, MODEL_NAME)
-            if is_here:  # a store on this machine gets the files where they stay
-                folder = Path(unquote(place.path) if place.scheme else model.artifact_location)
+            folder = Path(temporary, "model")
+            if here is not None:  # a store on this machine gets the files where they stay
+                folder = Path(here)
                 folder.parent.mkdir(parents=True, exist_ok=True)
             flavor.save_model(path=str(folder), mlflow_model=description, **model_args)
-            if not is_here:
+            if here is None:
                 client.log_model_artifacts(model_id, str(folder))
     except BaseException as error:
         if not is_outage(error, store.uri):
             client.finalize_logged_model(model_id, "FAILED")
         raise
     return model_id
+
+
+def ensure_registered_model(client: MlflowClient, name: str, description: str | None) -> None:
+    """Create the registered model, or find it and try the right to change it.
+
+    Raises UserError: MLflow doesn't take the name, or the server refuses."""
+    try:
+        try:
+            client.create_registered_model(name, description=description)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            client.delete_registered_model_tag(name, _NO_TAG)
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise UserError(f"registry.name: {error.message}") from error
+        if error.error_code == "PERMISSION_DENIED":
+            raise UserError(
+                f"registry.name: {client.tracking_uri} does not let you make or change the "
+                f"registered model {name!r}; ask for the permission EDIT on it, choose another "
+                "registry.name, or tracking.keep_models: none"
+            ) from error
+        raise
 
 
 def register(
@@ -94,17 +109,12 @@ def register(
     Raises:
         UserError: MLflow doesn't take the name."""
     client = store.client
-    try:
-        client.create_registered_model(name, description=model_description)
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":
-            raise UserError(f"registry.name: {error.message}") from error
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    ensure_registered_model(client, name, model_description)
     model = client.get_logged_model(model_id)
     texts = {key: str(value) for key, value in (tags or {}).items()}
-    made = map(_version, client.search_model_versions(f"run_id = '{model.source_run_id}'"))
-    same = [each for each in made if (each.name, each.model_id) == (name, model_id)]
+    made = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    of_name = [Version.of(client, each) for each in made if each.name == name]
+    same = [each for each in of_name if each.model_id == model_id]
     version = max(same, key=lambda version: version.version, default=None)
     if version is not None:
         client.update_model_version(name, str(version.version), description)
@@ -115,7 +125,7 @@ def register(
         created = client.create_model_version(
             name, source, model.source_run_id, texts, description=description, model_id=model_id
         )
-        version = _version(created)
+        version = Version.of(client, created)
     # The model's own page shows the versions that were made of it.
     shown = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
     this = {"name": name, "version": str(version.version)}
@@ -125,37 +135,6 @@ def register(
     )
     client.set_registered_model_alias(name, alias, str(version.version))
     return version
-
-
-def find_version(store: Store, name: str, alias: str = "champion") -> Version | None:
-    """The version that an alias points to, or None."""
-    try:
-        return _version(store.client.get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-
-
-def delete_models(store: Store, trial_run_ids: Collection[str], kept: Collection[str]) -> int:
-    """Delete the models that these trials logged, but for those whose ids are in `kept`; how many.
-
-    A model that is a registered version, of whatever name, is never deleted. Files go first, so
-    that a deletion that was cut short is made up for by the next one."""
-    doomed = [
-        model
-        for model in paged(store.client.search_logged_models, experiment_ids=[store.experiment_id])
-        if model.source_run_id in trial_run_ids and model.model_id not in kept
-    ]
-    if not doomed:
-        return 0
-    versions = map(_version, paged(store.client.search_model_versions))
-    registered = {version.model_id for version in versions}
-    doomed = [model for model in doomed if model.model_id not in registered]
-    for model in doomed:
-        get_artifact_repository(model.artifact_location, store.uri).delete_artifacts()
-        store.client.delete_logged_model(model.model_id)
-    return len(doomed)
 
 
 def load_pyfunc(tracking_uri: str, uri: str) -> Any:
@@ -177,7 +156,7 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         try:
             local = download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, ImportError, ValueError) as error:
             # MLflow lists the files that it could not get under a heading, the reasons below it.
             of_files = str(error).startswith("The following failures occurred")
             if not of_files and is_outage(error, client.tracking_uri):
@@ -185,10 +164,3 @@ def downloaded(client: MlflowClient, uri: str) -> Iterator[Path]:
             reason = str(error).strip().splitlines()[-1] if of_files else first_line(error)
             raise UserError(f"model {uri}: {reason}") from error
         yield Path(local)
-
-
-def _version(entity: Any) -> Version:
-    prefix, _, model_id = entity.source.partition("models:/")
-    model_id = model_id if not prefix and model_id else entity.model_id
-    tags, run_id = dict(entity.tags or {}), entity.run_id or None
-    return Version(entity.name, int(entity.version), run_id, model_id, tags)

@@ -5,18 +5,31 @@ Nothing here is a global of MLflow."""
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils import name_utils
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from pipeline.common import signals
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
 from pipeline.data.arrays import is_code
@@ -82,6 +95,7 @@ class DataSet:
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:
     """MLflow's source type and content, so that `mlflow.data.get_source` understands them."""
+    source = masked(source)
     scheme, _, name = source.partition(":")
     code = source if is_code(source) else ""
     if source in (TABLE, ARRAYS):
@@ -120,11 +134,11 @@ class Run:
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Log parameters as text, cut to MLflow's 6,000 characters.
+        """Log parameters as text without secrets, cut to MLflow's 6,000 characters.
 
         A resumed run keeps the values that it has: MLflow's parameters never change."""
         logged = self.client.get_run(self.run_id).data.params
-        texts = {k: shorten(str(v), PARAM_LENGTH) for k, v in values.items()}
+        texts = {k: shorten(masked(str(v)), PARAM_LENGTH) for k, v in values.items()}
         params = [Param(key, text) for key, text in texts.items() if key not in logged]
         self.client.log_batch(self.run_id, params=params, synchronous=True)
 
@@ -142,8 +156,9 @@ class Run:
         self.client.log_batch(self.run_id, metrics=metrics, synchronous=True)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags, cut to MLflow's 8,000 characters."""
-        tags = [RunTag(key, shorten(value, TAG_LENGTH)) for key, value in values.items()]
+        """Set tags, without secrets and cut to MLflow's 8,000 characters."""
+        texts = {key: masked(value, self.client.tracking_uri) for key, value in values.items()}
+        tags = [RunTag(key, shorten(text, TAG_LENGTH)) for key, text in texts.items()]
         self.client.log_batch(self.run_id, tags=tags, synchronous=True)
 
     def describe(self, markdown: str) -> None:
@@ -154,6 +169,27 @@ class Run:
         """Log the data sets that the run used, each with what it was used for."""
         entities = [data_set.to_input(context) for data_set, context in data_sets]
         self.client.log_inputs(self.run_id, entities)
+
+    def outputs(self, model_id: str) -> None:
+        """Show a model, and the versions that it is registered as, on the run's page."""
+        there = self.client.get_run(self.run_id).outputs
+        if there is None or model_id not in {each.model_id for each in there.model_outputs}:
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
+
+    @contextmanager
+    def monitored(self) -> Iterator[None]:
+        """Log the machine's load during the block, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks
+        for it."""
+        monitor = None
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            about: Any = {"resume_logging": True, "tracking_uri": self.client.tracking_uri}
+            monitor = SystemMetricsMonitor(self.run_id, **about)
+            monitor.start()
+        try:
+            yield
+        finally:
+            if monitor is not None:
+                monitor.finish()
 
     def text(self, text: str, path: str) -> None:
         """Write a text file."""
@@ -202,8 +238,12 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-# What MLflow calls a run that got no name: `stylish-crab-123`.
-_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+def _is_generated(name: str) -> bool:
+    """Whether MLflow made the name, as of a run that got none: `stylish-crab-123`."""
+    adjective, noun, *rest = [*name.split("-"), ""]
+    of_mlflow = name_utils._GENERATOR_PREDICATES, name_utils._GENERATOR_NOUNS
+    known = all(w in map(str.lower, m) for w, m in zip((adjective, noun), of_mlflow, strict=True))
+    return known and len(rest) == 2 and rest[0].isdigit()
 
 
 def take_run_id(environment: MutableMapping[str, str] = os.environ) -> str | None:
@@ -224,20 +264,24 @@ class Launcher:
     experiment_id: str
     experiment: str
     given_name: str | None
+    is_outer: bool = False  # of somebody's own script, which may hold several searches
 
     @classmethod
     def find(cls, client: Any, run_id: str) -> "Launcher":
         """Read the run from the store; UserError when it isn't there or has ended long ago."""
         try:
-            info = client.get_run(run_id).info
+            run = client.get_run(run_id)
         except MlflowException as error:
             raise _not_usable(run_id, f"no such run in {client.tracking_uri}") from error
+        info, tags = run.info, run.data.tags
         status = info.status if info.lifecycle_stage == "active" else "deleted"
-        if status not in ("RUNNING", "SCHEDULED"):
+        is_taken = "pipeline.process" in tags  # by another search, within the same outer run
+        if status not in ("RUNNING", "SCHEDULED") and not (is_taken and status != "deleted"):
             raise _not_usable(run_id, f"the run must be running; it is {status}")
         experiment = client.get_experiment(info.experiment_id)
-        name = None if _GENERATED_NAME.fullmatch(info.run_name or "") else info.run_name
-        return cls(run_id, info.experiment_id, experiment.name, name)
+        name = None if _is_generated(info.run_name or "") else info.run_name
+        is_outer = is_taken or MLFLOW_PROJECT_ENTRY_POINT not in tags
+        return cls(run_id, info.experiment_id, experiment.name, name, is_outer)
 
 
 def _not_usable(run_id: str, why: str) -> UserError:

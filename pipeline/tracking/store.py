@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
+from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
@@ -16,7 +17,8 @@ from pipeline.common import signals
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
 from pipeline.tracking import processes, runs
-from pipeline.tracking.connection import connect, hurry, paged, quiet
+from pipeline.tracking.connection import connect, hurry, paged, quiet, sqlite_path, store_uri
+from pipeline.tracking.places import artifact_place, is_missing, make_folder, mend
 from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Launcher, Run, Stage, Status
 
@@ -26,6 +28,8 @@ PAGE = 1000  # MLflow returns no more runs at once
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 FINISHED = "attributes.status = 'FINISHED'"  # a condition of searches
+
+_PIPELINES = "tags.`pipeline.stage` = 'pipeline'"
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Store:
         self.context_tags["pipeline.process"] = processes.this_process()
         self.launcher: Launcher | None = None
         self._launched: Stage | None = "pipeline"
+        self._outer: str | None = None  # somebody's own run around this search
 
     @classmethod
     def open(cls, experiment: str, launched: Stage | None = "pipeline") -> "Store":
@@ -51,20 +56,44 @@ class Store:
         an experiment, that one takes the place of the configured. Runs that a process left RUNNING
         when it ended are closed: a process of this host that is no more, or one of another host
         that has not renewed its lease for minutes. `launched` is the stage that this command is
-        for: its run takes the place of the launcher's; None: a launcher's run is somebody else's.
+        for: its run takes the place of the launcher's, or is a child of somebody's own run that is
+        open around it; None: a launcher's run, and the experiment of the environment, are others'.
         Raises UserError when the store or the experiment can't be used."""
         quiet()
         run_id = runs.take_run_id() if launched is not None else None
+        _check_relative(run_id)
         client = connect()
         launcher = Launcher.find(client, run_id) if run_id else None
+        if launched is not None and launcher is None:
+            experiment = _asked_for(client, experiment)
         # A launcher that is told no experiment makes its run in Default.
         if launcher and (launcher.experiment != "Default" or experiment == "Default"):
             store = cls(client, launcher.experiment_id, launcher.experiment)
         else:
             store = cls(client, _experiment_id(client, experiment), experiment)
-        store.launcher, store._launched = launcher, launched
+        store._launched = launched
+        if launcher and launcher.is_outer:
+            store._outer = launcher.run_id if launcher.experiment == store.experiment else None
+        else:
+            store.launcher = launcher
+        store._check_artifacts()
         store._close_abandoned()
         return store
+
+    @property
+    def artifact_location(self) -> str:
+        """Where the artifacts of new runs go."""
+        return str(self.client.get_experiment(self.experiment_id).artifact_location)
+
+    def _check_artifacts(self) -> None:
+        """UserError where the experiment's folder is gone: the project was moved, or is mounted
+        elsewhere. Whoever went on would make the old folder again, and find nothing in it."""
+        location = self.artifact_location
+        if is_missing(location) and next(self.search(_PIPELINES, FINISHED), None):
+            raise UserError(
+                f"the artifacts of the experiment {self.experiment!r} are not at {location}, where "
+                f"its runs have them; {mend(self.uri, location)}, or choose another experiment"
+            )
 
     @contextmanager
     def run(
@@ -88,10 +117,11 @@ class Store:
         all_tags = {**(tags or {}), "pipeline.stage": stage}
         if fingerprint is not None:
             all_tags["pipeline.fingerprint"] = fingerprint
-        if parent is not None:
-            all_tags["mlflow.parentRunId"] = parent.run_id
+        if above := parent.run_id if parent is not None else self._outer:
+            all_tags["mlflow.parentRunId"] = above
         run: Run | None = None
         linked: Run | None = None
+        before = self.client.get_run(resume).info.status if resume is not None else None
         try:
             with signals.deferred():
                 if resume is not None:
@@ -104,6 +134,8 @@ class Store:
             yield run
         except BaseException as error:
             status, reason = runs.outcome(error)
+            if before == "FINISHED" and isinstance(error, UserError):
+                status, reason = "FINISHED", None  # what it holds is as true as it was
             if signals.ended_by_signal(error):
                 hurry()
             if launcher and status == "KILLED":
@@ -166,6 +198,17 @@ class Store:
             except (MlflowException, OSError) as error:
                 _log.debug("%s of run %s: %s", path, run_id, error)
                 return None
+
+    def needed(self, run_id: str, path: str) -> str:
+        """A text artifact that the run must have; UserError says where it was looked for."""
+        text = self.text(run_id, path)
+        if text is None:
+            address = f"{self.client.get_run(run_id).info.artifact_uri}/{path}"
+            raise UserError(
+                f"{path} of the run {run_id} is not at {address}; {mend(self.uri, address)}, or "
+                "search anew with --fresh, in Python fresh=True"
+            )
+        return text
 
     @contextmanager
     def lease(self, fingerprint: str) -> Iterator[Lease]:
@@ -260,6 +303,31 @@ class Store:
                 self.client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
+def _asked_for(client: MlflowClient, configured: str) -> str:
+    """The experiment that MLflow's variables name, else the configured one."""
+    name, number = MLFLOW_EXPERIMENT_NAME.get(), MLFLOW_EXPERIMENT_ID.get()
+    if not name and number:
+        try:
+            name = client.get_experiment(number).name
+        except MlflowException as error:
+            raise UserError(f"MLFLOW_EXPERIMENT_ID={number}: {first_line(error)}") from error
+    if name and name != configured:
+        _log.warning(
+            "experiment %s, as MLFLOW_EXPERIMENT_NAME or _ID says, not %s", name, configured
+        )
+    return name or configured
+
+
+def _check_relative(run_id: str | None) -> None:
+    """UserError where `mlflow run`, started in another folder, made its run in another database."""
+    path = sqlite_path(uri := store_uri())
+    if run_id and path is not None and not path.is_absolute() and not path.exists():
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {uri} is a path within the folder of each process, and the "
+            f"project runs in {Path.cwd()}; give the whole path: sqlite:////PATH/{path.name}"
+        )
+
+
 def _close(status: Status, reason: str | None, *opened: Run | None) -> None:
     with signals.deferred():
         for run in filter(None, opened):
@@ -270,7 +338,9 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, tags=_EXPERIMENT_TAGS))
+            made = str(client.create_experiment(name, artifact_place(client), _EXPERIMENT_TAGS))
+            make_folder(client, made)
+            return made
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise UserError(f"experiment: {first_line(error)}") from error

@@ -6,10 +6,8 @@ import random
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +21,8 @@ from mlflow.entities import Run
 
 from pipeline.tracking.processes import this_process
 from pipeline.tracking.store import Store
+from tests.servers import free_port
+from tests.servers import postgres as postgres
 
 pytestmark = pytest.mark.slow  # each starts whole processes: minutes in all
 
@@ -179,7 +179,7 @@ def assert_whole(place: Place, unbroken: Place) -> None:
     (evaluate,), (wanted,) = place.runs("evaluate"), unbroken.runs("evaluate")
     assert evaluate.data.metrics == wanted.data.metrics
     experiment = place.client.get_experiment_by_name("cells")
-    assert not [key for key in experiment.tags if key.startswith("pipeline.lease")]
+    assert not [key for key in experiment.tags if key.startswith("mlflow.pipeline.lease")]
 
 
 def test_killed_at_several_moments(place: Place, unbroken: Place) -> None:
@@ -310,12 +310,6 @@ def server(folder: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.mark.parametrize("killed_too", [False, True])
 def test_a_server_that_goes_away_and_comes_back(
     place: Place, unbroken: Place, killed_too: bool
@@ -412,32 +406,6 @@ def test_four_pipelines_on_one_new_file(tmp_path: Path) -> None:
     four_at_once(place)
 
 
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
-    """The URI of a new database of a real server, where there is one to start."""
-    pytest.importorskip("psycopg2")
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("PostgreSQL is not installed")
-    # PostgreSQL refuses to run as root, and nobody else gets into pytest's folders.
-    user = {"user": "nobody"} if os.getuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    if user:
-        shutil.chown(folder, "nobody")
-    port = free_port()
-    start = ["-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "-l", f"{folder}/log"]
-
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
-
-    call("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "mlflow")
-    call("pg_ctl", "-D", f"{folder}/data", "-w", *start, "start")
-    try:
-        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
 def test_four_pipelines_on_one_new_postgres(tmp_path: Path, postgres: str) -> None:
     (tmp_path / "cells.yaml").write_text(SETTINGS)
     four_at_once(Place(tmp_path, postgres))
@@ -468,7 +436,7 @@ def test_another_hosts_runs_until_it_has_been_silent_for_long(
 
     def beat(age: float) -> None:
         text = f"held {int(1000 * (time.time() - age))} {elsewhere}"
-        place.client.set_experiment_tag(store.experiment_id, "pipeline.lease.f.0", text)
+        place.client.set_experiment_tag(store.experiment_id, "mlflow.pipeline.lease.f.0", text)
 
     beat(age=300)
     assert Store.open("cells").client.get_run(run.run_id).info.status == "RUNNING"
@@ -481,4 +449,4 @@ def test_another_hosts_runs_until_it_has_been_silent_for_long(
         assert place.client.get_run(run.run_id).info.status == "KILLED"
     assert here == this_process()
     experiment = place.client.get_experiment(store.experiment_id)
-    assert not [key for key in experiment.tags if key.startswith("pipeline.lease")]
+    assert not [key for key in experiment.tags if key.startswith("mlflow.pipeline.lease")]

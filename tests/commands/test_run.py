@@ -29,6 +29,7 @@ from pipeline import config as configuration
 from pipeline.commands.predict import predict
 from pipeline.models import export as ensemble
 from pipeline.models import flavor
+from pipeline.tracking.registry import model_name
 from pipeline.tracking.trials import TrialLog
 from tests.small_model import make_rows, make_schema, shared_program
 
@@ -164,7 +165,8 @@ def test_every_trial_is_as_promised(finished: Finished) -> None:
         assert [point.step for point in curve] == list(range(1, len(curve) + 1))
         (output,) = run.outputs.model_outputs
         model = finished.client.get_logged_model(output.model_id)
-        assert (model.name, model.status.value) == ("model", "READY")
+        assert model.name == model_name(run.info.run_name)
+        assert model.status.value == "READY"
     counts = [train.data.metrics[f"trials_{state}"] for state in ("complete", "failed", "pruned")]
     assert sum(counts) == 9
     best = max(run.data.metrics.get("accuracy", 0.0) for run in trials)

@@ -310,7 +310,7 @@ WRONG_DATA: list[tuple[str, int, str, str]] = [
         "data:\n  target: y\n  source: a.csv\n  test: http://me:pw@h/b.csv",
         4,
         "data.test",
-        "must hold no password: the configuration is written to MLflow; got 'http://me:***@h/b.csv'",
+        "must hold no password: the configuration is written to MLflow; got 'http://***@h/b.csv'",
     ),
     ("data:\n  target: y\n  source: 5", 3, "data.source", "must be a path, a URL or sklearn:NAME"),
     ("data:\n  target: [2]\n  source: a", 2, "data.target", "must be a valid string"),

@@ -67,7 +67,7 @@ def test_description_without_a_completed_trial():
 def test_columns():
     columns = (Column("a_b", "number"), Column("c", "category", ("u", "v")))
     assert inputs_text(Schema(columns, "y", (0, 1))) == (
-        "Rows have the columns a&#95;b (number), c (category). The probability is that of 1."
+        "Rows have the columns a_b (number), c (category). The probability is that of 1."
     )
     many = tuple(Column(str(i), "date") for i in range(50))
     assert inputs_text(Schema(many, "y", (0, 1, 2))).endswith("39 (date), and 10 more.")

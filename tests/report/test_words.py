@@ -79,7 +79,7 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
         warnings=(),
     )
     facts = Facts.of(config, parts, "run https://me:secret@host/t.csv", "", "models:/e@champion")
-    assert facts.source == "https://me:***@host/t.csv"
+    assert facts.source == "https://***@host/t.csv"
     assert "secret" not in str(facts)
     assert facts.fingerprint == "abc123"
     assert facts.optimizers == ("SGD", "SGD momentum=0.9")

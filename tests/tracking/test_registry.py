@@ -9,9 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.common.errors import UserError
-from pipeline.tracking.registry import find_version, register
+from pipeline.tracking.registry import register
 from pipeline.tracking.store import Store
 from pipeline.tracking.trials import TrialLog
+from pipeline.tracking.versions import find_version
 from tests.tracking.made import make_trial
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ def test_registered_once(log: TrialLog, store: Store, client: MlflowClient, name
     assert again.version == first.version == 1
     assert client.get_model_version(name, "1").description == "whole"
     assert client.get_model_version(name, "1").tags == {"a": "1"}
-    champion = find_version(store, name)
+    champion = find_version(client, name)
     assert champion
     assert champion.version == 1
     second = register(store, second_id, name, description="", alias="champion")
@@ -36,7 +37,7 @@ def test_registered_once(log: TrialLog, store: Store, client: MlflowClient, name
 def test_register(log: TrialLog, store: Store, client: MlflowClient, name: str) -> None:
     models = [log.log_trial(make_trial(number=i), {"text": f"model {i}"}) for i in range(2)]
     ids = [model.model_id or "" for model in models]
-    assert find_version(store, name) is None
+    assert find_version(client, name) is None
     first = register(
         store,
         ids[0],
@@ -57,8 +58,8 @@ def test_register(log: TrialLog, store: Store, client: MlflowClient, name: str) 
     second = register(
         store, ids[1], name, description="second", alias="challenger", model_description="no"
     )
-    assert find_version(store, name) == first
-    assert find_version(store, name, "challenger") == second
+    assert find_version(client, name) == first
+    assert find_version(client, name, "challenger") == second
     assert client.get_registered_model(name).description == "Is the water potable?"
     loaded = mlflow.pyfunc.load_model(f"models:/{name}@challenger")
     assert loaded.predict(pd.DataFrame({"x": [1]})) == ["model 1"]

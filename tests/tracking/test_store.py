@@ -348,7 +348,7 @@ def test_mlflow_run_without_an_experiment_interrupted(
 
 def launched(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, experiment: str) -> str:
     """A run as the launcher makes it, and the environment that it hands on."""
-    run = client.create_run(experiment)
+    run = client.create_run(experiment, tags={"mlflow.project.entryPoint": "main"})
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
     return str(run.info.run_id)

@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -26,6 +25,7 @@ from pipeline.tracking.trials import (
     trials_of,
     with_history,
 )
+from pipeline.tracking.versions import local_path
 from pipeline.training.outcomes import Fit
 from pipeline.training.trial import CURVES
 from tests.tracking.conftest import DATA
@@ -66,7 +66,7 @@ def test_model_of_a_trial(log: TrialLog, client: MlflowClient) -> None:
     logged = log.log_trial(make_trial(number=7), {"text": "hello"})
     assert logged.model_id
     model = client.get_logged_model(logged.model_id)
-    assert model.name == "model"
+    assert model.name == "07 Adam lr=0·0032"
     assert model.status == "READY"
     assert model.source_run_id == logged.run_id
     assert model.experiment_id == log.store.experiment_id
@@ -81,7 +81,7 @@ def test_model_of_a_trial(log: TrialLog, client: MlflowClient) -> None:
     assert output.model_id == logged.model_id
     assert output.step == 0
     assert model.last_updated_timestamp >= model.creation_timestamp
-    for uri in (f"models:/{logged.model_id}", f"runs:/{logged.run_id}/model"):
+    for uri in (f"models:/{logged.model_id}", f"runs:/{logged.run_id}/{model.name}"):
         loaded = mlflow.pyfunc.load_model(uri)
         assert loaded.predict(pd.DataFrame({"x": [1, 2]})) == ["hello", "hello"]
     assert loaded.metadata.run_id == logged.run_id
@@ -104,9 +104,9 @@ def test_model_in_a_store_elsewhere(
     log: TrialLog, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files go through MLflow when the store is not a folder of this machine."""
-    monkeypatch.setattr("pipeline.tracking.registry.urlsplit", lambda _: urlsplit("s3://bucket/x"))
+    monkeypatch.setattr("pipeline.tracking.registry.local_path", lambda _: None)
     logged = log.log_trial(make_trial(), {"text": "hello"})
-    folder = Path(client.get_logged_model(logged.model_id).artifact_location)
+    folder = Path(local_path(client.get_logged_model(logged.model_id).artifact_location) or "")
     assert sorted(p.name for p in folder.iterdir()) == ["MLmodel", "code", "text"]
 
 
