@@ -52,7 +52,7 @@ def status(as_json: bool = False) -> None:
     }
     if console.is_terminal and console.rich.width < _NARROW:
         del cells["Table"], cells["Started"]
-    kinds: dict[str, Kind] = dict.fromkeys(("Experiment", "Table"), "text") | {"State": "optimizer"}
+    kinds: dict[str, Kind] = {"Experiment": "text", "Table": "text", "State": "optimizer"}
     console.table(Table.of(searches, cells, [kinds[name] for name in cells if name in kinds]))
     if any(search["state"] == "unfinished" for search in searches):
         console.say("", "An unfinished search goes on when its command is given again.")
