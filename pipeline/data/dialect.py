@@ -285,14 +285,18 @@ def _layout(
         return width, share, place, True
     filled = [max((i for i, cell in enumerate(row, 1) if cell), default=0) for _, row in rows]
     ((least, _),) = Counter(filled).most_common(1)  # a last separator makes no column
-    full = (i for i, (_, row) in enumerate(rows[:_FIRST_ROWS]) if _is_full(row, min(width, least)))
-    place = next(full, 0)
-    return width, share, place, bool(wanted) and set(wanted) <= set(rows[place][1])
-
-
-def _is_full(row: Sequence[str], width: int) -> bool:
-    """Whether a row may be the header of so many columns; titles fill a few cells."""
-    return len(row) >= width - 1 and 2 * sum(map(bool, row)) > len(row)
+    wide = [
+        place
+        for place, (_, row) in enumerate(rows[:_FIRST_ROWS])
+        if len(row) >= min(width, least) - 1 and 2 * sum(map(bool, row)) >= len(row)
+    ]
+    for place in wide:
+        row = rows[place][1]
+        if wanted and set(wanted) <= set(row):
+            return width, share, place, True
+        if all(row):  # a title leaves cells empty
+            break
+    return width, share, next(iter(wide), 0), False
 
 
 def types_of(dialect: Dialect, text: Collection[str]) -> dict[str, str]:
