@@ -19,10 +19,8 @@ settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
-def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_launcher() -> None:
     """No test inherits a run or an experiment: `mlflow.set_experiment` leaves one behind."""
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     _forget_store()
 
 
@@ -34,13 +32,17 @@ def no_store() -> None:
 
 def _forget_store() -> None:
     """What `mlflow.set_tracking_uri` and `set_experiment` were told weighs more than the
-    environment."""
+    environment, in which it leaves traces, too."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        os.environ.pop(name, None)
     if service := sys.modules.get("mlflow.tracking._tracking_service.utils"):
         service._tracking_uri = None  # type: ignore[attr-defined]
     if fluent := sys.modules.get("mlflow.tracking.fluent"):
         fluent._active_experiment_id = None  # type: ignore[attr-defined]
 
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as shells start what is in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
 

@@ -20,6 +20,7 @@ from pipeline.data.encoding import Encoder
 from pipeline.data.schema import Schema
 from pipeline.inference import InputError, ModelError, TabularModel, load
 from pipeline.inference.program import read_program
+from pipeline.inference.rows import MISSING
 from pipeline.models.export import MLPEnsemble, export
 from pipeline.models.flavor import save_model
 from pipeline.models.mlp import MLP
@@ -202,10 +203,11 @@ def test_cell_by_cell(rows: list[tuple[Any, Any, Any]]) -> None:
     def plain(value: Any, kind: str) -> float:
         if value is None or value is pd.NA or value is pd.NaT or value != value:
             return math.nan
-        if kind == "category" and value == "":
-            return math.nan
         if kind == "category":
-            return float(known.index(value)) if value in known else -1.0
+            word = value.strip() if isinstance(value, str) else value
+            if str(word).lower() in MISSING:
+                return math.nan
+            return float(known.index(word)) if word in known else -1.0
         return float(value) if math.isfinite(value) else math.nan
 
     expected = [
