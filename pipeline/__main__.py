@@ -7,7 +7,9 @@ import os
 import shlex
 import signal
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Action = Callable[[argparse.Namespace], int | None]
 
+COMMAND = "optimizer-search"
 DEFAULT_CONFIG = "configs/default.yaml"
 
 SOME_REJECTED = 3  # of `predict`
@@ -41,9 +44,15 @@ _LONGEST_ERROR = 2000  # characters: a column's name may have a million
 
 def _read(arguments: argparse.Namespace) -> "Config":
     from pipeline import config as configuration
+    from pipeline.config.shipped import path_of
 
-    split = map(configuration.split_overrides, arguments.overrides)
-    return configuration.load(arguments.config, list(chain.from_iterable(split)))
+    return configuration.load(path_of(arguments.config), _overrides(arguments))
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    from pipeline.config import split_overrides
+
+    return list(chain.from_iterable(map(split_overrides, arguments.overrides)))
 
 
 def _stage(arguments: argparse.Namespace) -> None:
@@ -58,6 +67,17 @@ def _stage(arguments: argparse.Namespace) -> None:
         run.train_alone(config, arguments.command, arguments.fresh).show()
     else:
         run.evaluate_alone(config, arguments.command).show()
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from pipeline.config.shipped import path_of
+    from pipeline.config.variants import variants
+
+    found = variants(list(map(path_of, arguments.configs)), _overrides(arguments))
+    from pipeline.commands import sweep
+
+    experiment = arguments.experiment or found[0].config.experiment
+    return int(sweep.sweep(found, experiment, arguments.jobs or sweep.default_jobs()) > 0)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -99,11 +119,17 @@ class _Parser(argparse.ArgumentParser):
         super().error(masked(message))
 
 
+def _called() -> str:
+    """What people type to start this program."""
+    return COMMAND if Path(sys.argv[0]).stem == COMMAND else "python -m pipeline"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m pipeline",
+        prog=_called(),
         description="Which optimizer, and which learning rate? A tracked search over both.",
     )
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
@@ -112,8 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(action=action, name=name)
         if configured:
-            text = "YAML file (default: %(default)s)"
-            added.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=text)
+            if name != "sweep":
+                text = "YAML file, or the name of a shipped one (default: %(default)s)"
+                added.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=text)
             text = "override a key of the file, e.g. search.trials=8"
             several: Any = {"action": "extend", "nargs": "*", "default": [], "dest": "overrides"}
             added.add_argument("--set", metavar="KEY=VALUE", help=text, **several)
@@ -126,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
         text = "start a new search even where one can go on or is finished"
         added.add_argument("--fresh", action="store_true", help=text)
     command("evaluate", _stage, "score the best trial on the test rows and register it", True)
+    sweep = command("sweep", _sweep, "many searches, and what they say together", True)
+    text = "YAML files or patterns of them (default: %(default)s)"
+    sweep.add_argument("configs", nargs="*", default=[DEFAULT_CONFIG], metavar="CONFIG", help=text)
+    text = "of all the searches (default: the first configuration's)"
+    sweep.add_argument("--experiment", default="", metavar="NAME", help=text)
+    text = "searches at a time (default: one for each core)"
+    sweep.add_argument("--jobs", type=int, default=0, metavar="N", help=text)
     scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
     for option, metavar, text in (
         ("--model", "URI", "default: the configuration's @champion"),
@@ -146,6 +180,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _version() -> str:
+    """Of the installed package, or of the clone that this is."""
+    try:
+        return metadata.version(COMMAND)
+    except metadata.PackageNotFoundError:
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["project"]["version"])
+
+
 def _say(problem: str) -> None:
     """As an error without secrets; what data and names hold cannot act on the terminal."""
     stores = [os.environ.get(name, "") for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")]
@@ -161,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks shall not fail
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    arguments.command = masked(shlex.join(["python", "-m", "pipeline", *argv]))
+    arguments.command = masked(f"{_called()} {shlex.join(argv)}")
     interrupts.end_in_good_order()
     try:
         status: int | None = arguments.action(arguments)
@@ -188,6 +231,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-if __name__ == "__main__":
+def start() -> NoReturn:
+    """The command line as a process of its own."""
     gc.set_threshold(_ALLOCATIONS)
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    start()

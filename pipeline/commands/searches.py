@@ -1,7 +1,7 @@
 """The searches of a tracking store: listed (`status`), rid of models that nobody needs (`gc`)."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.training.trial import Trial
 
 _NARROW = 110  # columns of a terminal in which not everything has room
 _LONGEST = 24  # characters of a name on a terminal
+_PARENT = "mlflow.parentRunId"
 
 
 def status(as_json: bool = False) -> None:
@@ -59,29 +60,48 @@ def status(as_json: bool = False) -> None:
 
 
 def _searches_in(store: Store) -> Iterator[dict[str, Any]]:
-    """What is known of each search, for people and as JSON."""
+    """What is known of each search, and of each sweep with the searches under it, for people and as
+    JSON."""
     runs = list(store.search("tags.`pipeline.stage` = 'train'"))
     if not runs:
         return
     silent = processes.silent_identities(processes.claims(store.client, store.experiment_id))
+    sweeps = {run.info.run_id: run for run in store.search("tags.`pipeline.stage` = 'sweep'")}
+    pipelines = list(store.search("tags.`pipeline.stage` = 'pipeline'")) if sweeps else []
+    above = {run.info.run_id: run.data.tags.get(_PARENT) for run in pipelines}
+    under: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         tags, trials = run.data.tags, trials_of(store, run.info.run_id)
-        is_left = processes.is_left(tags.get("pipeline.process", ""), silent)
-        state = "unfinished" if is_left else "running"
-        if run.info.status != "RUNNING":
-            state = {"FINISHED": "finished", "FAILED": "failed"}.get(run.info.status, "unfinished")
         scores = (trial.scores[ACCURACY.name] for trial in trials if trial.is_complete)
-        started = datetime.fromtimestamp(run.info.start_time / 1000)
-        yield {
-            "experiment": store.experiment,
+        line = _line(store, run, silent) | {
             "table": tags.get("data.table", ""),
-            "state": state,
             "trials": len(trials),
             "budget": int(tags["search.trials"]) if "search.trials" in tags else None,
             "best_accuracy": ACCURACY.best(scores),
-            "started": started.isoformat(timespec="seconds"),
-            "run_id": run.info.run_id,
         }
+        if (sweep := above.get(tags.get(_PARENT, ""))) in sweeps:
+            under.setdefault(str(sweep), []).append(line)
+        else:
+            yield line
+    for run_id, lines in under.items():
+        yield _line(store, sweeps[run_id], silent) | {
+            "searches": len(lines),
+            "table": count(len({line["table"] for line in lines}), "table"),
+            "trials": sum(line["trials"] for line in lines),
+            "budget": sum(line["budget"] or 0 for line in lines),
+        }
+
+
+def _line(store: Store, run: Any, silent: Collection[str]) -> dict[str, Any]:
+    """What `status` has of any run, in the order of its columns."""
+    is_left = processes.is_left(run.data.tags.get("pipeline.process", ""), silent)
+    state = "unfinished" if is_left else "running"
+    if run.info.status != "RUNNING":
+        state = {"FINISHED": "finished", "FAILED": "failed"}.get(run.info.status, "unfinished")
+    started = datetime.fromtimestamp(run.info.start_time / 1000).isoformat(timespec="seconds")
+    unknown = {"searches": 1, "table": "", "trials": 0, "budget": None, "best_accuracy": None}
+    where = {"experiment": store.experiment, "run_id": run.info.run_id}
+    return {**where, "state": state, **unknown, "started": started}
 
 
 def keep_models(config: Config, store: Store, trials: Sequence[Trial], console: Console) -> int:

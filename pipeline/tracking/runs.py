@@ -107,7 +107,7 @@ def _source(source: str) -> tuple[str, dict[str, Any]]:
     return ("code", {"tags": {"mlflow.source.name": code}}) if code else ("local", {"uri": source})
 
 
-Stage = Literal["pipeline", "prepare", "train", "trial", "final", "evaluate"]
+Stage = Literal["sweep", "pipeline", "prepare", "train", "trial", "final", "evaluate"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as one

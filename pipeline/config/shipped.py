@@ -1,0 +1,32 @@
+"""The configurations that come with the program, known by a name wherever it is installed."""
+
+from pathlib import Path
+
+import yaml
+
+from pipeline.common.errors import UserError, did_you_mean
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped() -> dict[str, Path]:
+    """By the file's name without its ending, and by the experiment that it is of."""
+    folders = _PACKAGE / "configs", _PACKAGE.parent / "configs"  # installed, or a clone
+    folder = next(filter(Path.is_dir, folders), None)
+    files = sorted(folder.glob("*.yaml")) if folder is not None else []
+    experiments = {yaml.safe_load(f.read_text(encoding="utf-8"))["experiment"]: f for f in files}
+    return experiments | {file.stem: file for file in files}
+
+
+def path_of(name: str) -> str:
+    """The file of a shipped configuration that is asked for by its name; any other text as it is.
+
+    Raises UserError: a bare name that neither a file nor a shipped configuration has."""
+    if Path(name).exists() or Path(name).name != name or Path(name).suffix:
+        return name
+    known = shipped()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        names = ", ".join(sorted(known))
+        raise UserError(f"{name}: no such file, nor one of the shipped {names}{hint}")
+    return str(known[name])

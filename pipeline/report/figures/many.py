@@ -1,0 +1,116 @@
+"""Figures of a sweep: optimizers over many tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.analysis.across import Across, AcrossPair, Searched
+from pipeline.analysis.common_rate import CommonRate, tuning_curve
+from pipeline.common import text as formats
+from pipeline.models.metrics import Metric
+from pipeline.report.figures.colours import FAINT, MUTED, optimizer_style
+from pipeline.report.figures.plot import Plot, entry, padded, text_of
+
+
+def overview_figures(
+    compared: Across, rates: Sequence[CommonRate], searches: Sequence[Searched]
+) -> dict[str, Plot]:
+    """By name: differences, where optimizers can be compared; rates and tuning, where learning
+    rates were searched."""
+    figures: dict[str, Plot] = {}
+    if compared.pairs:
+        figures["differences"] = differences(compared)
+    if rates:
+        figures["rates"] = rate_losses(rates, compared.metric)
+        figures["tuning"] = tuning(searches, [rate.optimizer for rate in rates], compared.metric)
+    return figures
+
+
+def differences(compared: Across) -> Plot:
+    """The leader against every other optimizer: the mean over tables with its interval, and each
+    table."""
+    metric, leader = compared.metric, compared.winner or compared.optimizers[0]
+    others = [pair for pair in compared.pairs if leader in (pair.better, pair.worse)]
+    plot = Plot(
+        f"{leader} against the others, over {formats.count(len(compared.scores), 'table')}",
+        "Mean difference with the interval that holds for all pairs; ticks are tables",
+        rows=[text_of(_other(pair, leader)) for pair in others],
+    )
+    (axes,) = plot.panels
+    axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
+    ends = []
+    for place, pair in enumerate(others):
+        sign = 1 if pair.better == leader else -1
+        name = _other(pair, leader)
+        color, marker = optimizer_style(name)
+        low, high = sorted((sign * pair.low * metric.scale, sign * pair.high * metric.scale))
+        mean = sign * pair.effect.mean * metric.scale
+        tables = [
+            metric.sign * metric.scale * (each[leader] - each[name])
+            for each in compared.scores.values()
+            if leader in each and name in each
+        ]
+        axes.plot(tables, [place + 0.27] * len(tables), linestyle="none", marker="|", markersize=4,
+                  color=color, alpha=0.55, zorder=2)  # fmt: skip
+        axes.plot([low, high], [place, place], color=color, linewidth=2.4, zorder=3,
+                  solid_capstyle="butt")  # fmt: skip
+        axes.mark([mean], [place], (color, marker), 8)
+        axes.say(
+            mean, place, f"{leader} is ahead of {name} by {mean:.2f} ({low:.2f} to {high:.2f})"
+        )
+        ends += [low, high, *np.quantile(tables, [0.05, 0.95])]
+    axes.set(xlim=padded(min(ends), max(ends), 0.1))
+    axes.set_xlabel(f"{leader} is better by ({metric.unit})".removesuffix(" ()"))
+    return plot
+
+
+def _other(pair: AcrossPair, leader: str) -> str:
+    return pair.worse if pair.better == leader else pair.better
+
+
+def rate_losses(rates: Sequence[CommonRate], metric: Metric) -> Plot:
+    """What each learning rate loses against the best one of each table, by optimizer."""
+    plot = Plot(
+        "What one learning rate for all tables loses",
+        "Mean over tables, against the best rate of each table, by the smoothed trials",
+        (2.8,),
+        legend=[entry(rate.optimizer) for rate in rates],
+    )
+    (axes,) = plot.panels
+    least = [float(np.nanmin(rate.loss)) for rate in rates]
+    for rate in rates:
+        color, marker = optimizer_style(rate.optimizer)
+        losses = metric.scale * rate.loss
+        axes.plot(rate.rates, losses, color=color, linewidth=1.7, zorder=4)
+        at = int(np.nanargmin(rate.loss))
+        axes.mark([rate.rate], [losses[at]], (color, marker))
+        text = (
+            f"{rate.optimizer}: {formats.number(rate.rate, 2)} loses {losses[at]:.2f} {metric.unit}"
+        )
+        axes.say(rate.rate, losses[at], text)
+    axes.log_x([lr for rate in rates for lr in rate.rates])
+    top = metric.scale * 6 * max(max(least), 0.005)
+    axes.set(ylim=(0, top), xlabel="Learning rate")
+    axes.set_ylabel(f"Behind the best rate ({metric.unit})".removesuffix(" ()"))
+    return plot
+
+
+def tuning(searches: Sequence[Searched], optimizers: Sequence[str], metric: Metric) -> Plot:
+    """What is lost by trying fewer learning rates."""
+    plot = Plot(
+        "What fewer trials lose",
+        "The expected best of n trials of an optimizer against the best of all, mean over tables",
+        (2.5,),
+        legend=[entry(name) for name in optimizers],
+    )
+    (axes,) = plot.panels
+    for name in optimizers:
+        color, marker = optimizer_style(name)
+        losses = metric.scale * tuning_curve(searches, metric, name)
+        trials = np.arange(1, len(losses) + 1)
+        axes.plot(trials, losses, color=color, linewidth=1.7, zorder=4)
+        axes.mark(trials, losses, (color, marker), 4.5)
+    axes.set(ylim=(0, None), xlabel="Trials of the optimizer")
+    axes.set_ylabel(f"Behind the best of all ({metric.unit})".removesuffix(" ()"))
+    axes.tick_params(colors=MUTED)
+    return plot
