@@ -200,9 +200,7 @@ def _conclude(
     run.text(json.dumps(content, indent=1, allow_nan=False), SUMMARY)
     for name, table in tables.items():
         run.text(words.csv_text(table), f"{name}.csv")
-    run.text(
-        words.page(compared, rates, searched, answer, problems, store.experiment_id), "sweep.html"
-    )
+    run.text(words.page(compared, rates, searched, answer, problems, _address(store)), "sweep.html")
     described = [f"**{markdown(answer[0])}** {markdown(' '.join(answer[1:]))}"]
     described += [markdown_table(table) for name, table in tables.items() if name != "tables"]
     run.describe("\n\n".join([*described, *(f"**Failed:** {markdown(p)}" for p in problems)]))
