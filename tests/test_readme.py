@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the README and docs/ say is so."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,16 @@ from pipeline import config as configuration
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
 SMALLEST = {"data": {"source": "x.csv", "target": "y"}}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_it_is_read_in_a_few_minutes() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_ci_runs_the_readmes_test_line() -> None:
@@ -28,7 +33,8 @@ def test_first_line_installs_what_is_pinned_and_runs() -> None:
 
 
 def test_every_key_is_described_with_its_default() -> None:
-    described = dict(re.findall(r"^\| `([a-z_.0-9]+)` \| ([^|]*)\|", README, re.MULTILINE))
+    text = PAGES["configuration.md"]
+    described = dict(re.findall(r"^\| `([a-z_.0-9]+)` \| ([^|]*)\|", text, re.MULTILINE))
     config = configuration.check(SMALLEST).to_plain()
     leaves = {
         key if name is None else f"{key}.{name}": value
@@ -41,13 +47,31 @@ def test_every_key_is_described_with_its_default() -> None:
 
 
 def test_yaml_examples_are_accepted() -> None:
-    examples = blocks("yaml")
-    assert len(examples) >= 2
-    for example in examples:
+    examples = [(name, each) for name, text in PAGES.items() for each in blocks("yaml", text)]
+    assert len(examples) >= 5
+    for name, example in examples:
         lines = example.splitlines()
-        if "data:" not in lines:
+        if not any(line.startswith("data:") for line in lines):
             lines += ["data: {source: x.csv, target: y}"]
-        configuration.loads("\n".join(lines), "README.md")
+        configuration.loads("\n".join(lines), name)
+
+
+def test_links_lead_somewhere() -> None:
+    """To files, and to headings and anchors in them."""
+    for name, text in PAGES.items():
+        folder = ROOT if name == "README.md" else ROOT / "docs"
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            path, _, anchor = link.partition("#")
+            if not link.startswith("http"):
+                target = (folder / path).resolve() if path else folder / name
+                assert target.exists(), (name, link)
+                assert not anchor or anchor in _anchors(target.read_text()), (name, link)
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
 
 
 def test_pictures_are_there() -> None:

@@ -1,4 +1,4 @@
-"""The registered model at work, as the README says: loaded, served, trained further, elsewhere."""
+"""The registered model at work, as docs/model.md says: loaded, served, trained, elsewhere."""
 
 import json
 import os
@@ -23,13 +23,12 @@ from tests.servers import free_port, post, serving
 from tests.small_model import make_program, make_rows, make_schema
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+MODEL = (ROOT / "docs" / "model.md").read_text()
 pytestmark = pytest.mark.slow  # whole processes and servers: a minute in all
 
 
 def blocks(language: str) -> list[str]:
-    section = README.partition("\n## The model\n")[2].partition("\n## ")[0]
-    return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", MODEL, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
