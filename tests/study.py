@@ -5,18 +5,17 @@ A search that made them would take longer and hold fewer odd cases.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.analysis.comparison import pairs
-from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Tolerance
-from pipeline.analysis.importance import Searched
+from pipeline.analysis.evidence import Baseline, Evidence, Finalist
 from pipeline.config import loads
 from pipeline.models.metrics import ACCURACY, Metric
 from pipeline.report.report import Facts
-from pipeline.search.settings import settings_of
+from pipeline.search.settings import Setting, settings_of
 from pipeline.search.space import Space
 from pipeline.training.trial import Trial
 
@@ -126,6 +125,13 @@ def search(
     return trials_made
 
 
+class Searched(NamedTuple):
+    """Settings that were searched, and the trials that were made."""
+
+    settings: tuple[Setting, ...]
+    trials: list[Trial]
+
+
 SETTINGS = """
 data: {source: none.csv, target: none}
 model: {hidden: {choice: [[32], [64, 32]]}, dropout: {low: 0.0, high: 0.5}}
@@ -149,7 +155,6 @@ def settings_search(
     config: str = SETTINGS,
     noise: float = 0.001,
     seed: int = 0,
-    metric: Metric = ACCURACY,
 ) -> Searched:
     """A made-up random search of `config` whose accuracy is 0.5 + effect(entry, params), and noise;
     the loss is 1 - accuracy. NaN: the trial failed."""
@@ -169,7 +174,7 @@ def settings_search(
         made.append(
             trial(number, optimizer, lr, accuracy=accuracy, loss=1 - accuracy, params=params)
         )
-    return Searched(settings_of(read), made, metric)
+    return Searched(settings_of(read), made)
 
 
 def scores(accuracy: float, loss: float) -> dict[str, float]:
@@ -299,11 +304,5 @@ def study_evidence(
             Baseline(
                 "gradient boosting", {"accuracy": first + 0.08, "loss": first}, scores(0.67, 0.6)
             ),
-        ),
-        tolerances=tuple(
-            Tolerance(
-                optimizer=name, trials=8, diverged=0.25, lr_low=0.001, lr_high=0.1, decades=2.0
-            )
-            for name in means
         ),
     )

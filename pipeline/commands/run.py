@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +24,9 @@ from pipeline.data.prepared import prepare as prepare_data
 from pipeline.report import descriptions, numbers
 from pipeline.report.console import Console
 from pipeline.report.report import Report
-from pipeline.report.tables import label_table, optimizer_table
+from pipeline.report.tables import optimizer_table
 from pipeline.report.words import loading_code, ui_command, verdict
+from pipeline.search.settings import settings_of
 from pipeline.tracking.places import check_model, place_warning
 from pipeline.tracking.registry import ensure_registered_model
 from pipeline.tracking.runs import Run, Stage
@@ -60,9 +61,6 @@ class Conclusion:
         commands = [("See every trial", ui_command(self.report.facts.tracking_uri))]
         if self.uri:
             commands.append(("Load the model", loading_code(self.uri, self.report.facts.arrays)))
-        if (labels := label_table(self.report)).rows:
-            self.job.console.say("")
-            self.job.console.table(labels)
         self.job.console.closing(optimizer_table(self.report), self.answer, commands)
 
 
@@ -263,11 +261,15 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
 
 
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
-    facts, trials, searched = job.facts(uri), trained.trials, trained.searched
+    report = Report(job.facts(uri), trained.trials, settings=settings_of(job.config))
     if evaluated is None:
-        return Report(facts, trials, None, trained.evidence, "", searched)
-    outcome = evaluated.evaluation, evaluated.evidence, evaluated.sentence
-    return Report(facts, trials, *outcome, searched)
+        return replace(report, evidence=trained.evidence)
+    return replace(
+        report,
+        evaluation=evaluated.evaluation,
+        evidence=evaluated.evidence,
+        registered=evaluated.sentence,
+    )
 
 
 def _concluded(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> Conclusion:

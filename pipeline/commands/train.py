@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.analysis.evidence import Evidence
-from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import best_per_optimizer, best_trial, completed
-from pipeline.commands.final_round import FinalRound, final_round, read_final, write_evidence
+from pipeline.commands.final_round import FinalRound, final_round, read_final
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
 from pipeline.models.export import Ensemble
@@ -31,12 +30,10 @@ _SEARCHED = ("validation", "model", "training", "optimizers", "search")  # secti
 
 @dataclass(frozen=True)
 class Trained:
-    """The trials as the store has them, the final round where one is asked for, and what can be
-    said of the settings."""
+    """The trials as the store has them, and the final round where one is asked for."""
 
     trials: list[Trial]
     final: FinalRound | None
-    searched: Searched
 
     @property
     def evidence(self) -> Evidence | None:
@@ -67,8 +64,6 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
             final_round(job, run, trained.trials, lease)
             final = read_final(job, run.run_id, trained.trials)
             trained = replace(trained, final=final)
-        else:
-            write_evidence(run, trained.evidence)
         _conclude(job, run, trained)
     return trained
 
@@ -88,8 +83,7 @@ def read_trained(job: Job, train_run_id: str) -> Trained:
     trials = trials_of(job.store, train_run_id)
     shown = {trial.number for trial in best_per_optimizer(trials, job.metric)}
     trials = [with_history(job.store, t, job.metric) if t.number in shown else t for t in trials]
-    searched = Searched(settings_of(job.config), trials, job.metric)
-    return Trained(trials, read_final(job, train_run_id, trials), searched)
+    return Trained(trials, read_final(job, train_run_id, trials))
 
 
 def _search(job: Job, run: Run, lease: Lease) -> None:
@@ -153,7 +147,8 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     names = {"complete": "COMPLETE", "failed": "FAIL", "pruned": "PRUNED"}
     counts = {f"trials_{name}": states[state] for name, state in names.items()}
     run.metrics({"trials": len(trials), **counts})
-    report = Report(job.facts(), trials, evidence=trained.evidence, searched=trained.searched)
+    settings = settings_of(job.config)
+    report = Report(job.facts(), trials, evidence=trained.evidence, settings=settings)
     best = best_trial(trials, job.metric)
     if best is None:
         raise UserError(" ".join(verdict(report)))
@@ -163,6 +158,5 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     tags = {"trial": str(best.number), "run_id": best.run_id, "model_id": best.model_id or ""}
     tags |= {"optimizer": best.optimizer, "lr": str(best.lr)}
     run.tags({f"best.{name}": text for name, text in tags.items()})
-    for name, figure in report.figures.items():
-        run.figure(figure, f"plots/{name}.png")
+    run.figures(report.figures)
     run.describe(descriptions.search_description(report))

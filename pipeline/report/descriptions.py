@@ -9,7 +9,7 @@ from pipeline.common.text import count, few, printable
 from pipeline.data.prepared import PreparedData
 from pipeline.data.schema import Schema
 from pipeline.report.report import Report
-from pipeline.report.tables import Table, label_table, optimizer_table
+from pipeline.report.tables import Table, optimizer_table
 from pipeline.report.words import loading_code, validation_words, verdict
 
 _SPECIAL = re.compile(
@@ -78,7 +78,6 @@ def search_description(report: Report) -> str:
     parts = [f"**{markdown(first)}** {markdown(' '.join(others))}".strip()]
     parts += [markdown(report.registered)] if report.registered else []
     parts += [markdown_table(optimizer_table(report))] if report.summaries else []
-    parts += [markdown_table(labels)] if (labels := label_table(report)).rows else []
     parts.append(
         f"Table: {markdown(facts.source)}, label {markdown(facts.target)}, "
         f"{count(facts.rows.get('train', 0), 'training row')}, {markdown(facts.form)}. "

@@ -1,7 +1,7 @@
 """The numbers behind the report, for other programs: `report.json`.
 
-Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds; scores stand under
-their metrics' names. What is unknown or not finite is null."""
+Fractions are fractions (0.975, not 97.5 %), losses natural logarithms, durations seconds;
+scores stand under their metrics' names. What is unknown or not finite is null."""
 
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +20,6 @@ Record = dict[str, Any]
 
 def content(report: Report) -> dict[str, Any]:
     """`report.json`: all that the page shows, as plain lists, texts and finite numbers."""
-    searched = report.searched
     plain: dict[str, Any] = to_jsonable_python(
         {
             "answer": verdict(report),
@@ -29,17 +28,12 @@ def content(report: Report) -> dict[str, Any]:
             "facts": asdict(report.facts)
             | {"metric": report.metric.name, "objective": report.metric.curve},
             "optimizers": [_optimizer(summary) for summary in report.summaries],
-            "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in report.pairs],
             "trials": [_trial(trial) for trial in report.trials],
             "curves": [
                 {"optimizer": trial.optimizer, "trial": trial.number, **trial.curves}
                 for trial in best_per_optimizer(report.trials, report.metric)
             ],
-            "settings": [_setting(setting) for setting in searched.settings] if searched else [],
-            "importances": [
-                asdict(each) | {"setting": each.setting.label, "stands_out": each.stands_out}
-                for each in (searched.importances if searched is not None else ())
-            ],
+            "settings": [_setting(setting) for setting in report.settings],
             "evidence": report.evidence.to_plain() if report.evidence is not None else None,
             "test": _test(report.evaluation) if report.evaluation is not None else None,
         },

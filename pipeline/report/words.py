@@ -12,7 +12,7 @@ from pipeline.analysis.evidence import Evidence, Finalist
 from pipeline.analysis.plausibility import Shift
 from pipeline.analysis.ranking import completed
 from pipeline.common.text import count, listing, number, percent
-from pipeline.models.metrics import ACCURACY, Metric
+from pipeline.models.metrics import ACCURACY
 from pipeline.report.report import Facts, Report
 from pipeline.search.settings import others_text
 from pipeline.training.trial import Trial
@@ -24,6 +24,20 @@ AUROC = "auroc"
 _NOT_COMPARED = (
     "Without a final round (validation.final) nothing tells optimizers from each other's luck."
 )
+
+
+def headline(report: Report) -> str:
+    """The answer in a line, no surer than it is."""
+    best, evidence = report.best, report.evidence
+    if best is None:
+        return "No trial completed" if report.trials else "No trial has run yet"
+    if evidence is None or evidence.winner is None:
+        return f"{best.optimizer} did best in the search"
+    first, *level = evidence.level
+    if not level:
+        return f"{first} is the best optimizer here" if evidence.pairs else f"{first} did best"
+    others = listing(level) if len(level) < 4 else f"{len(level)} others"
+    return f"No clear winner: {first} is ahead, {others} may be as good"
 
 
 def verdict(report: Report) -> list[str]:
@@ -49,7 +63,6 @@ def verdict(report: Report) -> list[str]:
     if report.evaluation is not None:
         sentences.append(_test_sentence(report, report.evaluation.scores))
         sentences += [f"But mind: {warning}." for warning in report.facts.warnings]
-        sentences += _of_objective(report.metric, report.evaluation.scores)
         sentences += _rare_labels(report.evaluation, report.facts.labels)
     no_better = _no_better(report)
     sentences += [no_better] if no_better else []
@@ -66,7 +79,8 @@ def warnings(evaluation: Evaluation | None) -> list[str]:
         low, high = (metric.amount(end, "+") for end in (gap.low, gap.high))
         told.append(
             f"test {metric.words} {metric.text(gap.test)} where {metric.text(gap.expected)} was to "
-            f"be expected (99 % interval of the difference {low} to {high} {metric.unit})"
+            f"be expected (99 % interval of the difference {low} to {high}"
+            f"{' points' if metric.is_share else ''})"
         )
     way, reasons = "better", "rows of the test file are in training too, or it is easier"
     if any(gap.is_worse for gap in evaluation.gaps):
@@ -172,26 +186,25 @@ def _beside(report: Report, is_no_better: bool) -> Iterator[str]:
 
 def _test_sentence(report: Report, scores: Scores) -> str:
     """How the model did on the test rows, and what the interval counts."""
-    facts, evidence = report.facts, report.evidence
+    facts, evidence, metric = report.facts, report.evidence, report.metric
     rows, right = test_rows_words(facts), percent(scores.accuracy)
     between = f"95 % interval {percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
     if facts.groups:
         between += f", which counts groups ({facts.groups}) and not rows"
     elif evidence is not None and evidence.ageing is not None:
         between += ", also for a period as long that comes after"
+    objective = ""
+    if metric.name in scores.further:
+        objective = f" Its test {metric.words} is {metric.text(scores.further[metric.name])}"
+        if metric.name in scores.intervals:
+            low, high = map(metric.amount, scores.intervals[metric.name])
+            objective += f" (95 % interval {low} to {high})"
+        objective += "."
     return (
         f"On {rows}, which the search never saw, the model is right for {right} ({between}); "
         f"always answering the most frequent label would be right for {percent(scores.baseline)}."
+        f"{objective}"
     )
-
-
-def _of_objective(metric: Metric, scores: Scores) -> Iterator[str]:
-    if metric.name in scores.further:
-        text = f"Its test {metric.words} is {metric.text(scores.further[metric.name])}"
-        if metric.name in scores.intervals:
-            low, high = map(metric.amount, scores.intervals[metric.name])
-            text += f" (95 % interval {low} to {high})"
-        yield f"{text}."
 
 
 def test_rows_words(facts: Facts) -> str:
@@ -203,12 +216,10 @@ def test_rows_words(facts: Facts) -> str:
 
 
 def round_words(evidence: Evidence) -> str:
-    """What the final round's scores are of: `5 fresh folds, 4 times`."""
-    repeats = evidence.repeats
-    if evidence.is_forward:
-        again = f", {repeats} times from fresh weights" if repeats > 1 else " from fresh weights"
-        return f"the {evidence.folds} forward folds{again}"
-    return f"{evidence.folds} fresh folds" + (f", {repeats} times" if repeats > 1 else "")
+    """What the final round's scores are of: `20 new trainings, each scored on rows ...`."""
+    rows = "that came after those it trained on" if evidence.is_forward else "it did not train on"
+    trainings = count(evidence.folds * evidence.repeats, "new training")
+    return f"{trainings}, each scored on rows {rows}"
 
 
 def _best_sentence(report: Report, best: Trial) -> str:
@@ -217,23 +228,24 @@ def _best_sentence(report: Report, best: Trial) -> str:
     members, deviation = facts.folds * facts.repeats, best.deviation(metric)
     score = f"{kind} {metric.words} {metric.text(best.score(metric))}"
     if deviation is not None and members > 1:
-        score += f" ({metric.spread(deviation)}, standard deviation over {count(members, unit)})"
+        score += f" ({metric.spread(deviation)} between {count(members, unit)})"
     done = count(len(completed(report.trials)), "completed trial")
     return f"{_with_settings(best)} did best: {score}, the best of {done}."
 
 
 def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> str:
-    """The final round's estimate, and how much the search had flattered it."""
-    metric, repeats = evidence.metric, evidence.repeats
-    score = (
-        f"{metric.words} {metric.text(winner.mean(metric))} on {round_words(evidence)} "
-        f"({metric.spread(winner.deviation(metric))}, standard deviation over folds; the "
-        f"search had {metric.text(winner.search[metric.name])})"
+    """The final round's estimate, and what the search had shown."""
+    metric = evidence.metric
+    low, high = map(metric.text, evidence.interval_of(winner))
+    clearly = ", but not clearly" if len(evidence.level) > 1 else ""
+    own = [trial for trial in completed(report.trials) if trial.optimizer == winner.optimizer]
+    done = f"{count(len(own), 'trial')} of {winner.optimizer}"
+    return (
+        f"{_with_settings(winner)} did best{clearly}: {metric.words} "
+        f"{metric.text(winner.mean(metric))} on average over {round_words(evidence)} (95 % "
+        f"interval {low} to {high}). The search had shown {metric.text(winner.search[metric.name])}"
+        f", which flatters: it is the best of {done}."
     )
-    if repeats > 1:
-        score += f", {metric.text(winner.ensemble[metric.name])} with {repeats} networks together"
-    done = count(len(completed(report.trials)), "completed trial")
-    return f"{_with_settings(winner)} did best: {score}, of {done}."
 
 
 def _with_settings(trial: Trial | Finalist) -> str:
@@ -249,15 +261,13 @@ def comparison_sentence(evidence: Evidence, where: str = "on this table") -> str
     By the intervals that hold for all pairs together with 95 %."""
     if evidence.winner is None:
         return "Every optimizer diverged in the final round, so there is nothing to compare."
-    best, metric = evidence.winner.optimizer, evidence.metric
+    metric, (best, *level) = evidence.metric, evidence.level
     diverged = [finalist.optimizer for finalist in evidence.finalists if not finalist.completed]
     lost = f"; {listing(diverged)} diverged there" if diverged else ""
-    against = [pair for pair in evidence.pairs if pair.better == best]
-    if not against:
+    if not evidence.pairs:
         return f"No other optimizer is there to compare {best} with{lost}."
-    level = [best, *[pair.worse for pair in against if not pair.is_clear]]
-    beaten = [pair for pair in against if pair.is_clear]
-    parts = [f"{listing(level)} cannot be told apart {where}"] if len(level) > 1 else []
+    parts = [f"{listing([best, *level])} cannot be told apart {where}"] if level else []
+    beaten = [pair for pair in evidence.pairs if pair.better == best and pair.is_clear]
     if beaten:
         low, high = min(pair.low_all for pair in beaten), max(pair.high_all for pair in beaten)
         by = f"{metric.amount(low)} to {metric.difference(high)}"
@@ -302,31 +312,42 @@ def validation_words(facts: Facts) -> str:
 
 
 def what_would_change(report: Report) -> list[str]:
-    """The sentences, the weightiest first; empty when no trial completed."""
+    """What to do next, the weightiest first; empty when no trial completed."""
     if report.best is None:
         return []
     evidence, winner = report.evidence, report.winner
-    sentences = [*_edges(report)]
+    steps = [*_edges(report)]
     if evidence is not None and winner is not None:
-        before, after = _closest(evidence, winner), [*_epochs(report, winner)]
-        sentences = [*before, *sentences, *after]
-    return sentences or ["Nothing that this run can see."]
+        simpler = _simpler(evidence)
+        steps = [*_closest(evidence, winner), *simpler, *steps, *_epochs(report, winner)]
+    return steps or ["Nothing more is needed, as far as this run can see."]
 
 
 def _closest(evidence: Evidence, winner: Finalist) -> Iterator[str]:
     """How much it would take to tell the winner from the nearest other one."""
     against = [pair for pair in evidence.pairs if pair.better == winner.optimizer]
-    unclear = [pair for pair in against if not pair.is_clear]
-    if not unclear:
+    nearest = min(against, key=lambda p: (p.is_clear, p.difference), default=None)
+    if nearest is None or nearest.is_clear:
         return
-    nearest = min(unclear, key=lambda pair: pair.difference)
     half = (nearest.high_all - nearest.low_all) / 2
     names = f"{nearest.better} and {nearest.worse}"
     times = (half / nearest.difference) ** 2 if nearest.difference > 0 else float("inf")
-    rows = "No number of rows that is worth collecting"
     if times <= _MOST_TIMES:
-        rows = f"About {number(times, 2)} times as many rows"
-    yield f"{rows} would tell {names} apart, if the difference stays as it is."
+        yield (
+            f"Collect about {number(times, 2)} times as many rows to tell {names} apart, if the "
+            "difference stays as it is."
+        )
+    else:
+        yield f"Take either of {names}: no number of rows worth collecting would tell them apart."
+
+
+def _simpler(evidence: Evidence) -> Iterator[str]:
+    """A model that is no network and does as well or better."""
+    model = evidence.best_baseline
+    ahead = evidence.ahead(model.name, evidence.metric) if model is not None else None
+    if model is not None and ahead is not None and (ends := ahead.interval())[0] <= 0:
+        well = "did better" if ends[1] < 0 else "did about as well"
+        yield f"Consider {model.name}, which {well} and is simpler."
 
 
 def _edges(report: Report) -> Iterator[str]:
@@ -338,8 +359,8 @@ def _edges(report: Report) -> Iterator[str]:
         for edge, word, way in ((rates[0], "lowest", "down"), (rates[-1], "highest", "up")):
             if summary.best.lr == edge:
                 yield (
-                    f"{summary.optimizer} was best at the {word} learning rate that was tried, "
-                    f"{number(edge)}: it may be better further {way}, so widen its range."
+                    f"Widen the range of {summary.optimizer}'s learning rate further {way}: it was "
+                    f"best at the {word} that was tried, {number(edge)}."
                 )
 
 
@@ -347,6 +368,6 @@ def _epochs(report: Report, winner: Finalist) -> Iterator[str]:
     limit, best = report.facts.epochs, winner.best_epoch
     if best is not None and limit.isdigit() and best >= 0.9 * int(limit):
         yield (
-            f"{winner.optimizer} was still getting better when its {limit} epochs were over (best: "
-            f"{best:.0f} on average): with more training.epochs it may get further."
+            f"Raise training.epochs: {winner.optimizer} was still getting better when its {limit} "
+            f"epochs were over (best: {best:.0f} on average)."
         )

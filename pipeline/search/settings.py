@@ -4,7 +4,6 @@
 of it, which lies somewhere in the range of its own optimizer."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,15 +57,6 @@ class Setting:
     def category(self, trial: Trial) -> int:
         """The position of the trial's value in the choice."""
         return self.axis.labels.index(label(self.value(trial)))
-
-    def position(self, trial: Trial) -> float:
-        """Where the trial's number is in the range of its optimizer: 0 at the low end, 1 at the
-        high end."""
-        axis, value = self.axes[trial.optimizer], float(self.value(trial))
-        low, high = float(axis.low), float(axis.high)
-        if axis.log:
-            low, high, value = math.log(low), math.log(high), math.log(value)
-        return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
 
 
 def settings_of(config: Config) -> tuple[Setting, ...]:

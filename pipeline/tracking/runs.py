@@ -25,7 +25,7 @@ from mlflow.entities import (
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils import name_utils
+from mlflow.utils import git_utils, name_utils
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from pipeline.common import signals
@@ -105,6 +105,11 @@ def _source(source: str) -> tuple[str, dict[str, Any]]:
     elif scheme.lower() in ("http", "https"):
         return "http", {"url": source}
     return ("code", {"tags": {"mlflow.source.name": code}}) if code else ("local", {"uri": source})
+
+
+def commit() -> str:
+    """That the working directory's repository is at; "" where there is none."""
+    return git_utils.get_git_commit(str(Path.cwd())) or ""
 
 
 Stage = Literal["pipeline", "prepare", "train", "trial", "final", "evaluate"]
@@ -199,9 +204,11 @@ class Run:
         """Copy a local file, under its own name."""
         self.client.log_artifact(self.run_id, str(local), folder)
 
-    def figure(self, figure: Any, path: str) -> None:
-        """Write a Matplotlib figure (path ends in .png or .svg) or a Plotly one (.html)."""
-        self.client.log_figure(self.run_id, figure, path)
+    def figures(self, figures: Mapping[str, Any]) -> None:
+        """Write Matplotlib figures by name, each as `plots/NAME.png` and `plots/NAME.svg`."""
+        for name, figure in figures.items():
+            for form in ("png", "svg"):
+                self.client.log_figure(self.run_id, figure, f"plots/{name}.{form}")
 
     def close(self, status: Status, reason: str | None = None, end: int | None = None) -> None:
         """End the run at `end` (milliseconds since the epoch; now), with a reason as a tag."""

@@ -123,8 +123,10 @@ def test_the_pipeline_holds_configuration_summary_and_report(finished: Finished)
         for one in finished.client.list_artifacts(finished.runs("train")[0].info.run_id, "plots")
     }
     assert {
-        f"plots/{name}.png" for name in ("landscape_accuracy", "slices", "final_scores", "pairs")
-    } <= plots
+        f"plots/{name}.{form}"
+        for name in ("landscape_accuracy", "curves", "slices", "final_scores")
+        for form in ("png", "svg")
+    } == plots
     assert [one["label"] for one in told["settings"]] == [
         "optimizer", "learning rate (2 optimizers)", "dropout",
     ]  # fmt: skip

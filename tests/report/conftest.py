@@ -1,7 +1,6 @@
 import pytest
 
-from pipeline.analysis.importance import Searched
-from tests.study import batch_size_effect, settings_search
+from tests.study import Searched, batch_size_effect, settings_search
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import platform
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ def test_verdict_says_best_and_test():
     first, second, third = verdict(report)
     assert first == (
         "Adam with learning rate 0.01 did best: cross-validated accuracy 71.0 % "
-        "(± 1.6, standard deviation over 5 folds), the best of 3 completed trials."
+        "(± 1.6 between 5 folds), the best of 3 completed trials."
     )
     assert second == NOT_COMPARED
     scores = evaluation.scores
@@ -78,20 +79,20 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
         groups={},
         warnings=(),
     )
-    facts = Facts.of(config, parts, "run https://me:secret@host/t.csv", "", "models:/e@champion")
+    facts = Facts.of(config, parts, "run https://me:secret@host/t.csv", "", commit="c0ffee")
     assert facts.source == "https://***@host/t.csv"
     assert "secret" not in str(facts)
     assert facts.fingerprint == "abc123"
     assert facts.optimizers == ("SGD", "SGD momentum=0.9")
     assert facts.columns == {"a": "number"}
-    assert set(facts.versions) >= {"torch", "mlflow", "optuna"}
+    assert set(facts.versions) >= {"Python", "torch", "mlflow", "optuna"}
+    assert facts.commit == "c0ffee"
+    assert platform.machine() in facts.machine
     assert verdict(Report(facts, search(trials=8)))
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])
 def test_figures_by_name(metric):
     report = Report(study_facts(metric=metric), search(trials=5), evaluate(*predictions(2, 50)))
-    assert list(report.figures) == [
-        "landscape_accuracy", "landscape_loss", "curves",
-        "confusion", "calibration", "roc", "precision_recall",
-    ]  # fmt: skip
+    landscape = f"landscape_{metric.name}"
+    assert list(report.figures) == [landscape, "curves", "confusion", "calibration"]

@@ -7,7 +7,6 @@ import re
 import textwrap
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
@@ -18,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
-from matplotlib.transforms import Transform
 from numpy.typing import ArrayLike
 
 from pipeline.common import text as formats
@@ -28,28 +26,16 @@ from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, optimizer_
 
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
-_REACH = 8  # points around a mark within which it is pointed at
 
 Entry = tuple[Line2D, str]  # of a legend
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Tip:
-    """What is said of a mark at (x, y), in the coordinates of the transform."""
-
-    transform: Transform
-    x: float
-    y: float
-    text: str
-
-
 class Panel(Axes):
-    """Axes with two spines and a light grid, which know what to say of their marks."""
+    """Axes with two spines and a light grid."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.tips: list[Tip] = []
         self.set(facecolor="none", axisbelow=True)
         self.grid(visible=True, color=colours.GRID, linewidth=0.8)
         self.spines[["top", "right"]].set_visible(False)
@@ -57,10 +43,6 @@ class Panel(Axes):
         self.tick_params(colors=MUTED, labelsize=9, length=3, color=FAINT)
         for axis in (self.xaxis, self.yaxis):
             axis.label.set(color=INK, fontsize=9.5)
-
-    def say(self, x: float, y: float, text: str, transform: Transform | None = None) -> None:
-        """Say `text` of the mark at (x, y), in data coordinates unless told otherwise."""
-        self.tips.append(Tip(transform or self.transData, x, y, text))
 
     def mark(
         self,
@@ -79,10 +61,9 @@ class Panel(Axes):
         edge |= {"color": color, "marker": marker, "markersize": size, "zorder": 5}
         self.plot(x, y, linestyle="none", **(edge | look))
 
-    def caption(self, title: str, note: str = "", color: str = INK) -> None:
-        """A title at the left above the axes, a note at the right."""
+    def caption(self, title: str, color: str = INK) -> None:
+        """A title at the left above the axes."""
         self.set_title(title, loc="left", fontsize=9.5, fontweight="bold", color=color)
-        self.set_title(note, loc="right", fontsize=8.5, color=MUTED)
 
     def limit_values(self, values: Sequence[float], metric: Metric) -> None:
         """Limits around values in units of the axis, with room for the marks of the few that are
@@ -105,7 +86,8 @@ class Panel(Axes):
 
 
 class Plot(Figure):
-    """Panels below each other under a heading and a legend, 200 pixels per inch.
+    """Panels below each other under a heading and a legend, of a size for print: 300 pixels per
+    inch.
 
     A page sets the heading itself, so it is told `title` and `subtitle` as plain text, and that
     `head` inches at the top are theirs.
@@ -139,7 +121,7 @@ class Plot(Figure):
         # Around a panel there are its ticks, a caption or a label.
         height = top + sum(heights) + 0.3 * len(heights) + 0.35
         free = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), h_pad=0.06)
-        look: dict[str, Any] = {"dpi": 200, "facecolor": colours.WHITE, "layout": free}
+        look: dict[str, Any] = {"dpi": 300, "facecolor": colours.WHITE, "layout": free}
         super().__init__(figsize=(width, height), **look)
         FigureCanvasAgg(self)
         self.title, self.subtitle = (text.replace(r"\$", "$") for text in (title, subtitle))
@@ -168,11 +150,6 @@ class Plot(Figure):
     def panels(self) -> list[Panel]:
         """From above."""
         return [axes for axes in self.axes if isinstance(axes, Panel)]
-
-    @property
-    def tips(self) -> list[Tip]:
-        """What is shown of a mark that is pointed at, in the order of drawing."""
-        return [tip for panel in self.panels for tip in panel.tips]
 
     def savefig(self, *args: Any, **options: Any) -> None:
         """As Matplotlib does. For characters that the font has not, boxes are drawn."""
@@ -204,7 +181,6 @@ def entry(label: str, line: bool = True, text: str = "") -> Entry:
 def svg(plot: Plot, prefix: str) -> str:
     """The plot without its heading as an `<svg>` element: transparent, with real text.
 
-    What is said of a mark is a `<title>` in a transparent shape of the class `tip` over it.
     `prefix` (letters, digits, `-`) keeps the ids of several plots on one page apart."""
     target = io.StringIO()
     metadata = {"Date": None, "Creator": None}
@@ -229,13 +205,5 @@ def svg(plot: Plot, prefix: str) -> str:
         f'<svg role="img" aria-label="{label}" viewBox="0 {head:.1f} {width:.1f} '
         f'{height - head:.1f}" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">'
-        f"{body}<g>{''.join(_shape(plot, tip) for tip in plot.tips)}</g></svg>"
+        f"{body}</svg>"
     )
-
-
-def _shape(plot: Plot, tip: Tip) -> str:
-    """What is pointed at for a tip."""
-    x, y = tip.transform.transform((tip.x, tip.y)) * 72 / plot.dpi
-    place = f'cx="{x:.1f}" cy="{72 * plot.get_figheight() - y:.1f}" r="{_REACH}"'
-    text = html.escape("\n".join(formats.printable(line) for line in tip.text.split("\n")))
-    return f'<circle class="tip" {place}><title>{text}</title></circle>'
