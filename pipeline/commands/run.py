@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,6 @@ from pipeline.report.console import Console
 from pipeline.report.report import Report
 from pipeline.report.tables import optimizer_table
 from pipeline.report.words import loading_code, ui_command, verdict
-from pipeline.search.settings import settings_of
 from pipeline.tracking.places import check_model, place_warning
 from pipeline.tracking.registry import ensure_registered_model
 from pipeline.tracking.runs import Run, Stage
@@ -261,15 +260,10 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
 
 
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
-    report = Report(job.facts(uri), trained.trials, settings=settings_of(job.config))
     if evaluated is None:
-        return replace(report, evidence=trained.evidence)
-    return replace(
-        report,
-        evaluation=evaluated.evaluation,
-        evidence=evaluated.evidence,
-        registered=evaluated.sentence,
-    )
+        return Report(job.facts(uri), trained.trials, evidence=trained.evidence)
+    outcome = evaluated.evaluation, evaluated.evidence, evaluated.sentence
+    return Report(job.facts(uri), trained.trials, *outcome)
 
 
 def _concluded(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> Conclusion:

@@ -17,7 +17,6 @@ from pipeline.report.report import Report
 from pipeline.report.words import verdict
 from pipeline.search.pruning import rungs_of
 from pipeline.search.search import Search
-from pipeline.search.settings import settings_of
 from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import TrialLog, trials_of, with_curve, with_history
@@ -147,8 +146,7 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     names = {"complete": "COMPLETE", "failed": "FAIL", "pruned": "PRUNED"}
     counts = {f"trials_{name}": states[state] for name, state in names.items()}
     run.metrics({"trials": len(trials), **counts})
-    settings = settings_of(job.config)
-    report = Report(job.facts(), trials, evidence=trained.evidence, settings=settings)
+    report = Report(job.facts(), trials, evidence=trained.evidence)
     best = best_trial(trials, job.metric)
     if best is None:
         raise UserError(" ".join(verdict(report)))

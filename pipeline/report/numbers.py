@@ -12,7 +12,6 @@ from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
 from pipeline.report.report import Report
 from pipeline.report.words import verdict, what_would_change
-from pipeline.search.settings import Setting
 from pipeline.training.trial import Trial
 
 Record = dict[str, Any]
@@ -33,7 +32,6 @@ def content(report: Report) -> dict[str, Any]:
                 {"optimizer": trial.optimizer, "trial": trial.number, **trial.curves}
                 for trial in best_per_optimizer(report.trials, report.metric)
             ],
-            "settings": [_setting(setting) for setting in report.settings],
             "evidence": report.evidence.to_plain() if report.evidence is not None else None,
             "test": _test(report.evaluation) if report.evaluation is not None else None,
         },
@@ -57,12 +55,3 @@ def _trial(trial: Trial) -> Record:
     """Scores with their standard deviations over the folds."""
     names = ("number", "optimizer", "lr", "params", "state", "reason", "best_epoch", "seconds")
     return {name: getattr(trial, name) for name in (*names, "scores", "deviations")}
-
-
-def _setting(setting: Setting) -> Record:
-    """What was searched: the ranges by the label of the optimizer that has them."""
-    ranges = {}
-    for optimizer, axis in setting.axes.items():
-        ends = {"low": axis.low, "high": axis.high, "log": axis.log}
-        ranges[optimizer] = {"choice": axis.values} if axis.categorical else ends
-    return {"name": setting.name, "label": setting.label, "ranges": ranges}

@@ -16,7 +16,6 @@ from pipeline.analysis.ranking import OptimizerSummary, best_trial, summarize
 from pipeline.common.addresses import masked
 from pipeline.common.text import count
 from pipeline.models.metrics import Metric, metric_of
-from pipeline.search.settings import Setting
 from pipeline.training.trial import Trial
 
 if TYPE_CHECKING:
@@ -119,7 +118,6 @@ class Report:
     evaluation: Evaluation | None = None  # None until the test rows have been scored
     evidence: Evidence | None = None  # None where there is no final round
     registered: str = ""  # what became of the model; empty where none was registered
-    settings: Sequence[Setting] = ()  # what was searched, as far as it is known
 
     @property
     def metric(self) -> Metric:
@@ -148,7 +146,9 @@ class Report:
         """Of the search, the final round and the evaluation, as far as there are, by file name."""
         from pipeline.report import figures  # slow to import, and words need none
 
-        drawn = figures.search_figures(self.trials, self.metric, self.settings)
+        drawn = {}
+        if (plot := figures.landscape(self.trials, self.metric)) is not None:
+            drawn[f"landscape_{self.metric.name}"] = plot
         if self.evidence is not None and self.winner is not None:
             drawn["final_scores"] = figures.final_scores(self.evidence)
         if self.evaluation is not None:

@@ -107,15 +107,12 @@ def optimizer_table(report: Report) -> Table:
 def pair_table(evidence: Evidence) -> Table:
     """Every optimizer against every other one."""
     amount = evidence.metric.amount
-    margin = evidence.metric.difference(evidence.pairs[0].margin if evidence.pairs else 0.0)
     cells: dict[str, Callable[[Pair], str]] = {
         "Better": lambda pair: pair.better,
         "Worse": lambda pair: pair.worse,
         "By": lambda pair: amount(pair.difference),
         "95 % interval": lambda pair: f"{amount(pair.low, '+')} to {amount(pair.high, '+')}",
         "All together": lambda pair: f"{amount(pair.low_all, '+')} to {amount(pair.high_all, '+')}",
-        "p (Holm)": lambda pair: f"{pair.p_adjusted:.2g}",
-        f"Chance of more than {margin}": lambda pair: percent(pair.probability_better, 0),
     }
     return Table.of(evidence.pairs, cells, ["optimizer", "optimizer"])
 

@@ -2,9 +2,11 @@
 
 `page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows."""
 
+import json
+import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.analysis.evaluation import Evaluation, Scores
@@ -14,7 +16,6 @@ from pipeline.analysis.ranking import completed
 from pipeline.common.text import count, listing, number, percent
 from pipeline.models.metrics import ACCURACY
 from pipeline.report.report import Facts, Report
-from pipeline.search.settings import others_text
 from pipeline.training.trial import Trial
 
 _EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
@@ -253,6 +254,19 @@ def _with_settings(trial: Trial | Finalist) -> str:
     others = others_text(trial.params)
     rate = f"{trial.optimizer} with learning rate {number(trial.lr)}"
     return f"{rate} ({others})" if others else rate
+
+
+def others_text(params: Mapping[str, Any], most: int = 5) -> str:
+    """The params of a trial but its learning rate: `dropout 0.2, hidden [64, 32]`; may be empty."""
+    shown = []
+    for path, value in params.items():
+        name = re.sub(r"^(model|training|optimizers\.\d+)\.", "", path)
+        text = number(value) if isinstance(value, float) else value
+        if name != "lr":
+            shown.append(f"{name} {text if isinstance(text, str) else json.dumps(text)}")
+    if len(shown) > most:
+        shown[most:] = [count(len(shown) - most, "other setting")]
+    return ", ".join(shown)
 
 
 def comparison_sentence(evidence: Evidence, where: str = "on this table") -> str:

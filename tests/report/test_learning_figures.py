@@ -3,8 +3,8 @@ import pytest
 
 from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
-from pipeline.report.figures import optimizer_style, search_figures, svg
-from pipeline.report.figures.learning import landscape, learning_curves
+from pipeline.report.figures import svg
+from pipeline.report.figures.learning import landscape
 from tests.study import failed, search, trial
 
 
@@ -26,37 +26,6 @@ def test_a_landscape_marks_every_trial(metric, scale):
     best = best_trial(trials, metric)
     points = [p for line in marks for p in zip(line.get_xdata(), line.get_ydata(), strict=True)]
     assert (best.lr, pytest.approx(scale * best.scores[metric.name])) in points
-
-
-def test_a_learning_curve_with_its_best_epoch():
-    accuracy = np.array([0.5, 0.6, 0.65, 0.66, 0.67, 0.68])
-    curves = {"val_accuracy": accuracy, "val_loss": 1 - accuracy}
-    color, marker = optimizer_style("Adam")
-    for metric, values in ((ACCURACY, 100 * accuracy), (LOSS, 1 - accuracy)):
-        (axes,) = learning_curves([trial(0, curves=curves, best_epoch=3.5)], metric).axes
-        line, mark = axes.lines
-        assert line.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
-        assert line.get_ydata() == pytest.approx(values)
-        assert (mark.get_xdata()[0], mark.get_marker(), mark.get_color()) == (3.5, marker, color)
-        # At the lower edge, wherever the curve is.
-        assert mark.get_transform() == axes.get_xaxis_transform()
-        assert mark.get_ydata()[0] == 0
-
-
-def test_a_curve_with_gaps_is_a_line_through_what_there_is():
-    """As curves of many epochs come back from MLflow, every fifth epoch of them here."""
-    loss = np.full(1000, np.nan)
-    loss[::5] = np.linspace(0.7, 0.5, 200)
-    plot = learning_curves([trial(0, curves={"val_loss": loss})], LOSS)
-    (line,) = [line for line in plot.axes[0].lines if len(line.get_xdata()) > 1]
-    assert line.get_xdata().tolist() == list(range(1, 1000, 5))
-    assert line.get_ydata() == pytest.approx(loss[::5])
-
-
-def test_the_curve_is_of_what_the_search_is_for():
-    for metric, label in ((ACCURACY, "Validation accuracy (%)"), (LOSS, "Validation loss")):
-        (axes,) = learning_curves(search(trials=8), metric).axes
-        assert axes.get_ylabel() == label
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])
@@ -102,12 +71,15 @@ def test_a_loss_that_explodes_leaves_the_others_readable():
 
 
 def test_nothing_to_draw():
-    for trials in ([], [failed(0)], [trial(0, state="PRUNED", scores={})]):
-        assert search_figures(trials, ACCURACY) == {}
-    assert list(search_figures([trial(0, lr=0.0)], ACCURACY)) == ["curves"]
+    at_once = [trial(0, lr=0.01), trial(1, "SGD", lr=0.1), failed(2, lr=0.2)]
+    pruned = [trial(i, lr=0.1 * i, state="PRUNED", scores={}) for i in range(3)]
+    for trials in ([], [failed(0)], pruned, at_once, [trial(0, lr=0.0), trial(1, lr=0.1)]):
+        assert landscape(trials, ACCURACY) is None
 
 
 def test_limits_of_a_single_value_are_not_those_of_rounding():
-    low, high = _value_limits(landscape([trial(0, accuracy=0.7)], ACCURACY))
+    low, high = _value_limits(
+        landscape([trial(i, lr=10.0**-i, accuracy=0.7) for i in (0, 1)], ACCURACY)
+    )
     assert low < 69.5
     assert high > 70.5

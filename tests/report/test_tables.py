@@ -62,8 +62,6 @@ def test_pairs_are_the_evidences():
         assert float(row["By"]) == pytest.approx(100 * pair.difference, abs=0.051)
         low, high = (float(end) for end in row["All together"].split(" to "))
         assert (low, high) == pytest.approx((100 * pair.low_all, 100 * pair.high_all), abs=0.051)
-        assert float(row["p (Holm)"]) == pytest.approx(pair.p_adjusted, rel=0.05)
-    assert "Chance of more than 1.0 points" in rows[0]
     assert pair_table(study_evidence({"SGD": 0.7})).rows == ()
 
 

@@ -7,8 +7,18 @@ from pipeline.analysis.evaluation import evaluate
 from pipeline.data.schema import Column, Schema
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report.report import Facts, Report
-from pipeline.report.words import loading_code, ui_command, verdict
-from tests.study import CLOSE, FAR, NEAR, failed, predictions, search, study_facts, trial
+from pipeline.report.words import headline, loading_code, others_text, ui_command, verdict
+from tests.study import (
+    CLOSE,
+    FAR,
+    NEAR,
+    failed,
+    predictions,
+    search,
+    study_evidence,
+    study_facts,
+    trial,
+)
 
 NOT_COMPARED = (
     "Without a final round (validation.final) nothing tells optimizers from each other's luck."
@@ -46,6 +56,33 @@ def test_verdict_without_a_completed_trial():
     assert verdict(Report(study_facts(), [failed(0), failed(1)])) == [
         "No trial completed: 2 of 2 trials failed: loss not finite in epoch 3."
     ]
+
+
+def test_other_settings_in_words():
+    params = {"optimizers.3.lr": 0.1, "model.dropout": 0.123456, "model.hidden": (64, 32),
+              "model.batch_norm": True, "optimizers.3.weight_decay": 1e-5}  # fmt: skip
+    text = "dropout 0.123, hidden [64, 32], batch_norm true, weight_decay 1e-05"
+    assert others_text(params) == text
+    assert others_text(params, most=2) == "dropout 0.123, hidden [64, 32], 2 other settings"
+    assert others_text({"optimizers.0.lr": 0.1}) == ""
+    (sentence,) = verdict(Report(study_facts(), [trial(0, params=params)]))
+    assert sentence.startswith(f"Adam with learning rate 0.01 ({text}) did best")
+
+
+def test_the_headline_is_no_surer_than_the_evidence():
+    def told(means, trials=(CLOSE,)):
+        evidence = study_evidence(means) if means else None
+        return headline(Report(study_facts(), trials, evidence=evidence))
+
+    assert told({"Adam": 0.75, "SGD": 0.7}) == "Adam is the best optimizer here"
+    level = {"Adam": 0.7, "SGD": 0.6995, "Rprop": 0.6}
+    assert told(level) == "No clear winner: Adam is ahead, SGD may be as good"
+    many = {f"O{i}": 0.7 - i / 1e5 for i in range(6)}
+    assert told(many) == "No clear winner: O0 is ahead, 5 others may be as good"
+    assert told({"Adam": 0.7}) == "Adam did best"
+    assert told({}) == "Adam did best in the search"
+    assert told({}, [failed(0)]) == "No trial completed"
+    assert told({}, []) == "No trial has run yet"
 
 
 def test_code_and_commands_hold_names_as_text():
@@ -95,4 +132,4 @@ def test_facts_of_a_configuration_and_parts(tmp_path):
 def test_figures_by_name(metric):
     report = Report(study_facts(metric=metric), search(trials=5), evaluate(*predictions(2, 50)))
     landscape = f"landscape_{metric.name}"
-    assert list(report.figures) == [landscape, "curves", "confusion", "calibration"]
+    assert list(report.figures) == [landscape, "confusion", "calibration"]

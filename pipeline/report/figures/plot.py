@@ -2,12 +2,11 @@
 
 import html
 import io
-import math
 import re
 import textwrap
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,19 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
 from pipeline.report.figures import colours
-from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, optimizer_style
+from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER
 
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
 
-Entry = tuple[Line2D, str]  # of a legend
 Range = tuple[float, float]
 
 
@@ -86,7 +83,7 @@ class Panel(Axes):
 
 
 class Plot(Figure):
-    """Panels below each other under a heading and a legend, of a size for print: 300 pixels per
+    """Panels below each other under a heading, of a size for print: 300 pixels per
     inch.
 
     A page sets the heading itself, so it is told `title` and `subtitle` as plain text, and that
@@ -94,8 +91,7 @@ class Plot(Figure):
 
     Args:
         heights: of the panels, about, in inches.
-        rows: names, as `text_of` gives them, for y = 0, 1, ... downwards in the only panel.
-        sharex: whether the panels have one x axis."""
+        rows: names, as `text_of` gives them, for y = 0, 1, ... downwards in the only panel."""
 
     def __init__(
         self,
@@ -104,9 +100,7 @@ class Plot(Figure):
         heights: Sequence[float] = (2.5,),
         *,
         width: float = WIDTH,
-        legend: Sequence[Entry] = (),
         rows: Sequence[str] = (),
-        sharex: Literal["all", "none"] = "all",
     ) -> None:
         if rows:
             heights = ((0.42 if any("\n" in row for row in rows) else 0.34) * len(rows) + 0.1,)
@@ -116,11 +110,9 @@ class Plot(Figure):
             for text, letter in ((title, 0.102), (subtitle, 0.072))
         )
         self.head = 0.18 + 0.21 * len(lines) + 0.17 * len(small)
-        columns = 2 if all(len(name) <= 24 for _, name in legend) else 1
-        top = self.head + 0.19 * math.ceil(len(legend) / columns)
         # Around a panel there are its ticks, a caption or a label.
-        height = top + sum(heights) + 0.3 * len(heights) + 0.35
-        free = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), h_pad=0.06)
+        height = self.head + sum(heights) + 0.3 * len(heights) + 0.35
+        free = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - self.head / height), h_pad=0.06)
         look: dict[str, Any] = {"dpi": 300, "facecolor": colours.WHITE, "layout": free}
         super().__init__(figsize=(width, height), **look)
         FigureCanvasAgg(self)
@@ -130,14 +122,8 @@ class Plot(Figure):
                   color=INK, **look)  # fmt: skip
         self.text(y=1 - (0.14 + 0.21 * len(lines)) / height, s="\n".join(small), fontsize=9,
                   color=MUTED, **look)  # fmt: skip
-        if legend:
-            anchor = 0.12 / width, 1 - (self.head + 0.02) / height
-            look = {"handlelength": 1.3, "handletextpad": 0.45, "columnspacing": 1.1}
-            look |= {"labelspacing": 0.35, "borderpad": 0.0, "borderaxespad": 0.0, "frameon": False}
-            self.legend(*zip(*legend, strict=True), loc="upper left", bbox_to_anchor=anchor,
-                        ncols=columns, fontsize=9, labelcolor=INK, **look)  # fmt: skip
         panel_class: dict[str, Any] = {"axes_class": Panel}
-        self.subplots(len(heights), sharex=sharex, height_ratios=heights, subplot_kw=panel_class)
+        self.subplots(len(heights), sharex="all", height_ratios=heights, subplot_kw=panel_class)
         if rows:
             (panel,) = self.panels
             panel.set_yticks(range(len(rows)), rows, fontsize=9)
@@ -168,14 +154,6 @@ def padded(low: float, high: float, room: float) -> Range:
     span = max(high - low, 0.02 * max(abs(high), 1e-3))
     middle, reach = (low + high) / 2, (0.5 + room) * span
     return middle - reach, middle + reach
-
-
-def entry(label: str, line: bool = True, text: str = "") -> Entry:
-    """An optimizer's in a legend: its marker, with a line or alone."""
-    color, marker = optimizer_style(label)
-    handle = Line2D([], [], color=color, marker=marker, markersize=6 if line else 7,
-                    linewidth=1.7 if line else 0)  # fmt: skip
-    return handle, text_of(label) + text
 
 
 def svg(plot: Plot, prefix: str) -> str:
