@@ -9,6 +9,7 @@ from pipeline.analysis.ranking import best_per_optimizer, best_trial, completed
 from pipeline.commands.final_round import FinalRound, final_round, read_final
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
+from pipeline.common.text import count
 from pipeline.models.export import Ensemble
 from pipeline.models.metrics import with_objective
 from pipeline.report import descriptions
@@ -120,7 +121,8 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
     if engines:
         run.tags({"training.engine": ", ".join(sorted(engines))})
     if search.exhausted:
-        job.console.say(f"All {len(search.told)} combinations were tried.")
+        tried = count(len(search.told), "trial")
+        job.console.say(f"Every combination of the settings was tried: {tried}.")
 
 
 def retrain(job: Job, trials: Sequence[Trial], number: int) -> tuple[Ensemble, None]:

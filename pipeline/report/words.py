@@ -224,6 +224,7 @@ def round_words(evidence: Evidence) -> str:
 
 
 def _best_sentence(report: Report, best: Trial) -> str:
+    """The search's estimate, where there is no other."""
     facts, metric = report.facts, report.metric
     kind, unit = ("cross-validated", "fold") if facts.folds > 1 else ("validation", "split")
     members, deviation = facts.folds * facts.repeats, best.deviation(metric)
@@ -236,16 +237,15 @@ def _best_sentence(report: Report, best: Trial) -> str:
 
 def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> str:
     """The final round's estimate, and what the search had shown."""
-    metric = evidence.metric
+    metric, own = evidence.metric, [t.optimizer for t in completed(report.trials)]
     low, high = map(metric.text, evidence.interval_of(winner))
     clearly = ", but not clearly" if len(evidence.level) > 1 else ""
-    own = [trial for trial in completed(report.trials) if trial.optimizer == winner.optimizer]
-    done = f"{count(len(own), 'trial')} of {winner.optimizer}"
     return (
         f"{_with_settings(winner)} did best{clearly}: {metric.words} "
         f"{metric.text(winner.mean(metric))} on average over {round_words(evidence)} (95 % "
         f"interval {low} to {high}). The search had shown {metric.text(winner.search[metric.name])}"
-        f", which flatters: it is the best of {done}."
+        f", which flatters: it is the best of {count(own.count(winner.optimizer), 'trial')} of "
+        f"{winner.optimizer}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A figure with its heading, legend, plain axes and marks, and how it is written as SVG."""
+"""A figure with its heading, plain axes and marks, and how it is written as SVG."""
 
 import html
 import io
@@ -103,7 +103,7 @@ class Plot(Figure):
         rows: Sequence[str] = (),
     ) -> None:
         if rows:
-            heights = ((0.42 if any("\n" in row for row in rows) else 0.34) * len(rows) + 0.1,)
+            heights = (0.34 * len(rows) + 0.1,)
         # A percent sign stays with its number.
         lines, small = (
             textwrap.wrap(text.replace(" %", "\u00a0%"), int((width - 0.2) / letter))
@@ -173,15 +173,10 @@ def svg(plot: Plot, prefix: str) -> str:
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", target.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
     body = body[body.index(">", body.index("<svg")) + 1 : body.rindex("</svg>")]
-    # Without the line breaks and the many digits that nobody sees.
-    places = r'\b(?:d|x|y|transform)="[^"]*"'
-    body = re.sub(places, lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match.group()), body)
-    body = re.sub(r"\s*\n\s*", "\n", body)
     width, height, head = (72 * float(inches) for inches in (*plot.get_size_inches(), plot.head))
     label = html.escape(". ".join(text for text in (plot.title, plot.subtitle) if text))
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 {head:.1f} {width:.1f} '
         f'{height - head:.1f}" xmlns="http://www.w3.org/2000/svg" '
-        'xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">'
-        f"{body}</svg>"
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">{body}</svg>'
     )

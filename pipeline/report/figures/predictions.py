@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
 
 from pipeline.analysis.evaluation import Calibration, Evaluation, Scores
 from pipeline.common import text as formats
@@ -45,13 +44,11 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
     (axes,) = plot.panels
     size = min(14.0, 72 * cell / (0.65 * max(3, len(f"{counts.max():,}"))))
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    places = np.arange(classes + 1) - 0.5
+    axes.pcolormesh(places, places, shares, cmap="Blues", vmin=0, vmax=1.1, edgecolors=PAPER)
     for true, predicted in np.argwhere(counts):
-        count, share = counts[true, predicted], float(shares[true, predicted])
-        shade = (ACCENT if true == predicted else colours.WRONG, round(0.04 + 0.9 * share, 3))
-        corner = predicted - 0.5, true - 0.5
-        axes.add_patch(Rectangle(corner, 1, 1, facecolor=shade, edgecolor=PAPER))
-        text = f"{count:,}\n{formats.percent(share, 0)}" if classes <= 4 else f"{count:,}"
-        axes.text(predicted, true, text, fontsize=size, color=WHITE if share > 0.5 else INK,
+        color = WHITE if shares[true, predicted] > 0.5 else INK
+        axes.text(predicted, true, f"{counts[true, predicted]:,}", fontsize=size, color=color,
                   ha="center", va="center")  # fmt: skip
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
