@@ -295,5 +295,4 @@ def evaluate(
 
     Args:
         scores: of `score`, where it is to be told more than these."""
-    scores = score(probabilities, y) if scores is None else scores
-    return Evaluation(scores, calibration(probabilities, y))
+    return Evaluation(scores or score(probabilities, y), calibration(probabilities, y))

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from pipeline.analysis.evaluation import Evaluation
-from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
+from pipeline.analysis.ranking import best_per_optimizer
 from pipeline.report.report import Report
 from pipeline.report.words import verdict, what_would_change
 from pipeline.training.trial import Trial
@@ -19,6 +18,8 @@ Record = dict[str, Any]
 
 def content(report: Report) -> dict[str, Any]:
     """`report.json`: all that the page shows, as plain lists, texts and finite numbers."""
+    scored = report.evaluation
+    gaps = [asdict(gap) | {"metric": gap.metric.name} for gap in (scored.gaps if scored else ())]
     plain: dict[str, Any] = to_jsonable_python(
         {
             "answer": verdict(report),
@@ -26,29 +27,22 @@ def content(report: Report) -> dict[str, Any]:
             "what_would_change": what_would_change(report),
             "facts": asdict(report.facts)
             | {"metric": report.metric.name, "objective": report.metric.curve},
-            "optimizers": [_optimizer(summary) for summary in report.summaries],
+            "optimizers": [
+                vars(each) | {"best": each.best.number if each.best is not None else None}
+                for each in report.summaries
+            ],
             "trials": [_trial(trial) for trial in report.trials],
             "curves": [
                 {"optimizer": trial.optimizer, "trial": trial.number, **trial.curves}
                 for trial in best_per_optimizer(report.trials, report.metric)
             ],
             "evidence": report.evidence.to_plain() if report.evidence is not None else None,
-            "test": _test(report.evaluation) if report.evaluation is not None else None,
+            "test": asdict(scored) | {"gaps": gaps} if scored is not None else None,
         },
         fallback=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
         inf_nan_mode="null",
     )
     return plain
-
-
-def _test(evaluation: Evaluation) -> Record:
-    gaps = [asdict(gap) | {"metric": gap.metric.name} for gap in evaluation.gaps]
-    return asdict(evaluation) | {"gaps": gaps}
-
-
-def _optimizer(summary: OptimizerSummary) -> Record:
-    """Its best trial by its number."""
-    return vars(summary) | {"best": summary.best.number if summary.best is not None else None}
 
 
 def _trial(trial: Trial) -> Record:

@@ -60,7 +60,7 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
     if evidence is not None and winner is not None:
         score, ends = winner.mean(metric), map(metric.amount, evidence.interval_of(winner))
         note = f"on rows not trained on; 95 % interval {' to '.join(ends)}"
-        if evidence.pairs:
+        if len(evidence.finalists) > 1:
             standing = "clearly ahead" if evidence.winner_is_clear else "not clearly ahead"
     cards = [
         ("Optimizer", leader.optimizer, standing),

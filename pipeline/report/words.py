@@ -21,10 +21,6 @@ from pipeline.training.trial import Trial
 _EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
 _MOST_TIMES = 50  # as many rows; beyond, no number of rows is worth naming
 _MOST_LABELS = 3  # rare ones that the answer names
-AUROC = "auroc"
-_NOT_COMPARED = (
-    "Without a final round (validation.final) nothing tells optimizers from each other's luck."
-)
 
 
 def headline(report: Report) -> str:
@@ -36,7 +32,8 @@ def headline(report: Report) -> str:
         return f"{best.optimizer} did best in the search"
     first, *level = evidence.level
     if not level:
-        return f"{first} is the best optimizer here" if evidence.pairs else f"{first} did best"
+        how = "is the best optimizer here" if evidence.winner_is_clear else "did best"
+        return f"{first} {how}"
     others = listing(level) if len(level) < 4 else f"{len(level)} others"
     return f"No clear winner: {first} is ahead, {others} may be as good"
 
@@ -60,7 +57,9 @@ def verdict(report: Report) -> list[str]:
         where = "on these data" if report.facts.arrays else "on this table"
         sentences.append(comparison_sentence(evidence, where))
     elif len(report.summaries) > 1:
-        sentences.append(_NOT_COMPARED)
+        sentences.append(
+            "Without a final round (validation.final) nothing tells optimizers from luck."
+        )
     if report.evaluation is not None:
         sentences.append(_test_sentence(report, report.evaluation.scores))
         sentences += [f"But mind: {warning}." for warning in report.facts.warnings]
@@ -103,7 +102,7 @@ def shift_sentence(shift: Shift) -> str:
     if not shift.is_clear:
         return f"Training and test rows cannot be told apart {auc}."
     names = listing([repr(name) for name in shift.columns])
-    most = f", most by the column{'s' if len(shift.columns) > 1 else ''} {names}" if names else ""
+    most = f", most by {names}" if names else ""
     return f"Training and test rows can be told apart {auc}{most}."
 
 
@@ -136,7 +135,7 @@ def _no_better(report: Report) -> str:
         scores = evaluation.scores
         rows = scores.confusion.sum(axis=1)
         always = repr(report.facts.labels[rows.argmax()])
-        ranks = scores.intervals.get(AUROC, (0.0, 1.0))[0] > 0.5
+        ranks = scores.intervals.get("auroc", (0.0, 1.0))[0] > 0.5
     if evidence is not None and ahead is not None and evidence.beats_majority is not None:
         more_right, beats = ahead.interval()[0] > 0, evidence.beats_majority
     elif evaluation is not None and (on_test := evaluation.majority) is not None:
@@ -151,7 +150,7 @@ def _no_better(report: Report) -> str:
         return f"The network does not beat always answering {always}: {nothing}."
     but = "its probabilities are"
     if ranks and scores is not None:
-        area = scores.further[AUROC]
+        area = scores.further["auroc"]
         but = f"it ranks rows: the area under the ROC curve is {area:.3f} on test rows"
     return f"By accuracy the network is no better than always answering {always}, but {but}."
 
@@ -173,7 +172,7 @@ def _beside(report: Report, is_no_better: bool) -> Iterator[str]:
         worth, noise = "not clearly worth", "within"
     theirs, scores = model.mean(metric), evaluation.scores if evaluation is not None else None
     said = (
-        f"A network is {worth} having here: on the same folds it has {metric.words} "
+        f"A network is {worth} having here: on the same rows it has {metric.words} "
         f"{metric.text(theirs + metric.sign * ahead.mean)} and {model.name}, the best other model, "
         f"{metric.text(theirs)} (95 % interval of the difference {metric.amount(low, '+')} to "
         f"{metric.amount(high, '+')}, {noise} noise)"

@@ -65,8 +65,8 @@ def test_whether_rows_can_be_told_apart():
         "Training and test rows cannot be told apart (AUC 0.51, 99 % interval 0.46 to 0.56)."
     )
     apart = Shift(0.83, 0.8, 0.86, ("day", "price"))
-    assert shift_sentence(apart).endswith(", most by the columns 'day' and 'price'.")
-    assert shift_sentence(replace(apart, columns=("day",))).endswith("by the column 'day'.")
+    assert shift_sentence(apart).endswith(", most by 'day' and 'price'.")
+    assert shift_sentence(replace(apart, columns=("day",))).endswith(", most by 'day'.")
     assert shift_sentence(replace(apart, columns=())).endswith("0.80 to 0.86).")
     assert "told apart (AUC 0.83" in page(report(replace(EVALUATION, shift=apart)))
     assert shift_sentence(apart) in warnings(replace(EVALUATION, gaps=(WORSE,), shift=apart))[0]
@@ -191,7 +191,7 @@ def test_whether_a_network_is_worth_having(accuracy, worth, noise):
     (sentence,) = about_networks(replace(evidence, baselines=tuple(models)))
     ours, theirs = evidence.winner.scores["accuracy"][:5].mean(), models[2].mean(ACCURACY)
     assert sentence.startswith(
-        f"A network is {worth} having here: on the same folds it has accuracy {100 * ours:.1f} % "
+        f"A network is {worth} having here: on the same rows it has accuracy {100 * ours:.1f} % "
         f"and gradient boosting, the best other model, {100 * theirs:.1f} % (95 % interval of the "
     )
     assert sentence.endswith(

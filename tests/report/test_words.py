@@ -20,9 +20,7 @@ from tests.study import (
     trial,
 )
 
-NOT_COMPARED = (
-    "Without a final round (validation.final) nothing tells optimizers from each other's luck."
-)
+NOT_COMPARED = "Without a final round (validation.final) nothing tells optimizers from luck."
 
 
 def test_verdict_says_best_and_test():

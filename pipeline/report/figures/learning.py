@@ -69,7 +69,8 @@ def landscape(trials: Sequence[Trial], metric: Metric) -> Plot | None:
         axes.limit_values(_heights(completed(shown), metric), metric)
         of_it = [trial for trial in shown if trial.optimizer == label]
         _scatter(axes, of_it, metric)
-        axes.caption(text_of(label), optimizer_style(label)[0])
+        axes.set_title(text_of(label), loc="left", fontsize=9.5, fontweight="bold",
+                       color=optimizer_style(label)[0])  # fmt: skip
     plot.panels[len(labels) // 2].set_ylabel(metric.axis)
     plot.panels[-1].set_xlabel("Learning rate (each step to the right is ten times as much)")
     return plot

@@ -25,8 +25,6 @@ from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
 
-Range = tuple[float, float]
-
 
 class Panel(Axes):
     """Axes with two spines and a light grid."""
@@ -57,10 +55,6 @@ class Panel(Axes):
             edge = {"markerfacecolor": "none", "markeredgecolor": color, "markeredgewidth": 1.2}
         edge |= {"color": color, "marker": marker, "markersize": size, "zorder": 5}
         self.plot(x, y, linestyle="none", **(edge | look))
-
-    def caption(self, title: str, color: str = INK) -> None:
-        """A title at the left above the axes."""
-        self.set_title(title, loc="left", fontsize=9.5, fontweight="bold", color=color)
 
     def limit_values(self, values: Sequence[float], metric: Metric) -> None:
         """Limits around values in units of the axis, with room for the marks of the few that are
@@ -149,7 +143,7 @@ def text_of(value: Any, width: int = 28) -> str:
     return formats.shorten(formats.printable(str(value)), width).replace("$", r"\$")
 
 
-def padded(low: float, high: float, room: float) -> Range:
+def padded(low: float, high: float, room: float) -> tuple[float, float]:
     """Limits beyond low..high by a share of their span, which counts as 2 % of `high` at least."""
     span = max(high - low, 0.02 * max(abs(high), 1e-3))
     middle, reach = (low + high) / 2, (0.5 + room) * span
