@@ -4,20 +4,16 @@ A search that made them would take longer and hold fewer odd cases.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.analysis.comparison import pairs
-from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Tolerance
-from pipeline.analysis.importance import Searched
-from pipeline.config import loads
+from pipeline.analysis.evidence import Baseline, Evidence, Finalist
 from pipeline.models.metrics import ACCURACY, Metric
 from pipeline.report.report import Facts
-from pipeline.search.settings import settings_of
-from pipeline.search.space import Space
 from pipeline.training.trial import Trial
 
 NASTY = "<script>alert('x')</script> & \"q\" $a$ [red]b[/red] |`*_#\\"
@@ -124,52 +120,6 @@ def search(
             )
         )
     return trials_made
-
-
-SETTINGS = """
-data: {source: none.csv, target: none}
-model: {hidden: {choice: [[32], [64, 32]]}, dropout: {low: 0.0, high: 0.5}}
-training: {batch_size: {choice: [32, 64, 128]}}
-optimizers:
-  - {name: SGD, lr: {low: 1e-3, high: 1.0, log: true}, momentum: {low: 0.0, high: 0.9}}
-  - {name: AdamW, lr: {low: 1e-4, high: 1e-1, log: true}}
-"""
-
-
-def batch_size_effect(_: int, params: Mapping[str, Any]) -> float:
-    """Nothing but the batch size has an effect, and a dropout above 0.45 fails."""
-    fails = params["model.dropout"] > 0.45
-    return np.nan if fails else {32: 0.0, 64: 0.1, 128: 0.05}[params["training.batch_size"]]
-
-
-def settings_search(
-    effect: Callable[[int, Mapping[str, Any]], float],
-    trials: int = 60,
-    *,
-    config: str = SETTINGS,
-    noise: float = 0.001,
-    seed: int = 0,
-    metric: Metric = ACCURACY,
-) -> Searched:
-    """A made-up random search of `config` whose accuracy is 0.5 + effect(entry, params), and noise;
-    the loss is 1 - accuracy. NaN: the trial failed."""
-    read = loads(config, "made up")
-    branches = Space(read).branches
-    draw = np.random.default_rng(seed)
-    made = []
-    for number in range(trials):
-        entry = int(draw.integers(len(branches)))
-        params = {axis.path: axis.at(float(draw.random())) for axis in branches[entry].axes}
-        optimizer = read.labels[entry]
-        lr = float(params.get(f"optimizers.{entry}.lr", 0.01))
-        accuracy = 0.5 + effect(entry, params) + noise * float(draw.normal())
-        if math.isnan(accuracy):
-            made.append(failed(number, optimizer, lr, params=params))
-            continue
-        made.append(
-            trial(number, optimizer, lr, accuracy=accuracy, loss=1 - accuracy, params=params)
-        )
-    return Searched(settings_of(read), made, metric)
 
 
 def scores(accuracy: float, loss: float) -> dict[str, float]:
@@ -299,11 +249,5 @@ def study_evidence(
             Baseline(
                 "gradient boosting", {"accuracy": first + 0.08, "loss": first}, scores(0.67, 0.6)
             ),
-        ),
-        tolerances=tuple(
-            Tolerance(
-                optimizer=name, trials=8, diverged=0.25, lr_low=0.001, lr_high=0.1, decades=2.0
-            )
-            for name in means
         ),
     )

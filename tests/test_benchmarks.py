@@ -33,12 +33,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            "importance",
-            ["--seeds", "1", "--trials", "20", "--only", "nothing", "optimizer"],
-            "without any, stood out",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
             "own_networks",
             ["--members", "1,2", "--epochs", "1"],
             "by force one by one, 2 networks",

@@ -2,7 +2,7 @@
 
 The training parts of folds overlap, so scores of different folds are correlated, and the usual
 t-test takes noise for differences. Nadeau and Bengio's correction adds the overlap to the variance
-of the mean; Benavoli et al. show that the Bayesian answer is the same t distribution."""
+of the mean."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -67,39 +67,6 @@ class MeanDifference:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.error, self.degrees))
 
-    def probability_above(self, margin: float) -> float:
-        """The posterior probability that the mean is above `margin`.
-
-        The Bayesian correlated t-test with its noninformative prior and the correlation 1 / folds:
-        then its t distribution is the one of the corrected test. Corani and Benavoli (2015),
-        Machine Learning 100, 285-304; Benavoli et al. (2017), JMLR 18(77), section 4."""
-        if self.error == 0:
-            return float(self.mean > margin)
-        return float(stats.t.sf((margin - self.mean) / self.error, self.degrees))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted for their number, in their order: the chance of one false claim stays below each.
-
-    Holm (1979), Scandinavian Journal of Statistics 6, 65-70."""
-    order = np.argsort(p_values, kind="stable")
-    steps = np.arange(len(p_values), 0, -1) * np.asarray(p_values, float)[order]
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.maximum.accumulate(np.minimum(steps, 1.0))
-    return [float(p) for p in adjusted]
-
-
-def simultaneous(comparisons: int, confidence: float = 0.95) -> float:
-    """The confidence of each interval with which all of them hold together (Bonferroni).
-
-    With Holm's p-values: an interval of this width that leaves 0 out is always one of a difference
-    that Holm's test finds too, so the two never contradict each other."""
-    return 1 - (1 - confidence) / max(comparisons, 1)
-
-
-MARGIN = 0.01
-"""Differences below a point of accuracy (or 0.01 nats) matter to nobody."""
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -115,11 +82,6 @@ class Pair:
     high: float
     low_all: float  # intervals that hold for all pairs together with 95 % (Bonferroni)
     high_all: float
-    p_value: float  # of this pair alone
-    p_adjusted: float  # for all pairs (Holm)
-    probability_better: float  # that it is better by more than `margin`
-    probability_worse: float  # that `worse` is better by more than `margin`
-    margin: float
 
     @property
     def is_clear(self) -> bool:
@@ -127,9 +89,7 @@ class Pair:
         return self.low_all > 0
 
 
-def pairs(
-    scores: Sequence[tuple[str, Floats]], overlap: float, margin: float = MARGIN
-) -> tuple[Pair, ...]:
+def pairs(scores: Sequence[tuple[str, Floats]], overlap: float) -> tuple[Pair, ...]:
     """Every optimizer against every other one, in the order given.
 
     Args:
@@ -137,15 +97,13 @@ def pairs(
             each is the same rows, k >= 2.
         overlap: validation by training rows of a fold (`overlap_of`)."""
     couples = list(combinations(scores, 2))
-    means = [MeanDifference.of(ours - theirs, overlap) for (_, ours), (_, theirs) in couples]
-    adjusted = holm([mean.p_value for mean in means])
-    confidence = simultaneous(len(couples))
+    confidence = 1 - 0.05 / max(len(couples), 1)
     compared = []
-    for ((better, _), (worse, _)), mean, adjusted_p in zip(couples, means, adjusted, strict=True):
-        intervals = *mean.interval(), *mean.interval(confidence)
-        chances = mean.probability_above(margin), 1 - mean.probability_above(-margin)
-        p_values = mean.p_value, adjusted_p
-        compared.append(Pair(better, worse, mean.mean, *intervals, *p_values, *chances, margin))
+    for (better, ours), (worse, theirs) in couples:
+        mean = MeanDifference.of(ours - theirs, overlap)
+        compared.append(
+            Pair(better, worse, mean.mean, *mean.interval(), *mean.interval(confidence))
+        )
     return tuple(compared)
 
 

@@ -1,4 +1,4 @@
-"""Predictions for test rows: scores with their uncertainty, the curves that are shown of them, and
+"""Predictions for test rows: scores with their uncertainty, what probabilities are worth, and
 whether a new model's are good enough for it to take the place of the one that serves."""
 
 import math
@@ -19,13 +19,14 @@ from pipeline.analysis.clustered import Ageing, Integers, lowest_ahead, mean_err
 from pipeline.analysis.comparison import Floats, MeanDifference
 from pipeline.analysis.plausibility import Gap, Shift
 from pipeline.analysis.rare_labels import LabelScores
+from pipeline.analysis.reliance import Reliance
 from pipeline.inference import decide
 from pipeline.models.metrics import ACCURACY, KNOWN, LOSS, METRICS, Metric
 from pipeline.models.scores import certain, judges_labels
 
 LEVEL = 0.05  # of the test by which one model is more often right than another
 ROUNDING = 1e-4  # nats: no model is better by less
-PLACES = 300  # of a curve over all thresholds: more than one sees
+MOST_BINS, ROWS_OF_BIN = 10, 20  # of a calibration curve; with fewer rows a bin says nothing
 
 
 @dataclass(frozen=True)
@@ -127,46 +128,8 @@ def _checked(
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One label against the rest over all thresholds, in at most `PLACES` places."""
-
-    label: int
-    x: Floats  # [T] false positive rate, of precision and recall the recall
-    y: Floats  # [T] true positive rate, or precision
-    area: float  # ROC AUC, or average precision
-
-
-def curves(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any]
-) -> tuple[tuple[Curve, ...], tuple[Curve, ...]]:
-    """ROC and precision-recall: of two labels for label 1, of several for each against the rest.
-
-    A label without both positives and negatives in `y` has no curve and is left out."""
-    probabilities, y = _checked(probabilities, y)
-    classes = probabilities.shape[1]
-    roc, precision_recall = [], []
-    for label in [1] if classes == 2 else range(classes):
-        values, truth = probabilities[:, label], y == label
-        if truth.all() or not truth.any():
-            continue
-        fpr, tpr, _ = sklearn_metrics.roc_curve(truth, values)
-        precision, recall, _ = sklearn_metrics.precision_recall_curve(truth, values)
-        average = float(sklearn_metrics.average_precision_score(truth, values))
-        area = float(sklearn_metrics.auc(fpr, tpr))
-        roc.append(Curve(label, _thinned(fpr), _thinned(tpr), area))
-        precision_recall.append(Curve(label, _thinned(recall), _thinned(precision), average))
-    return tuple(roc), tuple(precision_recall)
-
-
-def _thinned(values: Floats) -> Floats:
-    """At most `PLACES` of them, evenly, the first and the last among them."""
-    places = np.linspace(0, len(values) - 1, min(PLACES, len(values))).round().astype(int)
-    return np.asarray(values[places], np.float64)
-
-
-@dataclass(frozen=True)
 class Calibration:
-    """Predicted probability against observed frequency in bins of equal width, empty ones left out.
+    """Predicted probability against observed frequency in bins of as many rows each.
 
     Two labels: the probability of label 1 and how often it was true. Several: the probability of
     the predicted label and how often it was the true one."""
@@ -178,10 +141,13 @@ class Calibration:
     band_high: Floats  # [B]
     error: float  # expected calibration error: mean over rows of |observed - predicted|
 
+    @property
+    def off(self) -> int:
+        """Bins that are outside of their band."""
+        return int(((self.observed < self.band_low) | (self.observed > self.band_high)).sum())
 
-def calibration(
-    probabilities: npt.NDArray[Any], y: npt.NDArray[Any], bins: int = 10
-) -> Calibration:
+
+def calibration(probabilities: npt.NDArray[Any], y: npt.NDArray[Any]) -> Calibration:
     """The calibration curve with, per bin, the binomial band of a perfectly calibrated model.
 
     The band follows Broecker and Smith (2007), Weather and Forecasting 22(3), 651-661, with the
@@ -191,8 +157,11 @@ def calibration(
     values = probabilities.max(axis=1) if several else probabilities[:, 1]
     values = values.astype(np.float64).clip(0, 1)
     came_true = (probabilities.argmax(axis=1) == y).astype(int) if several else y
-    observed, predicted = sklearn_calibration_curve(came_true, values, n_bins=bins, pos_label=1)
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], values)  # as scikit-learn has them
+    bins = int(np.clip(len(y) // ROWS_OF_BIN, 1, MOST_BINS))
+    how: Any = {"n_bins": bins, "pos_label": 1, "strategy": "quantile"}
+    observed, predicted = sklearn_calibration_curve(came_true, values, **how)
+    edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])  # as scikit-learn has them
+    place = np.searchsorted(edges, values)
     count = np.unique(place, return_counts=True)[1]
     low, high = stats.binom.interval(0.95, count, predicted)
     return Calibration(
@@ -307,24 +276,23 @@ class Evaluation:
     gaps: scores that cross-validation does not allow.
     shift: whether these rows can be told from those that trained; None: not looked at.
     majority: the model against always answering the most frequent label.
-    by_label: how many rows of each label are found, the rarest first; empty where none is rare."""
+    by_label: how many rows of each label are found, the rarest first.
+    reliance: how much the model relies on each column, the most first; empty: not looked at."""
 
     scores: Scores
-    roc: tuple[Curve, ...]
-    precision_recall: tuple[Curve, ...]
     calibration: Calibration
     gaps: tuple[Gap, ...] = ()
     shift: Shift | None = None
     majority: ModelComparison | None = None
     by_label: tuple[LabelScores, ...] = ()
+    reliance: tuple[Reliance, ...] = ()
 
 
 def evaluate(
     probabilities: npt.NDArray[Any], y: npt.NDArray[Any], scores: Scores | None = None
 ) -> Evaluation:
-    """Scores and curves of `probabilities` [N, C] against ids `y` [N].
+    """Scores and calibration of `probabilities` [N, C] against ids `y` [N].
 
     Args:
         scores: of `score`, where it is to be told more than these."""
-    scores = score(probabilities, y) if scores is None else scores
-    return Evaluation(scores, *curves(probabilities, y), calibration(probabilities, y))
+    return Evaluation(scores or score(probabilities, y), calibration(probabilities, y))

@@ -100,20 +100,6 @@ class Baseline(_OnFolds):
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """How much of the range of learning rates an optimizer does well in, from the search's trials.
-
-    None: unknown."""
-
-    optimizer: str
-    trials: int
-    diverged: float  # share of its trials, 0 to 1
-    lr_low: float | None  # ends of the range within one standard error of its best
-    lr_high: float | None
-    decades: float | None  # log10(lr_high / lr_low)
-
-
-@dataclass(frozen=True)
 class Evidence:
     """All of it; `report.Report.evidence`, None where a search has no final round.
 
@@ -121,7 +107,6 @@ class Evidence:
     finalists: one for each optimizer with a completed trial, the best mean of the objective first;
         those that diverged last.
     pairs: of all finalists that completed, `better` before `worse` in the order of `finalists`.
-    tolerances: one for each optimizer that was tried, in the order of the search's ranking.
     overlap: validation rows by training rows, the mean over the splits.
     is_forward: whether what trained came before what was validated; then all repeats have the same
         folds, and other weights.
@@ -135,7 +120,6 @@ class Evidence:
     finalists: tuple[Finalist, ...]
     pairs: tuple[Pair, ...]
     baselines: tuple[Baseline, ...]
-    tolerances: tuple[Tolerance, ...]
     ageing: Ageing | None = None
 
     def of_mean(self, scores: Floats) -> MeanDifference:
@@ -147,6 +131,11 @@ class Evidence:
         at the ends of what there can be."""
         low, high = self.of_mean(scores).interval()
         return max(self.metric.lowest, low), min(self.metric.highest, high)
+
+    def interval_of(self, row: _OnFolds) -> tuple[float, float]:
+        """The same of the metric's scores of a finalist or a baseline; of a single one itself."""
+        scores = row.scores[self.metric.name]
+        return self.interval(scores) if len(scores) > 1 else (row.mean(self.metric),) * 2
 
     @property
     def winner(self) -> Finalist | None:
@@ -163,6 +152,13 @@ class Evidence:
         if winner is None or len(self.finalists) < 2:
             return False
         return all(pair.is_clear for pair in self.pairs if pair.better == winner.optimizer)
+
+    @property
+    def level(self) -> list[str]:
+        """The winner and those that cannot be told apart from it; none when all diverged."""
+        first = self.winner.optimizer if self.winner is not None else ""
+        of_first = [p.worse for p in self.pairs if p.better == first and not p.is_clear]
+        return [first, *of_first] if first else []
 
     @property
     def beats_majority(self) -> bool | None:

@@ -14,9 +14,8 @@ from pipeline.analysis import baselines
 from pipeline.analysis.clustered import Ageing, mean_error
 from pipeline.analysis.comparison import by_fold, overlap_of, pairs
 from pipeline.analysis.cross_fitting import Predictions, cross_fitted, together
-from pipeline.analysis.evidence import Baseline, Evidence, Finalist, Tolerance
+from pipeline.analysis.evidence import Baseline, Evidence, Finalist
 from pipeline.analysis.ranking import best_per_optimizer
-from pipeline.analysis.tolerance import tolerances
 from pipeline.common.seeds import Purpose, seed32
 from pipeline.config import Config
 from pipeline.data import splits
@@ -73,7 +72,6 @@ def train_finalists(
         finalists=tuple(entries),
         pairs=pairs(scores, overlap),
         baselines=_baselines(parts, trainer.splits, with_objective(metric)),
-        tolerances=search_tolerances(config, parts, trials),
         ageing=_ageing(trained[done[0].trial], trainer, parts) if is_forward and done else None,
     )
     return TrainedFinalists(evidence, trainer, trained)
@@ -99,15 +97,6 @@ def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[split
     repeats = max(1, min(final.repeats, MOST_ELEMENTS // at_once))
     how = count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
     return splits.make_splits(rows.y, *how, rows.dependence)
-
-
-def search_tolerances(
-    config: Config, parts: PreparedData, trials: Sequence[Trial]
-) -> tuple[Tolerance, ...]:
-    """The learning-rate tolerance of each optimizer, by the trials of the search."""
-    how, rows = config.validation, parts.rows["train"]
-    held = splits.held_out(rows, how.fraction) if how.folds == 1 else None
-    return tolerances(trials, metric_of(config), how.folds * how.repeats, held)
 
 
 def validation_predictions(trainer: Trainer, trial: Trial) -> list[Predictions]:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
 
 from pipeline.models.metrics import METRICS, Metric
 from pipeline.training.trial import Trial
@@ -47,8 +46,7 @@ class OptimizerSummary:
     complete: int
     failed: int
     pruned: int
-    best: Trial | None  # None: none completed, and medians are empty
-    medians: Mapping[str, float]  # of its complete trials' scores, by the metric's name
+    best: Trial | None  # None: none completed
     seconds: float  # training time of all its trials
 
 
@@ -59,10 +57,8 @@ def summarize(trials: Iterable[Trial], metric: Metric) -> list[OptimizerSummary]
     summaries = []
     for label in (*best, *sorted({trial.optimizer for trial in trials} - best.keys())):
         of_it = [trial for trial in trials if trial.optimizer == label]
-        done, states = completed(of_it), Counter(trial.state for trial in of_it)
-        names = [n for n in (done[0].scores if done else ()) if all(n in t.scores for t in done)]
-        medians = {name: float(median(t.scores[name] for t in done)) for name in names}
-        counts = len(of_it), len(done), states["FAIL"], states["PRUNED"]
+        states = Counter(trial.state for trial in of_it)
+        counts = len(of_it), states["COMPLETE"], states["FAIL"], states["PRUNED"]
         seconds = sum(trial.seconds for trial in of_it)
-        summaries.append(OptimizerSummary(label, *counts, best.get(label), medians, seconds))
+        summaries.append(OptimizerSummary(label, *counts, best.get(label), seconds))
     return summaries

@@ -1,4 +1,4 @@
-"""Labels that few rows have: an accuracy hardly counts them, so they are looked at one by one."""
+"""Labels one by one, the rarest first: an accuracy hardly counts those that few rows have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class LabelScores:
 
 
 def by_label(confusion: npt.NDArray[np.int64], training: Sequence[int]) -> tuple[LabelScores, ...]:
-    """Each label, the rarest of the training rows first; none where no label is rare.
+    """Each label, the rarest of the training rows first; of many the rarest.
 
     Args:
         confusion: of the test rows [C, C], rows: true label, columns: predicted label.
@@ -46,6 +46,6 @@ def by_label(confusion: npt.NDArray[np.int64], training: Sequence[int]) -> tuple
     counts = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
     return tuple(
         LabelScores(int(label), float(shares[label]), bool(is_rare[label]), *map(int, of_it))
-        for label in np.argsort(shares, kind="stable")[: _MOST if is_rare.any() else 0]
+        for label in np.argsort(shares, kind="stable")[:_MOST]
         for of_it in [[count[label] for count in counts]]
     )

@@ -17,6 +17,7 @@ from pipeline.analysis.evaluation import Evaluation, ModelComparison, ModelPredi
 from pipeline.analysis.evidence import Evidence
 from pipeline.analysis.ranking import best_trial, completed
 from pipeline.analysis.rare_labels import by_label
+from pipeline.analysis.reliance import reliance
 from pipeline.commands.final_round import retrained_winner
 from pipeline.commands.job import Job
 from pipeline.commands.train import Trained, retrain
@@ -153,8 +154,8 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
         baseline_scores = {n: baselines.score(each, rows.y, judged) for n, each in others.items()}
         for model, scores in baseline_scores.items():
             run.metrics({f"test_{baselines.key(model)}_{key}": v for key, v in scores.items()})
-        for file, figure in figures.evaluation_figures(evaluation, job.parts.schema.labels).items():
-            run.figure(figure, f"plots/{file}.png")
+        plots = figures.evaluation_figures(evaluation, job.parts.schema.labels)
+        run.figures({name: plot.drawn for name, plot in plots.items()})
         doubt = _doubt(trained.evidence, evaluation)
         registered = _promoted(job, run, candidate, evaluation, predictions, rows, doubt)
         run.tags({"best.run_id": candidate.run_id})
@@ -304,6 +305,7 @@ def _score(
         gaps=tuple(_gaps(job, trained, probabilities, rows)),
         majority=evaluation.compare_models(predictions, most_frequent, rows.y, clusters),
         by_label=by_label(scores.confusion, job.parts.counts["train"]),
+        reliance=reliance(model, rows, job.parts.schema, job.metric, job.config.seed),
     ), predictions
 
 

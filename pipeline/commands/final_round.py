@@ -6,7 +6,7 @@ on folds that it was not picked by."""
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -92,8 +92,7 @@ def write_evidence(run: Run, evidence: Evidence) -> None:
 def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRound | None:
     """The final round that these trials and this configuration ask for, when it was made.
 
-    A larger budget may have left the best trials what they were: then the round is the same, and
-    what it says of all trials is brought up to date."""
+    A larger budget may have left the best trials what they were: then the round is the same."""
     tags = job.store.client.get_run(train_run_id).data.tags
     chosen = best_per_optimizer(trials, job.metric)
     # One whose winner's model was logged serves as well where none is kept.
@@ -101,11 +100,8 @@ def read_final(job: Job, train_run_id: str, trials: Sequence[Trial]) -> FinalRou
         return None
     text = job.store.needed(train_run_id, FILE)
     evidence = Evidence.from_plain(json.loads(text), job.metric)
-    return FinalRound(
-        replace(evidence, tolerances=computed.search_tolerances(job.config, job.parts, trials)),
-        tags.get("final.run_id") or None,
-        tags.get("final.model_id") or None,
-    )
+    places = (tags.get(f"final.{what}") or None for what in ("run_id", "model_id"))
+    return FinalRound(evidence, *places)
 
 
 def round_name(job: Job, chosen: Sequence[Trial], with_model: bool = False) -> str:

@@ -20,7 +20,7 @@ from pipeline.models.metrics import Metric, metric_of
 from pipeline.report.console import Console
 from pipeline.report.descriptions import markdown
 from pipeline.report.report import Facts
-from pipeline.tracking.runs import DataSet, Run, Stage
+from pipeline.tracking.runs import DataSet, Run, Stage, commit
 from pipeline.tracking.store import Store
 from pipeline.training.engines import Engines
 
@@ -109,7 +109,7 @@ class Job:
         return self.store.run(stage, f"{stage} · {name}", tags=tags, resume=again, **place)
 
     def facts(self, model_uri: str = "") -> Facts:
-        return Facts.of(self.config, self.parts, self.command, self.store.uri, model_uri)
+        return Facts.of(self.config, self.parts, self.command, self.store.uri, model_uri, commit())
 
 
 def fingerprint(config: Config, parts: PreparedData) -> str:

@@ -24,12 +24,13 @@ from pipeline.data.prepared import prepare as prepare_data
 from pipeline.report import descriptions, numbers
 from pipeline.report.console import Console
 from pipeline.report.report import Report
-from pipeline.report.tables import label_table, optimizer_table
+from pipeline.report.tables import optimizer_table
 from pipeline.report.words import loading_code, ui_command, verdict
 from pipeline.tracking.places import check_model, place_warning
 from pipeline.tracking.registry import ensure_registered_model
 from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.store import FINISHED, Store
+from pipeline.tracking.views import address, pages_of
 from pipeline.training.checks import check, check_paths
 from pipeline.training.trainer import check_device
 
@@ -57,12 +58,10 @@ class Conclusion:
                 f"{count(len(self.report.trials), 'trial')}. More trials: --set search.trials=N; "
                 "all of it again: --fresh."
             )
-        commands = [("See every trial", ui_command(self.report.facts.tracking_uri))]
+        facts, page = self.report.facts, address(self.job.store.experiment_id)
+        commands = [("See every trial", ui_command(facts.tracking_uri, page))]
         if self.uri:
-            commands.append(("Load the model", loading_code(self.uri, self.report.facts.arrays)))
-        if (labels := label_table(self.report)).rows:
-            self.job.console.say("")
-            self.job.console.table(labels)
+            commands.append(("Load the model", loading_code(facts)))
         self.job.console.closing(optimizer_table(self.report), self.answer, commands)
 
 
@@ -240,7 +239,10 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     from pipeline.report.page import page  # slow to import
 
     report = _report(job, trained, evaluated, evaluated.uri)
-    run.describe(descriptions.search_description(report))
+    description = descriptions.search_description(report)
+    run.describe(description)
+    pages = {"This search": run.link, **pages_of(job.store.experiment_id)}
+    job.store.describe(f"{description}\n{descriptions.links(pages)}")
     candidate, evidence = evaluated.candidate, report.evidence
     if candidate.model_id is not None:
         run.outputs(candidate.model_id)
@@ -263,11 +265,10 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
 
 
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
-    facts, trials, searched = job.facts(uri), trained.trials, trained.searched
     if evaluated is None:
-        return Report(facts, trials, None, trained.evidence, "", searched)
+        return Report(job.facts(uri), trained.trials, evidence=trained.evidence)
     outcome = evaluated.evaluation, evaluated.evidence, evaluated.sentence
-    return Report(facts, trials, *outcome, searched)
+    return Report(job.facts(uri), trained.trials, *outcome)
 
 
 def _concluded(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> Conclusion:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.analysis.evidence import Evidence
-from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import best_per_optimizer, best_trial, completed
-from pipeline.commands.final_round import FinalRound, final_round, read_final, write_evidence
+from pipeline.commands.final_round import FinalRound, final_round, read_final
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError
+from pipeline.common.text import count
 from pipeline.models.export import Ensemble
 from pipeline.models.metrics import with_objective
 from pipeline.report import descriptions
@@ -18,10 +18,10 @@ from pipeline.report.report import Report
 from pipeline.report.words import verdict
 from pipeline.search.pruning import rungs_of
 from pipeline.search.search import Search
-from pipeline.search.settings import settings_of
 from pipeline.tracking.processes import Lease
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import Run, now_ms
 from pipeline.tracking.trials import TrialLog, trials_of, with_curve, with_history
+from pipeline.tracking.views import write_views
 from pipeline.tracking.writer import Journal, Writer
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial, proposed
@@ -31,12 +31,10 @@ _SEARCHED = ("validation", "model", "training", "optimizers", "search")  # secti
 
 @dataclass(frozen=True)
 class Trained:
-    """The trials as the store has them, the final round where one is asked for, and what can be
-    said of the settings."""
+    """The trials as the store has them, and the final round where one is asked for."""
 
     trials: list[Trial]
     final: FinalRound | None
-    searched: Searched
 
     @property
     def evidence(self) -> Evidence | None:
@@ -67,8 +65,6 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
             final_round(job, run, trained.trials, lease)
             final = read_final(job, run.run_id, trained.trials)
             trained = replace(trained, final=final)
-        else:
-            write_evidence(run, trained.evidence)
         _conclude(job, run, trained)
     return trained
 
@@ -88,8 +84,7 @@ def read_trained(job: Job, train_run_id: str) -> Trained:
     trials = trials_of(job.store, train_run_id)
     shown = {trial.number for trial in best_per_optimizer(trials, job.metric)}
     trials = [with_history(job.store, t, job.metric) if t.number in shown else t for t in trials]
-    searched = Searched(settings_of(job.config), trials, job.metric)
-    return Trained(trials, read_final(job, train_run_id, trials), searched)
+    return Trained(trials, read_final(job, train_run_id, trials))
 
 
 def _search(job: Job, run: Run, lease: Lease) -> None:
@@ -127,7 +122,8 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
     if engines:
         run.tags({"training.engine": ", ".join(sorted(engines))})
     if search.exhausted:
-        job.console.say(f"All {len(search.told)} combinations were tried.")
+        tried = count(len(search.told), "trial")
+        job.console.say(f"Every combination of the settings was tried: {tried}.")
 
 
 def retrain(job: Job, trials: Sequence[Trial], number: int) -> tuple[Ensemble, None]:
@@ -153,7 +149,7 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     names = {"complete": "COMPLETE", "failed": "FAIL", "pruned": "PRUNED"}
     counts = {f"trials_{name}": states[state] for name, state in names.items()}
     run.metrics({"trials": len(trials), **counts})
-    report = Report(job.facts(), trials, evidence=trained.evidence, searched=trained.searched)
+    report = Report(job.facts(), trials, evidence=trained.evidence)
     best = best_trial(trials, job.metric)
     if best is None:
         raise UserError(" ".join(verdict(report)))
@@ -163,6 +159,6 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     tags = {"trial": str(best.number), "run_id": best.run_id, "model_id": best.model_id or ""}
     tags |= {"optimizer": best.optimizer, "lr": str(best.lr)}
     run.tags({f"best.{name}": text for name, text in tags.items()})
-    for name, figure in report.figures.items():
-        run.figure(figure, f"plots/{name}.png")
+    run.figures({name: plot.drawn for name, plot in report.figures.items()})
     run.describe(descriptions.search_description(report))
+    write_views(job.store, job.metric, run.run_id, now_ms())

@@ -20,8 +20,8 @@ class Purpose(IntEnum):
     LEFT_OVER = 6
     SAMPLER = 7
     FINAL_ROUND = 8
-    IMPORTANCE = 9
     TEST_SHIFT = 12
+    RELIANCE = 13
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

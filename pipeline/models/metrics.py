@@ -24,7 +24,6 @@ class Metric:
         name: in MLflow `accuracy` of a trial, `val_accuracy` by epoch, `test_accuracy` at last.
         greater_is_better: whether 1 beats 0.
         is_share: whether it is a share of rows, which is written in per cent.
-        measured_in: the unit of other values, such as nats.
         score: what computes it, of logits, label ids and weights as in `scores`.
         lowest, highest: the ends of what there can be."""
 
@@ -32,7 +31,6 @@ class Metric:
     greater_is_better: bool
     is_share: bool
     score: Callable[..., Tensor] = field(compare=False)
-    measured_in: str = ""
     lowest: float = 0.0
     highest: float = math.inf
 
@@ -53,9 +51,8 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """The label of such an axis: `Validation accuracy (%)`, `Validation loss (nats)`."""
-        unit = "%" if self.is_share else self.unit
-        return f"Validation {self.words} ({unit})".removesuffix(" ()")
+        """The label of such an axis: `Validation accuracy (%)`, `Validation loss`."""
+        return f"Validation {self.words}{' (%)' if self.is_share else ''}"
 
     @property
     def words(self) -> str:
@@ -87,18 +84,13 @@ class Metric:
         """A difference of values as a number without its unit: `1.5`, `0.012`; `+1.5`."""
         return f"{100 * value:{sign}.1f}" if self.is_share else f"{value:{sign}.3f}"
 
-    @property
-    def unit(self) -> str:
-        """What differences are counted in."""
-        return "points" if self.is_share else self.measured_in
-
     def difference(self, value: float) -> str:
-        """A difference of values: `1.5 points`, `0.012 nats`."""
-        return f"{self.amount(value)} {self.unit}".rstrip()
+        """A difference of values: `1.5 points`, `0.012`."""
+        return self.amount(value) + (" points" if self.is_share else "")
 
 
 ACCURACY = Metric("accuracy", True, True, scores.accuracy, highest=1.0)
-LOSS = Metric("loss", False, False, scores.loss, measured_in="nats")
+LOSS = Metric("loss", False, False, scores.loss)
 _FURTHER = scores.auroc, scores.balanced_accuracy, scores.f1_score
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (ACCURACY, LOSS)}
@@ -120,7 +112,7 @@ def _listed(component: Component, key: str) -> Metric:
         return Metric(name, higher is not False, False, score, lowest=-math.inf)
     lowest = -1.0 if component.path in ("CohenKappa", "MatthewsCorrCoef") else 0.0
     highest = math.inf if component.path == "HingeLoss" else 1.0
-    return Metric(name, component.path not in LESS_IS_BETTER, False, score, "", lowest, highest)
+    return Metric(name, component.path not in LESS_IS_BETTER, False, score, lowest, highest)
 
 
 def metrics_of(config: Config) -> tuple[Metric, ...]:

@@ -9,7 +9,7 @@ from pipeline.common.text import count, few, printable
 from pipeline.data.prepared import PreparedData
 from pipeline.data.schema import Schema
 from pipeline.report.report import Report
-from pipeline.report.tables import Table, label_table, optimizer_table
+from pipeline.report.tables import Table, optimizer_table
 from pipeline.report.words import loading_code, validation_words, verdict
 
 _SPECIAL = re.compile(
@@ -38,6 +38,11 @@ def markdown_table(table: Table) -> str:
         *[[markdown(cell) for cell in row] for row in table.rows],
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def links(pages: Mapping[str, str]) -> str:
+    """Pages by what they show, as Markdown."""
+    return " · ".join(f"[{markdown(name)}]({page})" for name, page in pages.items())
 
 
 def inputs_text(schema: Schema) -> str:
@@ -78,13 +83,12 @@ def search_description(report: Report) -> str:
     parts = [f"**{markdown(first)}** {markdown(' '.join(others))}".strip()]
     parts += [markdown(report.registered)] if report.registered else []
     parts += [markdown_table(optimizer_table(report))] if report.summaries else []
-    parts += [markdown_table(labels)] if (labels := label_table(report)).rows else []
     parts.append(
         f"Table: {markdown(facts.source)}, label {markdown(facts.target)}, "
         f"{count(facts.rows.get('train', 0), 'training row')}, {markdown(facts.form)}. "
         f"Validation: {validation_words(facts)}."
     )
     if facts.model_uri:
-        code = loading_code(facts.model_uri, facts.arrays).replace("```", "'''")
+        code = loading_code(facts).replace("```", "'''")
         parts.append(f"```python\n{code}\n```")
     return "\n\n".join(parts) + "\n"

@@ -1,18 +1,16 @@
 """The numbers behind the report, for other programs: `report.json`.
 
-Fractions are fractions (0.975, not 97.5 %), losses are nats, durations seconds; scores stand under
-their metrics' names. What is unknown or not finite is null."""
+Fractions are fractions (0.975, not 97.5 %), losses natural logarithms, durations seconds;
+scores stand under their metrics' names. What is unknown or not finite is null."""
 
 from dataclasses import asdict
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from pipeline.analysis.evaluation import Evaluation
-from pipeline.analysis.ranking import OptimizerSummary, best_per_optimizer
+from pipeline.analysis.ranking import best_per_optimizer
 from pipeline.report.report import Report
 from pipeline.report.words import verdict, what_would_change
-from pipeline.search.settings import Setting
 from pipeline.training.trial import Trial
 
 Record = dict[str, Any]
@@ -20,7 +18,8 @@ Record = dict[str, Any]
 
 def content(report: Report) -> dict[str, Any]:
     """`report.json`: all that the page shows, as plain lists, texts and finite numbers."""
-    searched = report.searched
+    scored = report.evaluation
+    gaps = [asdict(gap) | {"metric": gap.metric.name} for gap in (scored.gaps if scored else ())]
     plain: dict[str, Any] = to_jsonable_python(
         {
             "answer": verdict(report),
@@ -28,20 +27,17 @@ def content(report: Report) -> dict[str, Any]:
             "what_would_change": what_would_change(report),
             "facts": asdict(report.facts)
             | {"metric": report.metric.name, "objective": report.metric.curve},
-            "optimizers": [_optimizer(summary) for summary in report.summaries],
-            "pairs": [asdict(pair) | {"is_clear": pair.is_clear} for pair in report.pairs],
+            "optimizers": [
+                vars(each) | {"best": each.best.number if each.best is not None else None}
+                for each in report.summaries
+            ],
             "trials": [_trial(trial) for trial in report.trials],
             "curves": [
                 {"optimizer": trial.optimizer, "trial": trial.number, **trial.curves}
                 for trial in best_per_optimizer(report.trials, report.metric)
             ],
-            "settings": [_setting(setting) for setting in searched.settings] if searched else [],
-            "importances": [
-                asdict(each) | {"setting": each.setting.label, "stands_out": each.stands_out}
-                for each in (searched.importances if searched is not None else ())
-            ],
             "evidence": report.evidence.to_plain() if report.evidence is not None else None,
-            "test": _test(report.evaluation) if report.evaluation is not None else None,
+            "test": asdict(scored) | {"gaps": gaps} if scored is not None else None,
         },
         fallback=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
         inf_nan_mode="null",
@@ -49,26 +45,7 @@ def content(report: Report) -> dict[str, Any]:
     return plain
 
 
-def _test(evaluation: Evaluation) -> Record:
-    gaps = [asdict(gap) | {"metric": gap.metric.name} for gap in evaluation.gaps]
-    return asdict(evaluation) | {"gaps": gaps}
-
-
-def _optimizer(summary: OptimizerSummary) -> Record:
-    """Its best trial by its number."""
-    return vars(summary) | {"best": summary.best.number if summary.best is not None else None}
-
-
 def _trial(trial: Trial) -> Record:
     """Scores with their standard deviations over the folds."""
     names = ("number", "optimizer", "lr", "params", "state", "reason", "best_epoch", "seconds")
     return {name: getattr(trial, name) for name in (*names, "scores", "deviations")}
-
-
-def _setting(setting: Setting) -> Record:
-    """What was searched: the ranges by the label of the optimizer that has them."""
-    ranges = {}
-    for optimizer, axis in setting.axes.items():
-        ends = {"low": axis.low, "high": axis.high, "log": axis.log}
-        ranges[optimizer] = {"choice": axis.values} if axis.categorical else ends
-    return {"name": setting.name, "label": setting.label, "ranges": ranges}

@@ -10,9 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.analysis.across import FEWEST_TABLES, Across, AcrossPair, Searched
+from pipeline.analysis.across import FEWEST_TABLES, MARGIN, Across, AcrossPair, Searched
 from pipeline.analysis.common_rate import CommonRate
-from pipeline.analysis.comparison import MARGIN
 from pipeline.common.text import count, listing, number, percent, printable
 from pipeline.report.figures import optimizer_style, svg
 from pipeline.report.figures.many import overview_figures
@@ -100,7 +99,7 @@ def pair_table(compared: Across) -> Table:
         "Worse": lambda pair: pair.worse,
         "By": lambda pair: amount(pair.effect.mean),
         "95 %, all together": lambda pair: f"{amount(pair.low, '+')} to {amount(pair.high, '+')}",
-        "p (Holm)": lambda pair: f"{pair.p_adjusted:.2g}",
+        "p, all together": lambda pair: f"{pair.p_adjusted:.2g}",
         "p, signed ranks": lambda pair: f"{pair.wilcoxon:.2g}",
         "Ahead on": lambda pair: f"{pair.wins} of {pair.effect.tables}",
         "Between tables ±": lambda pair: amount(pair.effect.between),

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.analysis.importance import LEAST_TRIALS
 from pipeline.common.text import count, listing, number, percent, printable, shorten
+from pipeline.models.metrics import ACCURACY
 from pipeline.report import figures, tables, words
 from pipeline.report.report import Report
 
@@ -30,7 +30,6 @@ def page(report: Report) -> str:
     environment = Environment(loader=FileSystemLoader(_HERE), **strict, **blocks)
     return environment.get_template("page.html").render(
         report=report,
-        landscapes=[name for name in report.figures if name.startswith("landscape_")],
         cards=_cards(report),
         failures=Counter((t.optimizer, t.reason or "no reason recorded") for t in failed),
         script=Markup(script),
@@ -39,7 +38,6 @@ def page(report: Report) -> str:
         color=lambda optimizer: figures.optimizer_style(optimizer)[0],
         svg=lambda plot, name: Markup(figures.svg(plot, name.replace("_", "-"))),
         lines=lambda text: Markup("\n").join(_shown(line) for line in text.split("\n")),
-        LEAST_TRIALS=LEAST_TRIALS,
         **{helper.__name__: helper for helper in (count, listing, percent, shorten)},
         tables=tables,
         words=words,
@@ -56,33 +54,22 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
     best, evidence, winner = report.best, report.evidence, report.winner
     if best is None:
         return []
-    kind = "Cross-validated" if report.facts.folds > 1 else "Validation"
-    metric = report.metric
-    score, deviation = best.score(metric), best.deviation(metric)
-    standing, spread = "", f"{metric.spread(deviation)} over folds" if deviation else ""
-    trial = best.number
+    metric, leader = report.metric, winner or best
+    standing, note = "", "on validation rows, which flatters"
+    score = best.score(metric)
     if evidence is not None and winner is not None:
-        kind, score, trial = "Cross-validated", winner.mean(metric), winner.trial
-        folds = "forward" if evidence.is_forward else "fresh"
-        spread = f"{metric.spread(winner.deviation(metric))} over {folds} folds"
-        if evidence.repeats > 1:
-            together = metric.text(winner.ensemble[metric.name])
-            spread += f"; {evidence.repeats} networks together {together}"
+        score, ends = winner.mean(metric), map(metric.amount, evidence.interval_of(winner))
+        note = f"on rows not trained on; 95 % interval {' to '.join(ends)}"
         if len(evidence.finalists) > 1:
             standing = "clearly ahead" if evidence.winner_is_clear else "not clearly ahead"
-    leader = winner or best
     cards = [
-        ("Best optimizer", leader.optimizer, standing),
-        ("Learning rate", number(leader.lr), f"trial {trial}"),
-        (f"{kind} {metric.words}", metric.text(score), spread),
+        ("Optimizer", leader.optimizer, standing),
+        ("Learning rate", number(leader.lr), ""),
+        (metric.heading, metric.text(score), note),
     ]
     if report.evaluation is not None:
         scores = report.evaluation.scores
-        interval = f"95 %: {100 * scores.accuracy_low:.1f} to {100 * scores.accuracy_high:.1f} %"
-        cards.append(("Test accuracy", percent(scores.accuracy), interval))
-        if metric.name in scores.further:
-            ends = [metric.amount(end) for end in scores.intervals.get(metric.name, ())]
-            value = metric.text(scores.further[metric.name])
-            interval = f"95 %: {' to '.join(ends)}" if ends else ""
-            cards.append((f"Test {metric.words}", value, interval))
+        ends = map(ACCURACY.amount, (scores.accuracy_low, scores.accuracy_high))
+        note = f"on {count(scores.n, 'row')} kept back; 95 % interval {' to '.join(ends)}"
+        cards.append(("Test accuracy", percent(scores.accuracy), note))
     return cards

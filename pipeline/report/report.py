@@ -2,16 +2,16 @@
 
 `words` and `tables` say it, `page` and `descriptions` show it, `numbers` hold it for programs."""
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pipeline.analysis.comparison import Pair
 from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.evidence import Evidence, Finalist
-from pipeline.analysis.importance import Searched
 from pipeline.analysis.ranking import OptimizerSummary, best_trial, summarize
 from pipeline.common.addresses import masked
 from pipeline.common.text import count
@@ -52,6 +52,8 @@ class Facts:
     tracking_uri: str = ""
     model_uri: str = ""  # empty: nothing is registered
     versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""  # of the repository that the command was started in
+    machine: str = ""
     arrays: str = ""  # the shape and the dtype of a row; empty: of a table
     groups: str = ""  # the column whose values say which rows belong together
     order: str = ""  # the column that splits go forward in
@@ -65,9 +67,16 @@ class Facts:
 
     @classmethod
     def of(
-        cls, config: "Config", parts: "PreparedData", command: str, store: str, model_uri: str
+        cls,
+        config: "Config",
+        parts: "PreparedData",
+        command: str,
+        store: str,
+        model_uri: str = "",
+        commit: str = "",
     ) -> "Facts":
-        """The facts of a run of `config` on the prepared `parts`; secrets are hidden."""
+        """The facts of a run of `config` on the prepared `parts` on this machine; secrets are
+        hidden."""
         settings, schema = config.flat(), parts.schema
         return cls(
             experiment=config.experiment,
@@ -87,13 +96,16 @@ class Facts:
             fingerprint=parts.directory.name,
             digest=parts.digests.get("source", ""),
             tracking_uri=masked(store, store),
-            model_uri=model_uri,
             arrays=schema.form if schema.inputs else "",
             groups=config.validation.groups or "",
             order=config.validation.order or "",
             counts=parts.groups,
             warnings=parts.warnings,
-            versions={name: metadata.version(name) for name in _PACKAGES},
+            versions={"Python": platform.python_version()}
+            | {name: metadata.version(name) for name in _PACKAGES},
+            machine=f"{platform.platform()}, {count(os.cpu_count() or 1, 'processor')}",
+            model_uri=model_uri,
+            commit=commit,
         )
 
 
@@ -106,7 +118,6 @@ class Report:
     evaluation: Evaluation | None = None  # None until the test rows have been scored
     evidence: Evidence | None = None  # None where there is no final round
     registered: str = ""  # what became of the model; empty where none was registered
-    searched: Searched | None = None  # None where the settings that were searched do not matter
 
     @property
     def metric(self) -> Metric:
@@ -130,19 +141,16 @@ class Report:
         summaries = summarize(self.trials, self.metric)
         return sorted(summaries, key=lambda each: place.get(each.optimizer, len(place)))
 
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Every optimizer against every other one in the final round."""
-        return self.evidence.pairs if self.evidence is not None else ()
-
     @cached_property
     def figures(self) -> "dict[str, figures.Plot]":
         """Of the search, the final round and the evaluation, as far as there are, by file name."""
         from pipeline.report import figures  # slow to import, and words need none
 
-        drawn = figures.search_figures(self.trials, self.metric, self.evidence, self.searched)
-        if self.evidence is not None:
-            drawn |= figures.evidence_figures(self.evidence)
+        drawn = {}
+        if (plot := figures.landscape(self.trials, self.metric)) is not None:
+            drawn[f"landscape_{self.metric.name}"] = plot
+        if self.evidence is not None and self.winner is not None:
+            drawn["final_scores"] = figures.final_scores(self.evidence)
         if self.evaluation is not None:
             drawn |= figures.evaluation_figures(self.evaluation, self.facts.labels)
         return drawn

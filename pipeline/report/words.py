@@ -2,28 +2,41 @@
 
 `page` makes `report.html` of it and `descriptions` the Markdown that MLflow shows."""
 
+import json
+import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.analysis.evaluation import Evaluation, Scores
 from pipeline.analysis.evidence import Evidence, Finalist
 from pipeline.analysis.plausibility import Shift
 from pipeline.analysis.ranking import completed
+from pipeline.common.addresses import HIDDEN
 from pipeline.common.text import count, listing, number, percent
-from pipeline.models.metrics import ACCURACY, Metric
+from pipeline.models.metrics import ACCURACY
 from pipeline.report.report import Facts, Report
-from pipeline.search.settings import others_text
 from pipeline.training.trial import Trial
 
 _EDGE_TRIALS = 4  # tried learning rates from which on the outermost one says something
 _MOST_TIMES = 50  # as many rows; beyond, no number of rows is worth naming
 _MOST_LABELS = 3  # rare ones that the answer names
-AUROC = "auroc"
-_NOT_COMPARED = (
-    "Without a final round (validation.final) nothing tells optimizers from each other's luck."
-)
+
+
+def headline(report: Report) -> str:
+    """The answer in a line, no surer than it is."""
+    best, evidence = report.best, report.evidence
+    if best is None:
+        return "No trial completed" if report.trials else "No trial has run yet"
+    if evidence is None or evidence.winner is None:
+        return f"{best.optimizer} did best in the search"
+    first, *level = evidence.level
+    if not level:
+        how = "is the best optimizer here" if evidence.winner_is_clear else "did best"
+        return f"{first} {how}"
+    others = listing(level) if len(level) < 4 else f"{len(level)} others"
+    return f"No clear winner: {first} is ahead, {others} may be as good"
 
 
 def verdict(report: Report) -> list[str]:
@@ -45,11 +58,12 @@ def verdict(report: Report) -> list[str]:
         where = "on these data" if report.facts.arrays else "on this table"
         sentences.append(comparison_sentence(evidence, where))
     elif len(report.summaries) > 1:
-        sentences.append(_NOT_COMPARED)
+        sentences.append(
+            "Without a final round (validation.final) nothing tells optimizers from luck."
+        )
     if report.evaluation is not None:
         sentences.append(_test_sentence(report, report.evaluation.scores))
         sentences += [f"But mind: {warning}." for warning in report.facts.warnings]
-        sentences += _of_objective(report.metric, report.evaluation.scores)
         sentences += _rare_labels(report.evaluation, report.facts.labels)
     no_better = _no_better(report)
     sentences += [no_better] if no_better else []
@@ -66,7 +80,8 @@ def warnings(evaluation: Evaluation | None) -> list[str]:
         low, high = (metric.amount(end, "+") for end in (gap.low, gap.high))
         told.append(
             f"test {metric.words} {metric.text(gap.test)} where {metric.text(gap.expected)} was to "
-            f"be expected (99 % interval of the difference {low} to {high} {metric.unit})"
+            f"be expected (99 % interval of the difference {low} to {high}"
+            f"{' points' if metric.is_share else ''})"
         )
     way, reasons = "better", "rows of the test file are in training too, or it is easier"
     if any(gap.is_worse for gap in evaluation.gaps):
@@ -88,7 +103,7 @@ def shift_sentence(shift: Shift) -> str:
     if not shift.is_clear:
         return f"Training and test rows cannot be told apart {auc}."
     names = listing([repr(name) for name in shift.columns])
-    most = f", most by the column{'s' if len(shift.columns) > 1 else ''} {names}" if names else ""
+    most = f", most by {names}" if names else ""
     return f"Training and test rows can be told apart {auc}{most}."
 
 
@@ -121,7 +136,7 @@ def _no_better(report: Report) -> str:
         scores = evaluation.scores
         rows = scores.confusion.sum(axis=1)
         always = repr(report.facts.labels[rows.argmax()])
-        ranks = scores.intervals.get(AUROC, (0.0, 1.0))[0] > 0.5
+        ranks = scores.intervals.get("auroc", (0.0, 1.0))[0] > 0.5
     if evidence is not None and ahead is not None and evidence.beats_majority is not None:
         more_right, beats = ahead.interval()[0] > 0, evidence.beats_majority
     elif evaluation is not None and (on_test := evaluation.majority) is not None:
@@ -136,7 +151,7 @@ def _no_better(report: Report) -> str:
         return f"The network does not beat always answering {always}: {nothing}."
     but = "its probabilities are"
     if ranks and scores is not None:
-        area = scores.further[AUROC]
+        area = scores.further["auroc"]
         but = f"it ranks rows: the area under the ROC curve is {area:.3f} on test rows"
     return f"By accuracy the network is no better than always answering {always}, but {but}."
 
@@ -158,7 +173,7 @@ def _beside(report: Report, is_no_better: bool) -> Iterator[str]:
         worth, noise = "not clearly worth", "within"
     theirs, scores = model.mean(metric), evaluation.scores if evaluation is not None else None
     said = (
-        f"A network is {worth} having here: on the same folds it has {metric.words} "
+        f"A network is {worth} having here: on the same rows it has {metric.words} "
         f"{metric.text(theirs + metric.sign * ahead.mean)} and {model.name}, the best other model, "
         f"{metric.text(theirs)} (95 % interval of the difference {metric.amount(low, '+')} to "
         f"{metric.amount(high, '+')}, {noise} noise)"
@@ -172,26 +187,25 @@ def _beside(report: Report, is_no_better: bool) -> Iterator[str]:
 
 def _test_sentence(report: Report, scores: Scores) -> str:
     """How the model did on the test rows, and what the interval counts."""
-    facts, evidence = report.facts, report.evidence
+    facts, evidence, metric = report.facts, report.evidence, report.metric
     rows, right = test_rows_words(facts), percent(scores.accuracy)
     between = f"95 % interval {percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
     if facts.groups:
         between += f", which counts groups ({facts.groups}) and not rows"
     elif evidence is not None and evidence.ageing is not None:
         between += ", also for a period as long that comes after"
+    objective = ""
+    if metric.name in scores.further:
+        objective = f" Its test {metric.words} is {metric.text(scores.further[metric.name])}"
+        if metric.name in scores.intervals:
+            low, high = map(metric.amount, scores.intervals[metric.name])
+            objective += f" (95 % interval {low} to {high})"
+        objective += "."
     return (
         f"On {rows}, which the search never saw, the model is right for {right} ({between}); "
         f"always answering the most frequent label would be right for {percent(scores.baseline)}."
+        f"{objective}"
     )
-
-
-def _of_objective(metric: Metric, scores: Scores) -> Iterator[str]:
-    if metric.name in scores.further:
-        text = f"Its test {metric.words} is {metric.text(scores.further[metric.name])}"
-        if metric.name in scores.intervals:
-            low, high = map(metric.amount, scores.intervals[metric.name])
-            text += f" (95 % interval {low} to {high})"
-        yield f"{text}."
 
 
 def test_rows_words(facts: Facts) -> str:
@@ -203,37 +217,36 @@ def test_rows_words(facts: Facts) -> str:
 
 
 def round_words(evidence: Evidence) -> str:
-    """What the final round's scores are of: `5 fresh folds, 4 times`."""
-    repeats = evidence.repeats
-    if evidence.is_forward:
-        again = f", {repeats} times from fresh weights" if repeats > 1 else " from fresh weights"
-        return f"the {evidence.folds} forward folds{again}"
-    return f"{evidence.folds} fresh folds" + (f", {repeats} times" if repeats > 1 else "")
+    """What the final round's scores are of: `20 new trainings, each scored on rows ...`."""
+    rows = "that came after those it trained on" if evidence.is_forward else "it did not train on"
+    trainings = count(evidence.folds * evidence.repeats, "new training")
+    return f"{trainings}, each scored on rows {rows}"
 
 
 def _best_sentence(report: Report, best: Trial) -> str:
+    """The search's estimate, where there is no other."""
     facts, metric = report.facts, report.metric
     kind, unit = ("cross-validated", "fold") if facts.folds > 1 else ("validation", "split")
     members, deviation = facts.folds * facts.repeats, best.deviation(metric)
     score = f"{kind} {metric.words} {metric.text(best.score(metric))}"
     if deviation is not None and members > 1:
-        score += f" ({metric.spread(deviation)}, standard deviation over {count(members, unit)})"
+        score += f" ({metric.spread(deviation)} between {count(members, unit)})"
     done = count(len(completed(report.trials)), "completed trial")
     return f"{_with_settings(best)} did best: {score}, the best of {done}."
 
 
 def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> str:
-    """The final round's estimate, and how much the search had flattered it."""
-    metric, repeats = evidence.metric, evidence.repeats
-    score = (
-        f"{metric.words} {metric.text(winner.mean(metric))} on {round_words(evidence)} "
-        f"({metric.spread(winner.deviation(metric))}, standard deviation over folds; the "
-        f"search had {metric.text(winner.search[metric.name])})"
+    """The final round's estimate, and what the search had shown."""
+    metric, own = evidence.metric, [t.optimizer for t in completed(report.trials)]
+    low, high = map(metric.text, evidence.interval_of(winner))
+    clearly = ", but not clearly" if len(evidence.level) > 1 else ""
+    return (
+        f"{_with_settings(winner)} did best{clearly}: {metric.words} "
+        f"{metric.text(winner.mean(metric))} on average over {round_words(evidence)} (95 % "
+        f"interval {low} to {high}). The search had shown {metric.text(winner.search[metric.name])}"
+        f", which flatters: it is the best of {count(own.count(winner.optimizer), 'trial')} of "
+        f"{winner.optimizer}."
     )
-    if repeats > 1:
-        score += f", {metric.text(winner.ensemble[metric.name])} with {repeats} networks together"
-    done = count(len(completed(report.trials)), "completed trial")
-    return f"{_with_settings(winner)} did best: {score}, of {done}."
 
 
 def _with_settings(trial: Trial | Finalist) -> str:
@@ -243,21 +256,32 @@ def _with_settings(trial: Trial | Finalist) -> str:
     return f"{rate} ({others})" if others else rate
 
 
+def others_text(params: Mapping[str, Any], most: int = 5) -> str:
+    """The params of a trial but its learning rate: `dropout 0.2, hidden [64, 32]`; may be empty."""
+    shown = []
+    for path, value in params.items():
+        name = re.sub(r"^(model|training|optimizers\.\d+)\.", "", path)
+        text = number(value) if isinstance(value, float) else value
+        if name != "lr":
+            shown.append(f"{name} {text if isinstance(text, str) else json.dumps(text)}")
+    if len(shown) > most:
+        shown[most:] = [count(len(shown) - most, "other setting")]
+    return ", ".join(shown)
+
+
 def comparison_sentence(evidence: Evidence, where: str = "on this table") -> str:
     """Which optimizers cannot be told apart in the final round, which are beaten and by how much.
 
     By the intervals that hold for all pairs together with 95 %."""
     if evidence.winner is None:
         return "Every optimizer diverged in the final round, so there is nothing to compare."
-    best, metric = evidence.winner.optimizer, evidence.metric
+    metric, (best, *level) = evidence.metric, evidence.level
     diverged = [finalist.optimizer for finalist in evidence.finalists if not finalist.completed]
     lost = f"; {listing(diverged)} diverged there" if diverged else ""
-    against = [pair for pair in evidence.pairs if pair.better == best]
-    if not against:
+    if not evidence.pairs:
         return f"No other optimizer is there to compare {best} with{lost}."
-    level = [best, *[pair.worse for pair in against if not pair.is_clear]]
-    beaten = [pair for pair in against if pair.is_clear]
-    parts = [f"{listing(level)} cannot be told apart {where}"] if len(level) > 1 else []
+    parts = [f"{listing([best, *level])} cannot be told apart {where}"] if level else []
+    beaten = [pair for pair in evidence.pairs if pair.better == best and pair.is_clear]
     if beaten:
         low, high = min(pair.low_all for pair in beaten), max(pair.high_all for pair in beaten)
         by = f"{metric.amount(low)} to {metric.difference(high)}"
@@ -267,24 +291,27 @@ def comparison_sentence(evidence: Evidence, where: str = "on this table") -> str
     return f"{'; '.join(parts)}{lost} (95 % interval{together})."
 
 
-def loading_code(model_uri: str, arrays: str = "") -> str:
-    """Python that loads the registered model and scores rows with it."""
+def loading_code(facts: Facts) -> str:
+    """Python that loads the registered model, from any folder, and scores rows with it."""
     module, rows = "pandas as pd", 'pd.read_csv("rows.csv")'
-    if arrays:
+    if facts.arrays:
         module, rows = "numpy as np", 'np.load("rows.npz")["x"]'
-    load = f"model = mlflow.pyfunc.load_model({model_uri!r})"
+    load = f"model = mlflow.pyfunc.load_model({facts.model_uri!r})"
+    if facts.tracking_uri and HIDDEN not in facts.tracking_uri:
+        load = f"mlflow.set_tracking_uri({facts.tracking_uri!r})\n{load}"
     return f"import mlflow, {module}\n\n{load}\nmodel.predict({rows})"
 
 
 NOT_KEPT = "No model was kept: tracking.keep_models is none."
 
 
-def ui_command(tracking_uri: str) -> str:
-    """The shell command that opens MLflow's pages on that store."""
+def ui_command(tracking_uri: str, page: str = "") -> str:
+    """How to open MLflow's pages on that store: an address, or a shell command and the address.
+    `page`: of the pages, relative to where they are served."""
     if tracking_uri.startswith(("http://", "https://")):
-        return tracking_uri
+        return f"{tracking_uri.rstrip('/')}/{page}"
     store = f" --backend-store-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
-    return f"mlflow ui{store}"
+    return f"mlflow ui{store}" + (f"\n# then open http://127.0.0.1:5000/{page}" if page else "")
 
 
 def validation_words(facts: Facts) -> str:
@@ -302,31 +329,42 @@ def validation_words(facts: Facts) -> str:
 
 
 def what_would_change(report: Report) -> list[str]:
-    """The sentences, the weightiest first; empty when no trial completed."""
+    """What to do next, the weightiest first; empty when no trial completed."""
     if report.best is None:
         return []
     evidence, winner = report.evidence, report.winner
-    sentences = [*_edges(report)]
+    steps = [*_edges(report)]
     if evidence is not None and winner is not None:
-        before, after = _closest(evidence, winner), [*_epochs(report, winner)]
-        sentences = [*before, *sentences, *after]
-    return sentences or ["Nothing that this run can see."]
+        simpler = _simpler(evidence)
+        steps = [*_closest(evidence, winner), *simpler, *steps, *_epochs(report, winner)]
+    return steps or ["Nothing more is needed, as far as this run can see."]
 
 
 def _closest(evidence: Evidence, winner: Finalist) -> Iterator[str]:
     """How much it would take to tell the winner from the nearest other one."""
     against = [pair for pair in evidence.pairs if pair.better == winner.optimizer]
-    unclear = [pair for pair in against if not pair.is_clear]
-    if not unclear:
+    nearest = min(against, key=lambda p: (p.is_clear, p.difference), default=None)
+    if nearest is None or nearest.is_clear:
         return
-    nearest = min(unclear, key=lambda pair: pair.difference)
     half = (nearest.high_all - nearest.low_all) / 2
     names = f"{nearest.better} and {nearest.worse}"
     times = (half / nearest.difference) ** 2 if nearest.difference > 0 else float("inf")
-    rows = "No number of rows that is worth collecting"
     if times <= _MOST_TIMES:
-        rows = f"About {number(times, 2)} times as many rows"
-    yield f"{rows} would tell {names} apart, if the difference stays as it is."
+        yield (
+            f"Collect about {number(times, 2)} times as many rows to tell {names} apart, if the "
+            "difference stays as it is."
+        )
+    else:
+        yield f"Take either of {names}: no number of rows worth collecting would tell them apart."
+
+
+def _simpler(evidence: Evidence) -> Iterator[str]:
+    """A model that is no network and does as well or better."""
+    model = evidence.best_baseline
+    ahead = evidence.ahead(model.name, evidence.metric) if model is not None else None
+    if model is not None and ahead is not None and (ends := ahead.interval())[0] <= 0:
+        well = "did better" if ends[1] < 0 else "did about as well"
+        yield f"Consider {model.name}, which {well} and is simpler."
 
 
 def _edges(report: Report) -> Iterator[str]:
@@ -338,8 +376,8 @@ def _edges(report: Report) -> Iterator[str]:
         for edge, word, way in ((rates[0], "lowest", "down"), (rates[-1], "highest", "up")):
             if summary.best.lr == edge:
                 yield (
-                    f"{summary.optimizer} was best at the {word} learning rate that was tried, "
-                    f"{number(edge)}: it may be better further {way}, so widen its range."
+                    f"Widen the range of {summary.optimizer}'s learning rate further {way}: it was "
+                    f"best at the {word} that was tried, {number(edge)}."
                 )
 
 
@@ -347,6 +385,6 @@ def _epochs(report: Report, winner: Finalist) -> Iterator[str]:
     limit, best = report.facts.epochs, winner.best_epoch
     if best is not None and limit.isdigit() and best >= 0.9 * int(limit):
         yield (
-            f"{winner.optimizer} was still getting better when its {limit} epochs were over (best: "
-            f"{best:.0f} on average): with more training.epochs it may get further."
+            f"Raise training.epochs: {winner.optimizer} was still getting better when its {limit} "
+            f"epochs were over (best: {best:.0f} on average)."
         )

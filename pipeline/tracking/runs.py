@@ -25,7 +25,7 @@ from mlflow.entities import (
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils import name_utils
+from mlflow.utils import git_utils, name_utils
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from pipeline.common import signals
@@ -107,6 +107,11 @@ def _source(source: str) -> tuple[str, dict[str, Any]]:
     return ("code", {"tags": {"mlflow.source.name": code}}) if code else ("local", {"uri": source})
 
 
+def commit() -> str:
+    """That the working directory's repository is at; "" where there is none."""
+    return git_utils.get_git_commit(str(Path.cwd())) or ""
+
+
 Stage = Literal["sweep", "pipeline", "prepare", "train", "trial", "final", "evaluate"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -114,6 +119,7 @@ DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as one
 
 PARAM_LENGTH = 6000  # MLflow's limits
 TAG_LENGTH = 8000
+EXPERIMENT_TAG_LENGTH = 5000
 
 _REASON_LENGTH = 500
 
@@ -199,9 +205,10 @@ class Run:
         """Copy a local file, under its own name."""
         self.client.log_artifact(self.run_id, str(local), folder)
 
-    def figure(self, figure: Any, path: str) -> None:
-        """Write a Matplotlib figure (path ends in .png or .svg) or a Plotly one (.html)."""
-        self.client.log_figure(self.run_id, figure, path)
+    def figures(self, drawings: Mapping[str, str]) -> None:
+        """Write figures, SVG by name, as `plots/NAME.svg`."""
+        for name, drawing in drawings.items():
+            self.text(drawing, f"plots/{name}.svg")
 
     def close(self, status: Status, reason: str | None = None, end: int | None = None) -> None:
         """End the run at `end` (milliseconds since the epoch; now), with a reason as a tag."""

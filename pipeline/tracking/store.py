@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.common import signals
+from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
 from pipeline.tracking import processes, runs
@@ -26,6 +27,8 @@ PAGE = 1000  # MLflow returns no more runs at once
 
 # The UI opens the experiment with runs and metrics first, not with traces of prompts.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+_DESCRIBED = "mlflow.pipeline.description"  # as it was written; MLflow's pages do not show its own
 
 FINISHED = "attributes.status = 'FINISHED'"  # a condition of searches
 
@@ -94,6 +97,14 @@ class Store:
                 f"the artifacts of the experiment {self.experiment!r} are not at {location}, where "
                 f"its runs have them; {mend(self.uri, location)}, or choose another experiment"
             )
+
+    def describe(self, markdown: str) -> None:
+        """Set the experiment's description, unless somebody has written another."""
+        tags = self.client.get_experiment(self.experiment_id).tags
+        text = shorten(masked(markdown, self.uri), runs.EXPERIMENT_TAG_LENGTH)
+        if tags.get(runs.DESCRIPTION, "") == tags.get(_DESCRIBED, ""):
+            for key in (_DESCRIBED, runs.DESCRIPTION):
+                self.client.set_experiment_tag(self.experiment_id, key, text)
 
     @contextmanager
     def run(

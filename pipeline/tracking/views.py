@@ -13,7 +13,12 @@ from pipeline.models.metrics import ACCURACY, LOSS, Metric
 from pipeline.tracking.store import Store
 
 TRIALS, RATES, FINAL = "trials", "rates", "final"
-"""Keys of the views."""
+NAMES = {
+    TRIALS: "Trials, best first",
+    RATES: "Learning rate against score",
+    FINAL: "Final round on fresh folds",
+}
+"""What the views are called, by their keys."""
 
 _PREFIX = "mlflow.sharedViewState."
 
@@ -42,15 +47,20 @@ def write_views(store: Store, metric: Metric, train_run_id: str, created: int) -
     trials = [of_stage("trial"), of_search]
     finals = [*columns[:2], *crossed]
     views = {
-        TRIALS: ("Trials, best first", trials, metric.name, columns),
-        RATES: ("Learning rate against score", trials, metric.name, columns),
-        FINAL: ("Final round on fresh folds", [of_stage("final")], crossed_name, finals),
+        TRIALS: (trials, metric.name, columns),
+        RATES: (trials, metric.name, columns),
+        FINAL: ([of_stage("final")], crossed_name, finals),
     }
-    for place, (key, (name, conditions, order, shown)) in enumerate(views.items()):
+    for place, (key, (conditions, order, shown)) in enumerate(views.items()):
         state = _state(conditions, order, metric.greater_is_better, shown, charts)
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-        view = {"name": name, "createdAt": created - place, "state": f"deflate;{packed}"}
+        view = {"name": NAMES[key], "createdAt": created - place, "state": f"deflate;{packed}"}
         store.client.set_experiment_tag(store.experiment_id, _PREFIX + key, json.dumps(view))
+
+
+def pages_of(experiment_id: str) -> dict[str, str]:
+    """The page of each view by its name."""
+    return {name: address(experiment_id, key) for key, name in NAMES.items()}
 
 
 def _state(

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.analysis.across import Across, Effect, Searched, across
-from pipeline.analysis.comparison import MARGIN
+from pipeline.analysis.across import MARGIN, Across, Effect, Searched, across
 from pipeline.analysis.evidence import Evidence, Finalist
 from pipeline.models.metrics import ACCURACY, LOSS
 from tests.study import overlap

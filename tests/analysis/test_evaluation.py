@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn import metrics
 from torchmetrics.functional import classification as torch_scores
 
-from pipeline.analysis.evaluation import calibration, curves, evaluate, score
+from pipeline.analysis.evaluation import calibration, evaluate, score
 from tests.study import predictions
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -77,72 +76,35 @@ def test_score_refuses(probabilities, y):
 
 
 @pytest.mark.parametrize("labels", [2, 5])
-def test_curves_are_those_of_torchmetrics(labels):
-    probabilities, y = predictions(labels, 250)
-    rocs, prs = curves(probabilities, y)
-    assert [c.label for c in rocs] == [c.label for c in prs]
-    assert [c.label for c in rocs] == ([1] if labels == 2 else list(range(labels)))
-    for roc, pr in zip(rocs, prs, strict=True):
-        said = torch.from_numpy(probabilities[:, roc.label].astype(np.float64))
-        truth = torch.from_numpy((y == roc.label).astype(np.int64))
-        assert roc.area == pytest.approx(torch_scores.binary_auroc(said, truth).item(), abs=1e-6)
-        average = torch_scores.binary_average_precision(said, truth).item()
-        assert pr.area == pytest.approx(average, abs=1e-6)
-        # scikit-learn leaves out the points on straight lines of a ROC curve.
-        fpr, tpr, _ = (part.numpy() for part in torch_scores.binary_roc(said, truth))
-        known = set(zip(fpr.round(5), tpr.round(5), strict=True))
-        assert (
-            set(zip(np.float32(roc.x).round(5), np.float32(roc.y).round(5), strict=True)) <= known
-        )
-        precision, recall, _ = torch_scores.binary_precision_recall_curve(said, truth)
-        assert pr.x == pytest.approx(recall.numpy(), abs=1e-6)
-        assert pr.y == pytest.approx(precision.numpy(), abs=1e-6)
-
-
-def test_curves_of_many_rows_are_thinned():
-    probabilities, y = predictions(2, 5000)
-    for (curve,), whole in zip(
-        curves(probabilities, y), (metrics.roc_curve, metrics.precision_recall_curve), strict=True
-    ):
-        assert len(curve.x) == len(curve.y) == 300
-        first, second, _ = whole(y, probabilities[:, 1])
-        points = {*zip(first, second, strict=True), *zip(second, first, strict=True)}
-        assert set(zip(curve.x, curve.y, strict=True)) <= points
-        assert {curve.x[0], curve.x[-1]} == {0.0, 1.0}
-
-
-def test_curves_leave_out_a_label_that_is_absent():
-    probabilities, y = predictions(4)
-    keep = y != 2
-    for of_one_kind in curves(probabilities[keep], y[keep]):
-        assert [curve.label for curve in of_one_kind] == [0, 1, 3]
-    assert curves(probabilities[y == 2], y[y == 2]) == ((), ())
-
-
-@pytest.mark.parametrize("labels", [2, 5])
-def test_calibration_error_equals_torchmetrics(labels):
+def test_calibration_is_of_groups_of_as_many_rows(labels):
     probabilities, y = predictions(labels, 400)
-    said, truth = torch.from_numpy(probabilities), torch.from_numpy(y)
-    found = calibration(probabilities, y, bins=10)
-    if labels == 2:  # torchmetrics' binary form is of the probability of label 1, as is ours
-        expected = torch_scores.binary_calibration_error(said[:, 1].contiguous(), truth, n_bins=10)
-    else:
-        expected = torch_scores.multiclass_calibration_error(said, truth, labels, n_bins=10)
-    assert found.error == pytest.approx(expected.item(), abs=1e-5)
-    assert found.count.sum() == len(y)
-    bins = np.ceil(10 * found.predicted)
-    assert len(set(bins)) == len(bins)
+    found = calibration(probabilities, y)
+    assert found.count.tolist() == [40] * 10
+    values = probabilities[:, 1] if labels == 2 else probabilities.max(axis=1)
+    came_true = y if labels == 2 else probabilities.argmax(axis=1) == y
+    groups = np.array_split(np.argsort(values), 10)
+    predicted = [values[group].mean() for group in groups]
+    observed = [came_true[group].mean() for group in groups]
+    assert found.predicted == pytest.approx(predicted, abs=1e-6)
+    assert found.observed == pytest.approx(observed)
+    assert found.error == pytest.approx(np.mean(np.abs(np.subtract(observed, predicted))), abs=1e-6)
+
+
+def test_few_rows_make_few_groups():
+    assert calibration(*predictions(2, 55)).count.sum() == 55
+    assert len(calibration(*predictions(2, 55)).count) == 2
+    assert len(calibration(*predictions(2, 5)).count) == 1
 
 
 def test_calibration_band_covers_a_calibrated_model():
     inside = bins = 0
     for seed in range(20):
         found = calibration(*predictions(2, 400, seed))
-        inside += ((found.band_low <= found.observed) & (found.observed <= found.band_high)).sum()
+        inside += len(found.count) - found.off
         bins += len(found.count)
     assert inside / bins > 0.93
     off = calibration(*predictions(2, 4000, sharpness=4.0))
-    assert ((off.band_low > off.observed) | (off.observed > off.band_high)).any()
+    assert off.off > 5
 
 
 @pytest.mark.parametrize("labels", [2, 3])
@@ -153,4 +115,3 @@ def test_certain_predictions(labels):
     assert np.isfinite(found.calibration.band_low).all()
     assert np.isfinite(found.calibration.band_high).all()
     assert found.scores.accuracy == 1
-    assert all(curve.area == 1 for curve in found.roc)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -122,4 +123,4 @@ def test_the_sentence_of_arrays():
 def test_the_sentence_in_losses():
     text = comparison_sentence(study_evidence({"A": 0.8, "B": 0.7}, metric=LOSS))
     assert text.startswith("A beats B by ")
-    assert "nats" in text
+    assert re.search(r" by 0\.\d{3} to 0\.\d{3} \(95 % interval\)\.$", text)

@@ -135,7 +135,6 @@ def test_the_evidence_is_that_of_the_runs(place: Place) -> None:
     assert "val_accuracy" not in pipeline.data.metrics.keys() | train.data.metrics.keys()
     assert tags["optimizer.winner"] == best
     assert tags["optimizer.winner_is_clear"] == str(evidence.winner_is_clear).lower()
-    assert {each.optimizer for each in evidence.tolerances} == {"SGD", "Adam", "Adagrad"}
     summary = json.loads(place.text(pipeline, "summary.json"))
     assert summary["evidence"]["winner"] == best
     names = [one["name"] for one in summary["evidence"]["baselines"]]
@@ -165,11 +164,11 @@ def test_a_final_round_that_was_cut_short_is_completed(place: Place) -> None:
     assert after == before
 
 
-def test_a_larger_budget_brings_the_evidence_up_to_date(place: Place) -> None:
+def test_the_evidence_of_a_larger_budget_is_of_its_best_trials(place: Place) -> None:
     assert place.start("search.trials=6", command="train") == 0
     (train,) = place.runs("train")
     evidence = Evidence.from_plain(json.loads(place.text(train, "evidence.json")))
-    assert sum(each.trials for each in evidence.tolerances) == 6
+    assert len(place.runs("trial")) == 6
     best = {run.data.tags["final.trial"] for run in place.runs("final")}
     assert {str(one.trial) for one in evidence.finalists} <= best
 

@@ -56,7 +56,7 @@ def test_names_from_data_are_text():
     rendered = RENDER(search_description(Report(facts, trials)))
     assert "<script" not in rendered
     assert not re.search(r"<(em|a|img|h\d)\b", rendered)
-    assert rendered.count("<td") == 6
+    assert rendered.count("<td") == 5
     assert _shown(rendered).count(NASTY) >= 4
 
 

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from pipeline.models.metrics import ACCURACY, LOSS
-from pipeline.report import figures as plots
-from pipeline.report.figures.final import final_scores, pair_differences
-from tests.study import study_evidence
+from pipeline.report.figures.final import final_scores
+from pipeline.report.report import Report
+from tests.study import CLOSE, study_evidence, study_facts
 
 
 def test_interval_of_a_mean_over_folds():
@@ -33,47 +33,39 @@ def test_ranking_shows_means_intervals_and_what_is_far_away(metric, scale):
         ends = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2.4
                 and line.get_ydata()[0] == place]  # fmt: skip
         assert ends[0] == pytest.approx(scale * ends_there)
-    assert len(plot.tips) == len(names)
     far = "‹ 59.0 %" if metric is ACCURACY else "0.68 ›"
     assert far in [text.get_text() for text in axes.texts]
-
-
-@pytest.mark.parametrize(("metric", "scale"), [(ACCURACY, 100), (LOSS, 1)])
-def test_differences_of_pairs(metric, scale):
-    evidence = study_evidence({"SGD": 0.75, "Adam": 0.7, "AdamW": 0.701}, metric=metric)
-    plot = pair_differences(evidence)
-    assert plot.title == "More than luck: 2 of 3 differences"
-    drawn = [line.get_xdata() for line in plot.axes[0].lines if line.get_linewidth() == 1]
-    assert drawn == [
-        pytest.approx([scale * pair.low_all, scale * pair.high_all]) for pair in evidence.pairs
-    ]
-    unit = "points" if metric is ACCURACY else "nats"
-    assert plot.axes[0].get_xlabel() == f"Better by ({unit})"
 
 
 def test_long_labels_of_one_class_are_whole():
     """None of a row's name is left of the figure."""
     labels = ["SGD momentum=0.9 nesterov=true", "RMSprop momentum=0.9 centered", "SGD"]
     evidence = study_evidence({label: 0.7 + 0.01 * i for i, label in enumerate(labels)})
-    for plot in (final_scores(evidence), pair_differences(evidence)):
-        (axes,) = plot.axes
-        plot.draw_without_rendering()
-        for label in axes.get_yticklabels():
-            assert label.get_window_extent().x0 > 0
-
-
-def test_many_pairs_show_those_of_the_winner():
-    means = {f"Optimizer{i}": 0.7 - 0.01 * i for i in range(9)}
-    plot = pair_differences(study_evidence(means))
-    assert len(plot.axes[0].get_yticklabels()) == 15
-    assert "15 of 36 are shown" in plot.subtitle
-    names = [label.get_text() for label in plot.axes[0].get_yticklabels()]
-    assert all(name.startswith("Optimizer0") for name in names[:8])
+    plot = final_scores(evidence)
+    plot.draw_without_rendering()
+    for label in plot.axes[0].get_yticklabels():
+        assert label.get_window_extent().x0 > 0
 
 
 def test_a_final_round_in_which_nothing_completed():
     evidence = study_evidence({"SGD": None})
-    assert plots.evidence_figures(evidence) == {}
+    assert "final_scores" not in Report(study_facts(), [CLOSE], evidence=evidence).figures
+
+
+def test_the_title_is_no_surer_than_the_intervals():
+    means = {"SGD": 0.75, "Adam": 0.749, "Rprop": 0.7}
+    assert (
+        final_scores(study_evidence(means)).title
+        == "SGD came first, but 1 of 2 others may be as good"
+    )
+    assert (
+        final_scores(study_evidence({"SGD": 0.75, "Rprop": 0.7})).title == "SGD came first, clearly"
+    )
+    del means["Rprop"]
+    assert (
+        final_scores(study_evidence(means)).title == "SGD came first, but the others may be as good"
+    )
+    assert final_scores(study_evidence({"SGD": 0.75})).title == "SGD came first"
 
 
 def test_a_baseline_without_the_score_is_left_out():

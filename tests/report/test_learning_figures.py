@@ -3,9 +3,9 @@ import pytest
 
 from pipeline.analysis.ranking import best_trial
 from pipeline.models.metrics import ACCURACY, LOSS
-from pipeline.report.figures import optimizer_style, search_figures, svg
-from pipeline.report.figures.learning import landscape, learning_curves
-from tests.study import failed, search, study_evidence, trial
+from pipeline.report.figures import svg
+from pipeline.report.figures.learning import landscape
+from tests.study import failed, search, trial
 
 
 def _value_limits(plot):
@@ -15,7 +15,7 @@ def _value_limits(plot):
 @pytest.mark.parametrize(("metric", "scale"), [(ACCURACY, 100), (LOSS, 1)])
 def test_a_landscape_marks_every_trial(metric, scale):
     trials = search(trials=20)
-    plot = landscape(trials, metric, (), metric)
+    plot = landscape(trials, metric)
     marks = [line for axes in plot.axes for line in axes.lines if line.get_linestyle() == "None"]
     drawn = np.concatenate([line.get_xdata() for line in marks])
     assert sorted(drawn) == pytest.approx(sorted(trial.lr for trial in trials))
@@ -28,44 +28,12 @@ def test_a_landscape_marks_every_trial(metric, scale):
     assert (best.lr, pytest.approx(scale * best.scores[metric.name])) in points
 
 
-def test_a_learning_curve_with_its_best_epoch():
-    accuracy = np.array([0.5, 0.6, 0.65, 0.66, 0.67, 0.68])
-    curves = {"val_accuracy": accuracy, "val_loss": 1 - accuracy}
-    plot = learning_curves([trial(0, curves=curves, best_epoch=3.5)], ACCURACY)
-    color, marker = optimizer_style("Adam")
-    for axes, values in zip(plot.axes, (100 * accuracy, 1 - accuracy), strict=True):
-        line, mark = axes.lines
-        assert line.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
-        assert line.get_ydata() == pytest.approx(values)
-        assert (mark.get_xdata()[0], mark.get_marker(), mark.get_color()) == (3.5, marker, color)
-        # At the lower edge, wherever the curve is.
-        assert mark.get_transform() == axes.get_xaxis_transform()
-        assert mark.get_ydata()[0] == 0
-
-
-def test_a_curve_with_gaps_is_a_line_through_what_there_is():
-    """As curves of many epochs come back from MLflow, every fifth epoch of them here."""
-    loss = np.full(1000, np.nan)
-    loss[::5] = np.linspace(0.7, 0.5, 200)
-    plot = learning_curves([trial(0, curves={"val_loss": loss})], LOSS)
-    (line,) = [line for line in plot.axes[0].lines if len(line.get_xdata()) > 1]
-    assert line.get_xdata().tolist() == list(range(1, 1000, 5))
-    assert line.get_ydata() == pytest.approx(loss[::5])
-
-
-def test_the_metric_of_the_search_has_the_first_panel():
-    for metric, label in ((ACCURACY, "Validation accuracy (%)"), (LOSS, "Validation loss (nats)")):
-        plot = learning_curves(search(trials=8), metric)
-        assert plot.axes[0].get_ylabel() == label
-        assert len(plot.axes) == 2
-
-
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])
 def test_a_trial_far_off_leaves_the_others_readable(metric):
     """It is a hollow mark at the edge; the limits are those of the others, nearly."""
     trials = [trial(i, lr=10.0**-i, accuracy=0.9 + i / 100, loss=0.1 + i / 100) for i in range(9)]
     far = [trial(9, lr=1.0, accuracy=0.1, loss=1e6)]
-    plot = landscape(trials + far, metric, (), metric)
+    plot = landscape(trials + far, metric)
     low, high = _value_limits(plot)
     assert high - low < (40 if metric is ACCURACY else 0.4)
     (mark,) = [line for line in plot.axes[0].lines if line.get_markerfacecolor() == "#fefefe"]
@@ -74,45 +42,44 @@ def test_a_trial_far_off_leaves_the_others_readable(metric):
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])
-def test_a_panel_for_each_optimizer_with_its_range(metric):
+def test_a_panel_for_each_optimizer_with_the_spread_of_each_trial(metric):
     trials = search(trials=24)
-    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69})
-    plot = landscape(trials, metric, evidence.tolerances, ACCURACY)
-    done = sorted((t for t in trials if t.state == "COMPLETE"), key=lambda t: t.scores["accuracy"])
+    plot = landscape(trials, metric)
+    done = sorted((t for t in trials if t.is_complete), key=lambda t: metric.sign * t.score(metric))
     order = list(dict.fromkeys(trial.optimizer for trial in reversed(done)))
     assert [axes.get_title("left") for axes in plot.axes] == order
     assert len(order) == 4
-    axes = plot.axes[order.index("Adam")]
-    (bar,) = [line for line in axes.lines if line.get_linewidth() == 3]
-    assert bar.get_xdata().tolist() == [0.001, 0.1]
-    assert axes.get_title("right") == "0.001 to 0.1 (2 decades)"
-    assert len(plot.tips) == len(trials)
-    limits = {axes.get_ylim() for axes in plot.axes}
-    assert len(limits) == 1
+    assert len({axes.get_ylim() for axes in plot.axes}) == 1
+    (spreads,) = plot.axes[0].collections
+    low, high = plot.axes[0].get_ylim()
+    drawn = sorted(np.ptp(ends[:, 1]) / 2 for ends in spreads.get_segments())
+    assert drawn == pytest.approx(
+        sorted(
+            metric.scale * t.deviation(metric)
+            for t in done
+            if t.optimizer == order[0] and low <= metric.scale * t.score(metric) <= high
+        )
+    )
 
 
 def test_a_loss_that_explodes_leaves_the_others_readable():
     trials = [trial(i, lr=10.0 ** (i - 6), loss=0.5 + 0.01 * i) for i in range(6)]
     trials.append(trial(6, lr=1.0, loss=1e9))
-    plot = landscape(trials, LOSS, (), LOSS)
+    plot = landscape(trials, LOSS)
     assert plot.axes[0].get_ylim()[1] < 1
     assert "nan" not in svg(plot, "x")
 
 
 def test_nothing_to_draw():
-    for trials in ([], [failed(0)], [trial(0, state="PRUNED", scores={})]):
-        assert search_figures(trials, ACCURACY) == {}
-    assert list(search_figures([trial(0, lr=0.0)], ACCURACY)) == ["curves"]
-
-
-def test_the_range_is_of_the_objective():
-    evidence = study_evidence({"SGD": 0.7, "Adam": 0.69})
-    figures = search_figures(search(trials=24), ACCURACY, evidence)
-    assert figures["landscape_loss"].title == "What the learning rate does to the validation loss"
-    assert "the optimizer's best accuracy" in figures["landscape_loss"].subtitle
+    at_once = [trial(0, lr=0.01), trial(1, "SGD", lr=0.1), failed(2, lr=0.2)]
+    pruned = [trial(i, lr=0.1 * i, state="PRUNED", scores={}) for i in range(3)]
+    for trials in ([], [failed(0)], pruned, at_once, [trial(0, lr=0.0), trial(1, lr=0.1)]):
+        assert landscape(trials, ACCURACY) is None
 
 
 def test_limits_of_a_single_value_are_not_those_of_rounding():
-    low, high = _value_limits(landscape([trial(0, accuracy=0.7)], ACCURACY, (), ACCURACY))
+    low, high = _value_limits(
+        landscape([trial(i, lr=10.0**-i, accuracy=0.7) for i in (0, 1)], ACCURACY)
+    )
     assert low < 69.5
     assert high > 70.5

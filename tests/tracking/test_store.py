@@ -184,7 +184,7 @@ def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> Non
         run.metrics({"a": 1.0, "none": None, "nan": math.nan, "inf": math.inf})
         run.describe("**bold** " + "x" * 9000)
         run.text("a: 1\n", "config.yaml")
-        run.figure(figure, "plots/a.png")
+        run.figures({"a": figure})
         Path("local.md").write_text("summary")
         run.file("local.md", "notes")
         run.inputs((DATA, "training"), (DATA, "testing"))
@@ -198,6 +198,7 @@ def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> Non
     folder = Path(client.download_artifacts(run.run_id, "", str(Path.cwd())))
     assert (folder / "config.yaml").read_text() == "a: 1\n"
     assert (folder / "plots" / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / "plots" / "a.svg").read_text()
     assert (folder / "notes" / "local.md").read_text() == "summary"
 
 

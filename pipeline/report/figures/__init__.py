@@ -1,12 +1,12 @@
 """The figures of a run: each says in its title what is seen in it.
 
 Every function returns a `Plot` that belongs to nobody else: pyplot and its global state are not
-used. `savefig` draws it on white at twice the screen's resolution, `svg` on nothing, for a page
+used. `savefig` draws it on white at the resolution of print, `svg` on nothing, for a page
 whose style sheet turns its colours round where the page is dark."""
 
 from pipeline.report.figures.colours import optimizer_style as optimizer_style
-from pipeline.report.figures.final import evidence_figures as evidence_figures
-from pipeline.report.figures.learning import search_figures as search_figures
+from pipeline.report.figures.final import final_scores as final_scores
+from pipeline.report.figures.learning import landscape as landscape
 from pipeline.report.figures.plot import Plot as Plot
 from pipeline.report.figures.plot import svg as svg
 from pipeline.report.figures.predictions import evaluation_figures as evaluation_figures

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 INK, MUTED, FAINT = "#1f2328", "#5b636b", "#a9b0b7"
 GRID, BAND, PAPER, WHITE = "#e6e8eb", "#dfe3e8", "#fefefe", "#ffffff"
-ACCENT, WRONG = "#0072b2", "#d55e00"
+ACCENT = "#0072b2"
 # Okabe and Ito's palette first, then Paul Tol's muted one, since colour-blind readers tell both
 # apart.
 STYLES = {

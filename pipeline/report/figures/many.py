@@ -1,6 +1,7 @@
 """Figures of a sweep: optimizers over many tables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +9,8 @@ from pipeline.analysis.across import Across, AcrossPair, Searched
 from pipeline.analysis.common_rate import CommonRate, tuning_curve
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
-from pipeline.report.figures.colours import FAINT, MUTED, optimizer_style
-from pipeline.report.figures.plot import Plot, entry, padded, text_of
+from pipeline.report.figures.colours import FAINT, optimizer_style
+from pipeline.report.figures.plot import Panel, Plot, padded, text_of
 
 
 def overview_figures(
@@ -55,13 +56,20 @@ def differences(compared: Across) -> Plot:
         axes.plot([low, high], [place, place], color=color, linewidth=2.4, zorder=3,
                   solid_capstyle="butt")  # fmt: skip
         axes.mark([mean], [place], (color, marker), 8)
-        axes.say(
-            mean, place, f"{leader} is ahead of {name} by {mean:.2f} ({low:.2f} to {high:.2f})"
-        )
         ends += [low, high, *np.quantile(tables, [0.05, 0.95])]
     axes.set(xlim=padded(min(ends), max(ends), 0.1))
-    axes.set_xlabel(f"{leader} is better by ({metric.unit})".removesuffix(" ()"))
+    axes.set_xlabel(f"{leader} is better by{_unit(metric)}")
     return plot
+
+
+def _unit(metric: Metric) -> str:
+    return " (points)" if metric.is_share else ""
+
+
+def _legend(axes: Panel) -> None:
+    """Of the optimizers' lines, below the panel: curves may be anywhere in it."""
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=4, fontsize=8, frameon=False,
+                handlelength=1.6, columnspacing=1.1, borderpad=0)  # fmt: skip
 
 
 def _other(pair: AcrossPair, leader: str) -> str:
@@ -74,24 +82,20 @@ def rate_losses(rates: Sequence[CommonRate], metric: Metric) -> Plot:
         "What one learning rate for all tables loses",
         "Mean over tables, against the best rate of each table, by the smoothed trials",
         (2.8,),
-        legend=[entry(rate.optimizer) for rate in rates],
     )
     (axes,) = plot.panels
     least = [float(np.nanmin(rate.loss)) for rate in rates]
     for rate in rates:
         color, marker = optimizer_style(rate.optimizer)
         losses = metric.scale * rate.loss
-        axes.plot(rate.rates, losses, color=color, linewidth=1.7, zorder=4)
-        at = int(np.nanargmin(rate.loss))
-        axes.mark([rate.rate], [losses[at]], (color, marker))
-        text = (
-            f"{rate.optimizer}: {formats.number(rate.rate, 2)} loses {losses[at]:.2f} {metric.unit}"
-        )
-        axes.say(rate.rate, losses[at], text)
+        look: dict[str, Any] = {"marker": marker, "markevery": [int(np.nanargmin(losses))]}
+        look |= {"color": color, "linewidth": 1.7, "zorder": 4}
+        axes.plot(rate.rates, losses, label=text_of(rate.optimizer), **look)
     axes.log_x([lr for rate in rates for lr in rate.rates])
     top = metric.scale * 6 * max(max(least), 0.005)
     axes.set(ylim=(0, top), xlabel="Learning rate")
-    axes.set_ylabel(f"Behind the best rate ({metric.unit})".removesuffix(" ()"))
+    axes.set_ylabel(f"Behind the best rate{_unit(metric)}")
+    _legend(axes)
     return plot
 
 
@@ -101,16 +105,15 @@ def tuning(searches: Sequence[Searched], optimizers: Sequence[str], metric: Metr
         "What fewer trials lose",
         "The expected best of n trials of an optimizer against the best of all, mean over tables",
         (2.5,),
-        legend=[entry(name) for name in optimizers],
     )
     (axes,) = plot.panels
     for name in optimizers:
         color, marker = optimizer_style(name)
         losses = metric.scale * tuning_curve(searches, metric, name)
         trials = np.arange(1, len(losses) + 1)
-        axes.plot(trials, losses, color=color, linewidth=1.7, zorder=4)
-        axes.mark(trials, losses, (color, marker), 4.5)
+        look: dict[str, Any] = {"marker": marker, "markersize": 4.5, "linewidth": 1.7}
+        axes.plot(trials, losses, color=color, label=text_of(name), zorder=4, **look)
     axes.set(ylim=(0, None), xlabel="Trials of the optimizer")
-    axes.set_ylabel(f"Behind the best of all ({metric.unit})".removesuffix(" ()"))
-    axes.tick_params(colors=MUTED)
+    axes.set_ylabel(f"Behind the best of all{_unit(metric)}")
+    _legend(axes)
     return plot

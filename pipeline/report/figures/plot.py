@@ -1,14 +1,13 @@
-"""A figure with its heading, legend, plain axes and marks, and how it is written as SVG."""
+"""A figure with its heading, plain axes and marks, and how it is written as SVG."""
 
 import html
 import io
-import math
 import re
 import textwrap
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,40 +15,24 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
-from matplotlib.transforms import Transform
 from numpy.typing import ArrayLike
 
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
 from pipeline.report.figures import colours
-from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER, optimizer_style
+from pipeline.report.figures.colours import FAINT, INK, MUTED, PAPER
 
 WIDTH = 4.8
 """Inches: on a phone a point of its text is about a pixel."""
-_REACH = 8  # points around a mark within which it is pointed at
-
-Entry = tuple[Line2D, str]  # of a legend
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Tip:
-    """What is said of a mark at (x, y), in the coordinates of the transform."""
-
-    transform: Transform
-    x: float
-    y: float
-    text: str
+_HEADING = "heading", "subheading", "paper"  # what a page has of its own
 
 
 class Panel(Axes):
-    """Axes with two spines and a light grid, which know what to say of their marks."""
+    """Axes with two spines and a light grid."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.tips: list[Tip] = []
         self.set(facecolor="none", axisbelow=True)
         self.grid(visible=True, color=colours.GRID, linewidth=0.8)
         self.spines[["top", "right"]].set_visible(False)
@@ -57,10 +40,6 @@ class Panel(Axes):
         self.tick_params(colors=MUTED, labelsize=9, length=3, color=FAINT)
         for axis in (self.xaxis, self.yaxis):
             axis.label.set(color=INK, fontsize=9.5)
-
-    def say(self, x: float, y: float, text: str, transform: Transform | None = None) -> None:
-        """Say `text` of the mark at (x, y), in data coordinates unless told otherwise."""
-        self.tips.append(Tip(transform or self.transData, x, y, text))
 
     def mark(
         self,
@@ -78,11 +57,6 @@ class Panel(Axes):
             edge = {"markerfacecolor": "none", "markeredgecolor": color, "markeredgewidth": 1.2}
         edge |= {"color": color, "marker": marker, "markersize": size, "zorder": 5}
         self.plot(x, y, linestyle="none", **(edge | look))
-
-    def caption(self, title: str, note: str = "", color: str = INK) -> None:
-        """A title at the left above the axes, a note at the right."""
-        self.set_title(title, loc="left", fontsize=9.5, fontweight="bold", color=color)
-        self.set_title(note, loc="right", fontsize=8.5, color=MUTED)
 
     def limit_values(self, values: Sequence[float], metric: Metric) -> None:
         """Limits around values in units of the axis, with room for the marks of the few that are
@@ -105,15 +79,14 @@ class Panel(Axes):
 
 
 class Plot(Figure):
-    """Panels below each other under a heading and a legend, 200 pixels per inch.
+    """Panels below each other under a heading.
 
     A page sets the heading itself, so it is told `title` and `subtitle` as plain text, and that
     `head` inches at the top are theirs.
 
     Args:
         heights: of the panels, about, in inches.
-        rows: names, as `text_of` gives them, for y = 0, 1, ... downwards in the only panel.
-        sharex: whether the panels have one x axis."""
+        rows: names, as `text_of` gives them, for y = 0, 1, ... downwards in the only panel."""
 
     def __init__(
         self,
@@ -122,40 +95,31 @@ class Plot(Figure):
         heights: Sequence[float] = (2.5,),
         *,
         width: float = WIDTH,
-        legend: Sequence[Entry] = (),
         rows: Sequence[str] = (),
-        sharex: Literal["all", "none"] = "all",
     ) -> None:
         if rows:
-            heights = ((0.42 if any("\n" in row for row in rows) else 0.34) * len(rows) + 0.1,)
+            heights = (0.34 * len(rows) + 0.1,)
         # A percent sign stays with its number.
         lines, small = (
             textwrap.wrap(text.replace(" %", "\u00a0%"), int((width - 0.2) / letter))
             for text, letter in ((title, 0.102), (subtitle, 0.072))
         )
         self.head = 0.18 + 0.21 * len(lines) + 0.17 * len(small)
-        columns = 2 if all(len(name) <= 24 for _, name in legend) else 1
-        top = self.head + 0.19 * math.ceil(len(legend) / columns)
         # Around a panel there are its ticks, a caption or a label.
-        height = top + sum(heights) + 0.3 * len(heights) + 0.35
-        free = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), h_pad=0.06)
-        look: dict[str, Any] = {"dpi": 200, "facecolor": colours.WHITE, "layout": free}
+        height = self.head + sum(heights) + 0.3 * len(heights) + 0.35
+        free = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - self.head / height), h_pad=0.06)
+        look: dict[str, Any] = {"facecolor": colours.WHITE, "layout": free}
         super().__init__(figsize=(width, height), **look)
         FigureCanvasAgg(self)
         self.title, self.subtitle = (text.replace(r"\$", "$") for text in (title, subtitle))
         look = {"x": 0.12 / width, "va": "top", "linespacing": 1.2, "in_layout": False}
         self.text(y=1 - 0.12 / height, s="\n".join(lines), fontsize=12, fontweight="bold",
-                  color=INK, **look)  # fmt: skip
+                  color=INK, gid=_HEADING[0], **look)  # fmt: skip
         self.text(y=1 - (0.14 + 0.21 * len(lines)) / height, s="\n".join(small), fontsize=9,
-                  color=MUTED, **look)  # fmt: skip
-        if legend:
-            anchor = 0.12 / width, 1 - (self.head + 0.02) / height
-            look = {"handlelength": 1.3, "handletextpad": 0.45, "columnspacing": 1.1}
-            look |= {"labelspacing": 0.35, "borderpad": 0.0, "borderaxespad": 0.0, "frameon": False}
-            self.legend(*zip(*legend, strict=True), loc="upper left", bbox_to_anchor=anchor,
-                        ncols=columns, fontsize=9, labelcolor=INK, **look)  # fmt: skip
+                  color=MUTED, gid=_HEADING[1], **look)  # fmt: skip
+        self.patch.set_gid(_HEADING[2])
         panel_class: dict[str, Any] = {"axes_class": Panel}
-        self.subplots(len(heights), sharex=sharex, height_ratios=heights, subplot_kw=panel_class)
+        self.subplots(len(heights), sharex="all", height_ratios=heights, subplot_kw=panel_class)
         if rows:
             (panel,) = self.panels
             panel.set_yticks(range(len(rows)), rows, fontsize=9)
@@ -169,16 +133,18 @@ class Plot(Figure):
         """From above."""
         return [axes for axes in self.axes if isinstance(axes, Panel)]
 
-    @property
-    def tips(self) -> list[Tip]:
-        """What is shown of a mark that is pointed at, in the order of drawing."""
-        return [tip for panel in self.panels for tip in panel.tips]
-
-    def savefig(self, *args: Any, **options: Any) -> None:
-        """As Matplotlib does. For characters that the font has not, boxes are drawn."""
-        with warnings.catch_warnings():
+    @cached_property
+    def drawn(self) -> str:
+        """The plot as an SVG file, with real text. For characters that the font has not, boxes are
+        drawn."""
+        target = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.title}),
+        ):
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            super().savefig(*args, **options)
+            self.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
+        return target.getvalue()
 
 
 def text_of(value: Any, width: int = 28) -> str:
@@ -186,56 +152,27 @@ def text_of(value: Any, width: int = 28) -> str:
     return formats.shorten(formats.printable(str(value)), width).replace("$", r"\$")
 
 
-def padded(low: float, high: float, room: float) -> Range:
+def padded(low: float, high: float, room: float) -> tuple[float, float]:
     """Limits beyond low..high by a share of their span, which counts as 2 % of `high` at least."""
     span = max(high - low, 0.02 * max(abs(high), 1e-3))
     middle, reach = (low + high) / 2, (0.5 + room) * span
     return middle - reach, middle + reach
 
 
-def entry(label: str, line: bool = True, text: str = "") -> Entry:
-    """An optimizer's in a legend: its marker, with a line or alone."""
-    color, marker = optimizer_style(label)
-    handle = Line2D([], [], color=color, marker=marker, markersize=6 if line else 7,
-                    linewidth=1.7 if line else 0)  # fmt: skip
-    return handle, text_of(label) + text
-
-
 def svg(plot: Plot, prefix: str) -> str:
     """The plot without its heading as an `<svg>` element: transparent, with real text.
 
-    What is said of a mark is a `<title>` in a transparent shape of the class `tip` over it.
     `prefix` (letters, digits, `-`) keeps the ids of several plots on one page apart."""
-    target = io.StringIO()
-    metadata = {"Date": None, "Creator": None}
-    for line in plot.texts:
-        line.set_visible(False)
-    try:
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-            plot.savefig(target, format="svg", facecolor="none", metadata=metadata)
-    finally:
-        for line in plot.texts:
-            line.set_visible(True)
-    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", target.getvalue(), flags=re.DOTALL)
+    body = plot.drawn
+    for part in _HEADING:
+        body = re.sub(rf'\n  <g id="{part}">.*?\n  </g>', "", body, flags=re.DOTALL)
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
     body = body[body.index(">", body.index("<svg")) + 1 : body.rindex("</svg>")]
-    # Without the line breaks and the many digits that nobody sees.
-    places = r'\b(?:d|x|y|transform)="[^"]*"'
-    body = re.sub(places, lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match.group()), body)
-    body = re.sub(r"\s*\n\s*", "\n", body)
     width, height, head = (72 * float(inches) for inches in (*plot.get_size_inches(), plot.head))
     label = html.escape(". ".join(text for text in (plot.title, plot.subtitle) if text))
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 {head:.1f} {width:.1f} '
         f'{height - head:.1f}" xmlns="http://www.w3.org/2000/svg" '
-        'xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">'
-        f"{body}<g>{''.join(_shape(plot, tip) for tip in plot.tips)}</g></svg>"
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">{body}</svg>'
     )
-
-
-def _shape(plot: Plot, tip: Tip) -> str:
-    """What is pointed at for a tip."""
-    x, y = tip.transform.transform((tip.x, tip.y)) * 72 / plot.dpi
-    place = f'cx="{x:.1f}" cy="{72 * plot.get_figheight() - y:.1f}" r="{_REACH}"'
-    text = html.escape("\n".join(formats.printable(line) for line in tip.text.split("\n")))
-    return f'<circle class="tip" {place}><title>{text}</title></circle>'
