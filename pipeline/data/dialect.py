@@ -128,21 +128,18 @@ def find_dialect(
         else:
             doubt = f"{shown} but was taken as the header; if there is none, set data.header: 0"
     decimal = told.decimal or best.decimal()
-    notes = []
     separator = best.form.separator
-    if separator != usual:
-        shown = "blanks" if separator == BLANKS else repr(separator)
-        notes.append(f"separated by {shown}")
-    notes += ["decimal commas"] if decimal == "," else []
-    notes += [f"in {encoding}"] if not encoding.startswith("utf-8") else []
-    notes += ["single quotes"] if quote == "'" else []
-    if first is None:
-        notes.append("without a header")
-    elif best.skip > 1:
-        notes.append(f"header on line {best.skip}")
+    notes = {
+        f"separated by {'blanks' if separator == BLANKS else repr(separator)}": separator != usual,
+        "decimal commas": decimal == ",",
+        f"in {encoding}": not encoding.startswith("utf-8"),
+        "single quotes": quote == "'",
+        "without a header": first is None,
+        f"header on line {best.skip}": first is not None and best.skip > 1,
+    }
+    said = tuple(note for note, is_so in notes.items() if is_so)
     named = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(names))
-    rows = best.data()
-    skip, said = best.skip, tuple(notes)
+    skip, rows = best.skip, best.data()
     return Dialect(encoding, size, best.form, decimal, skip, named, rows, said, doubt)
 
 
@@ -299,22 +296,13 @@ def _layout(
     return width, share, next(iter(wide), 0), False
 
 
-def types_of(dialect: Dialect, text: Collection[str]) -> dict[str, str]:
-    """For each column whose first values are all numbers `int64` or `float64`; but not for those
-    in `text`, and not for codes, which begin with zeros."""
+def words_of(dialect: Dialect) -> Iterator[str]:
+    """The columns whose first values are not all numbers, or codes, which begin with zeros."""
     point = re.escape(dialect.decimal or ".")
-    types = {}
+    number = re.compile(
+        rf"[+-]?((0|[1-9]\d*)({point}\d*)?|{point}\d+)(e[+-]?\d+)?|-?inf", re.IGNORECASE
+    )
     for name, column in zip(dialect.names, zip(*dialect.rows, strict=False), strict=False):
         cells = [cell for cell in column if cell.lower() not in MISSING]
-        if name in text or not cells:
-            continue
-        if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", cell) for cell in cells):
-            types[name] = "int64"
-        elif all(
-            re.fullmatch(
-                rf"[+-]?((0|[1-9]\d*)({point}\d*)?|{point}\d+)(e[+-]?\d+)?|-?inf", cell, re.I
-            )
-            for cell in cells
-        ):
-            types[name] = "float64"
-    return types
+        if not cells or not all(map(number.fullmatch, cells)):
+            yield name

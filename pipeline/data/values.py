@@ -4,7 +4,6 @@ What a single value means, `inference/rows.py` says, for a table that is prepare
 are given to a model; a column whose type says it already is converted as a whole. Columns are a
 `pyarrow.ChunkedArray` of N values; what is known of one is a mapping as in schema.json."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -103,31 +102,22 @@ def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarra
 
 
 def _of_text(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers as programs write them are converted together; each other distinct value is read
-    once."""
+    """Numbers as programs write them are converted together; else each distinct value is read."""
     if pa.types.is_float16(column.type):  # of which Arrow makes no dictionary
         column = pc.cast(column, pa.float32())
     if pa.types.is_temporal(column.type):
         column = pc.cast(column, pa.string())
     if like["kind"] != "number" or not pa.types.is_string(column.type):
         return _of_distinct(column, like)
-    raw, unfit = np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
-    if like.get("decimal", ".") == ".":
-        with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number or none
-            return _float64(column), unfit
-        column = present(column)
-        with suppress(pa.ArrowInvalid):
-            return _float64(column), unfit
-    point = re.escape(like.get("decimal", "."))
-    form = rf"^\s*[+-]?(\d+{point}?\d*|{point}\d+)([eE][+-]?\d+)?\s*$"
-    usual = np.asarray(pc.fill_null(pc.match_substring_regex(column, form), False))
-    if usual.any():
-        texts = pc.utf8_trim_whitespace(column.filter(pa.array(usual)))
-        texts = pc.replace_substring(texts, like.get("decimal", "."), ".")
-        raw[usual] = _float64(pc.utf8_ltrim(texts, "+"))
-    rest = np.flatnonzero(~usual & np.asarray(column.is_valid()))
-    raw[rest], unfit[rest] = _of_distinct(column.take(pa.array(rest)), like)
-    return raw, unfit
+    texts, is_read = column, np.zeros(len(column), dtype=bool)
+    if like.get("decimal", ".") == ",":
+        dotted = pc.match_substring(texts, ".")  # in groups, so that no cast will do
+        texts = pc.replace_substring(pc.if_else(dotted, "grouped", texts), ",", ".")
+    with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number or none
+        return _float64(texts), is_read
+    with suppress(pa.ArrowInvalid):
+        return _float64(present(texts)), is_read
+    return _of_distinct(column, like)
 
 
 def _of_distinct(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -217,12 +217,15 @@ def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
     """As Python writes them; text also with thousands separators, the column's `decimal` sign, per
     cent or currency signs (which say nothing: 39 % is 39), the Unicode minus, negatives in
     parentheses. Of times of day and durations the seconds."""
-    number_like = (str, numbers.Real, decimal.Decimal, np.bool_)
-    is_usual = column.get("decimal", ".") == "."
-    plain = number_like if is_usual else number_like[1:]
-    fits = np.array([isinstance(value, plain) for value in values], dtype=bool)
-    result = np.full(len(values), np.nan)
-    result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
+    point = column.get("decimal", ".")
+
+    def usual(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(point, ".") if point == "." or "." not in value else None
+        return value if isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)) else None
+
+    plain = pd.Series([usual(value) for value in values], dtype=object)
+    result: Floats = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64, copy=True)
     for position in np.flatnonzero(np.isnan(result)):
         result[position] = _number(values[position], column)
     return result
