@@ -168,10 +168,10 @@ class Source:
     def rows(self, index: Index, shown: int = 5) -> str:
         """Rows (counted from 0) as the user sees them: 'line 7' of a CSV file, whose header is on
         line 1, 'row 7' (counted from 1) otherwise. The first `shown`, and how many others."""
-        ends = np.cumsum([part.rows for part in self.parts])
-        at = int(np.searchsorted(ends, index[0], side="right"))
-        part, index = self.parts[at], np.asarray(index)
-        inside = index[index < ends[at]] - (ends[at] - self.parts[at].rows)
+        starts = np.cumsum([0, *(part.rows for part in self.parts)])
+        of_part = np.searchsorted(starts[1:-1], index, side="right")
+        part = self.parts[of_part[0]]
+        inside = np.asarray(index)[of_part == of_part[0]] - starts[of_part[0]]
         name = f"{part.name}: " if len(self.parts) > 1 else ""
         more = len(index) - len(inside)
         others = f", and {more:,} more in other files" if more else ""

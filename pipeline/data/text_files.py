@@ -19,7 +19,7 @@ import pyarrow.csv
 
 from pipeline.common.errors import UserError
 from pipeline.common.text import few, shorten
-from pipeline.data.dialect import BLANKS, Dialect, Told, find_dialect, rows_of, squeezed, words_of
+from pipeline.data.dialect import BLANKS, Dialect, Told, find_dialect, rows_of, squeezed, types_of
 from pipeline.inference.rows import MISSING
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": ",", ".data": ",", ".xlsx": ","}
@@ -84,22 +84,29 @@ def dialect_of(source: str, path: Path, wanted: Collection[str], told: Told) -> 
 
 def read_text(source: str, path: Path, dialect: Dialect, text: Collection[str]) -> pa.Table:
     """The rows: columns of plain numbers int64 or float64, all others as they stand, as those named
-    in `text`. Raises UserError, and pyarrow's errors for what is no text at all."""
-    words = {*text, *words_of(dialect)}
+    in `text`. Raises UserError, and pyarrow's errors for what is no text at all.
+
+    Types are those of the first rows, which takes the least memory. Where later values do not fit,
+    the file is read once more, and columns of numbers have the type that all their values allow."""
+    types = {name: dtype for name, dtype in types_of(dialect).items() if name not in text}
     convert = pa.csv.ConvertOptions(
         null_values=_NULLS,
         true_values=[],
         false_values=[],
         strings_can_be_null=False,
         decimal_point=dialect.decimal or ".",
-        column_types=dict.fromkeys(words, pa.string()),
+        column_types={name: types.get(name, "string") for name in dialect.names},
     )
     try:
         table = _parse(path, dialect, convert)
-    except pa.ArrowInvalid as error:
-        if unequal := _unequal_rows(path, dialect):
-            raise UserError(f"{source}: {unequal}") from error
-        raise
+    except pa.ArrowInvalid:
+        convert.column_types = {name: "string" for name in dialect.names if name not in types}
+        try:
+            table = _parse(path, dialect, convert)
+        except pa.ArrowInvalid as error:
+            if unequal := _unequal_rows(path, dialect):
+                raise UserError(f"{source}: {unequal}") from error
+            raise
     about = {"decimal": dialect.decimal} if dialect.decimal else {}
     if len(shorter := _without_headers(table)) < len(table):
         table, about["repeated"] = shorter, "header"

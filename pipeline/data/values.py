@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.kinds import Kind, TextKind, text_kind
-from pipeline.inference.rows import MISSING, days, number_marks, read_distinct
+from pipeline.inference.rows import MISSING, number_marks, read_column
 
 
 def plain(column: Any) -> Any:
@@ -83,64 +83,32 @@ def as_kind(column: Any, like: Mapping[str, Any]) -> np.ndarray:
 def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The values as `as_kind` gives them, and bool [N]: there, but not of that kind."""
     column, kind = plain(column), like["kind"]
-    own = kind_of_type(column.type)
-    if pa.types.is_string(column.type) or (own and kind == "category"):
-        raw, unfit = _of_text(column, like)
-    elif own is None:  # lists, bytes and whatever else
-        return np.full(len(column), np.nan), np.array(column.is_valid())
-    else:
-        raw = _of_type(column)
-        unfit = np.full(len(raw), (own == "date") != (kind == "date"))
-        if kind == "boolean":
-            unfit |= (raw != 0) & (raw != 1)
-        if unfit.any():
-            unfit &= ~np.isnan(raw)
+    raw, unfit = None, np.zeros(len(column), dtype=bool)
+    if pa.types.is_float16(column.type):  # which pandas cannot count
+        column = pc.cast(column, pa.float32())
+    if pa.types.is_temporal(column.type) and kind == "category":
+        column = pc.cast(column, pa.string())
+    if pa.types.is_string(column.type):
+        if kind == "number":
+            raw = _numbers(column, like.get("decimal", "."))
+        if raw is None:
+            column = column.dictionary_encode().combine_chunks()
+    if raw is None:
+        raw, unfit = read_column(column.to_pandas(date_as_object=False), like)
     raw[unfit | np.isinf(raw)] = np.nan
     if kind == "number" and (marks := number_marks(like)):
         raw[np.isin(raw, marks)] = np.nan
     return raw, unfit
 
 
-def _of_text(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers as programs write them are converted together; else each distinct value is read."""
-    if pa.types.is_float16(column.type):  # of which Arrow makes no dictionary
-        column = pc.cast(column, pa.float32())
-    if pa.types.is_temporal(column.type):
-        column = pc.cast(column, pa.string())
-    if like["kind"] != "number" or not pa.types.is_string(column.type):
-        return _of_distinct(column, like)
-    texts, is_read = column, np.zeros(len(column), dtype=bool)
-    if like.get("decimal", ".") == ",":
-        dotted = pc.match_substring(texts, ".")  # in groups, so that no cast will do
+def _numbers(texts: Any, decimal: str) -> np.ndarray | None:
+    """Text that is numbers as programs write them throughout, converted together, which is far
+    quicker than one by one; else None."""
+    if decimal == ",":
+        dotted = pc.match_substring(texts, ".")  # in groups
         texts = pc.replace_substring(pc.if_else(dotted, "grouped", texts), ",", ".")
-    with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number or none
-        return _float64(texts), is_read
-    with suppress(pa.ArrowInvalid):
-        return _float64(present(texts)), is_read
-    return _of_distinct(column, like)
-
-
-def _of_distinct(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    coded = column.dictionary_encode().combine_chunks()
-    distinct = np.array(coded.dictionary.to_pylist(), dtype=object)
-    raw, unfit = read_distinct(distinct, like)
-    codes = np.asarray(coded.indices.fill_null(len(distinct)))
-    return np.append(raw, np.nan)[codes], np.append(unfit, False)[codes]
-
-
-def _of_type(column: Any) -> np.ndarray:
-    """float64 [N] of a column whose type tells its kind: days of dates, seconds of times."""
-    dtype = column.type
-    if pa.types.is_time(dtype):
-        whole = pc.cast(column, pa.int32() if dtype.bit_width == 32 else pa.int64())
-        column = pc.cast(pc.cast(whole, pa.int64()), pa.duration(dtype.unit))
-    elif not pa.types.is_temporal(dtype):
-        return _float64(column)
-    times = column.to_numpy(zero_copy_only=False)
-    return days(times) if kind_of_type(dtype) == "date" else times / np.timedelta64(1, "s")
-
-
-def _float64(column: Any) -> np.ndarray:
-    """An array of its own, NaN for null."""
-    column = pc.cast(column, pa.float64(), safe=False)
-    return np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+    for form in (plain, present):
+        with suppress(pa.ArrowInvalid):
+            numbers = pc.cast(form(texts), pa.float64())
+            return np.array(numbers.to_numpy(zero_copy_only=False))
+    return None
