@@ -271,29 +271,15 @@ def _write(path: Path, table: pa.Table, mask: np.ndarray) -> None:
                 writer.write_table(block.combine_chunks())
 
 
-def load(
-    path: Path, schema: Schema, total: int
-) -> tuple[np.ndarray, np.ndarray, pa.Table, Dependence]:
+def load(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, pa.Table, Dependence]:
     """Raw values [N, F] float64, class ids [N] int64, the table, mapped from the file, and what
-    makes its rows depend on each other.
-
-    Block by block: beside the result, one block is held at a time."""
-    raw = np.empty((total, len(schema.columns)), dtype=np.float64)
-    y = np.empty(total, dtype=np.int64)
-    start = 0
-    with pa.OSFile(str(path)) as file:
-        reader = pa.ipc.open_file(file)
-        for index in range(reader.num_record_batches):
-            block = pa.Table.from_batches([reader.get_batch(index)])
-            rows = slice(start, start + block.num_rows)
-            raw[rows] = to_raw(block, schema)
-            y[rows], _ = ids_of(LabelColumn(block.column(schema.target)), schema)
-            start = rows.stop
+    makes its rows depend on each other. Beside the result, one column is held at a time."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    y, _ = ids_of(LabelColumn(table.column(schema.target)), schema)
     dependence = INDEPENDENT
     if table.num_columns > len(schema.names):
         key, _, column = table.column_names[-1].partition(" ")
         values = table.column(-1).to_numpy()
         groups, order = (values, None) if key == GROUPS else (None, values)
         dependence = Dependence(groups, order, column)
-    return raw, y, table.select(range(len(schema.names))), dependence
+    return to_raw(table, schema), y, table.select(range(len(schema.names))), dependence

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from pipeline.common.errors import UserError
@@ -101,7 +101,7 @@ def find_dialect(
     if len(head) == _HEAD_BYTES:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     if hint := re.match(r"(?i)sep=(.)\r?\n", text):
-        told = Told(encoding, told.separator or hint[1], told.decimal, told.header)
+        told = replace(told, separator=told.separator or hint[1])
     quote = "'" if _quoted(text, "'") > _quoted(text, '"') else '"'
     escapes = [None, "\\"] if f"\\{quote}" in text else [None]
     signs = [told.separator] if told.separator else [usual, ",", ";", "\t", "|", BLANKS]

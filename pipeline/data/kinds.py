@@ -1,6 +1,6 @@
 """What the text of a column says: numbers, dates, true or false, or words; and how it writes them.
 
-Looked at are at most `_SAMPLE` of the column's distinct values. Most of them decide, so that a typo
+Looked at are at most `SAMPLE` of the column's distinct values. Most of them decide, so that a typo
 makes no words of numbers; what is read otherwise than they are counts as missing."""
 
 import re
@@ -14,7 +14,7 @@ from pipeline.inference.rows import BOOLEAN_WORDS, is_missing, read_distinct, st
 
 Kind = Literal["number", "boolean", "date", "category"]
 
-_SAMPLE = 1_000
+SAMPLE = 1_000
 
 _DATE = re.compile(
     r"(?i)((?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)?(,?\s)?(.+?)"
@@ -40,12 +40,13 @@ def text_kind(
     """What a column called `name` holds.
 
     Args:
-        distinct: its distinct texts; those that stand for missing ones say nothing.
+        distinct: at most `SAMPLE` of its distinct texts; those that stand for missing ones say
+            nothing.
         decimal: what its file is known to write; decides where the column itself leaves doubt.
         marks: what stands for missing beside `MISSING`."""
     column = {"marks": marks}
-    texts = [stripped(text) for text in distinct[:: 1 + len(distinct) // _SAMPLE]]
-    texts = [text for text in dict.fromkeys(texts) if not is_missing(text, column)]
+    stems = dict.fromkeys(map(stripped, distinct))
+    texts = [text for text in stems if not is_missing(text, column)]
     if not texts or _are_codes(texts):
         return TextKind("category")
     words = {text.lower() for text in texts}

@@ -267,7 +267,7 @@ def _load(data: PreparedData, subset: str) -> Rows:
     path = data.directory / _file(subset, data.schema)
     if data.schema.inputs is not None:
         return Rows(*arrays.load(path))
-    return Rows(*arrow_tables.load(path, data.schema, data.rows[subset]))
+    return Rows(*arrow_tables.load(path, data.schema))
 
 
 def _file(subset: str, schema: Schema) -> str:

@@ -113,20 +113,17 @@ def read_text(source: str, path: Path, dialect: Dialect, text: Collection[str]) 
     return table.replace_schema_metadata(about)
 
 
-def _parse(path: Path, dialect: Dialect, convert: Any) -> pa.Table:
+def _parse(path: Path, dialect: Dialect, convert: Any, newlines: bool = False) -> pa.Table:
     # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an error,
     # and the second reading respects it.
+    options, parsing = _read_options(dialect), _parsing(dialect, newlines)
     try:
-        return _parse_once(path, dialect, convert, newlines=False)
+        with content(path) as file:
+            return pa.csv.read_csv(_squeezed(file, dialect), options, parsing, convert)
     except pa.ArrowInvalid:
-        return _parse_once(path, dialect, convert, newlines=True)
-
-
-def _parse_once(path: Path, dialect: Dialect, convert: Any, newlines: bool) -> pa.Table:
-    parsing = _parsing(dialect, newlines)
-    with content(path) as file:
-        text = _squeezed(file, dialect)
-        return pa.csv.read_csv(text, _read_options(dialect), parsing, convert)
+        if newlines:
+            raise
+    return _parse(path, dialect, convert, newlines=True)
 
 
 def _read_options(dialect: Dialect, **more: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.kinds import Kind, TextKind, text_kind
+from pipeline.data.kinds import SAMPLE, Kind, TextKind, text_kind
 from pipeline.inference.rows import MISSING, number_marks, read_column
 
 
@@ -71,7 +71,7 @@ def kind_of(column: Any, name: str = "", decimal: str = ".", marks: Sequence[str
     if not is_text(column.type):
         raise ValueError(f"values of type {column.type} are not supported")
     distinct = pc.unique(plain(column).drop_null())
-    return text_kind(distinct[:: 1 + len(distinct) // 1000].to_pylist(), name, decimal, marks)
+    return text_kind(distinct[:: 1 + len(distinct) // SAMPLE].to_pylist(), name, decimal, marks)
 
 
 def as_kind(column: Any, like: Mapping[str, Any]) -> np.ndarray:
