@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -83,17 +84,15 @@ def as_kind(column: Any, like: Mapping[str, Any]) -> np.ndarray:
 def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The values as `as_kind` gives them, and bool [N]: there, but not of that kind."""
     column, kind = plain(column), like["kind"]
-    raw, unfit = None, np.zeros(len(column), dtype=bool)
+    if pa.types.is_decimal(column.type):  # exact as text, but not as Arrow casts it
+        column = pc.cast(pc.cast(column, pa.string()), pa.float64())
     if pa.types.is_float16(column.type):  # which pandas cannot count
         column = pc.cast(column, pa.float32())
     if pa.types.is_temporal(column.type) and kind == "category":
         column = pc.cast(column, pa.string())
     if pa.types.is_string(column.type):
-        if kind == "number":
-            raw = _numbers(column, like.get("decimal", "."))
-        if raw is None:
-            column = column.dictionary_encode().combine_chunks()
-    if raw is None:
+        raw, unfit = _of_text(column, like)
+    else:
         raw, unfit = read_column(column.to_pandas(date_as_object=False), like)
     raw[unfit | np.isinf(raw)] = np.nan
     if kind == "number" and (marks := number_marks(like)):
@@ -101,14 +100,27 @@ def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarra
     return raw, unfit
 
 
-def _numbers(texts: Any, decimal: str) -> np.ndarray | None:
-    """Text that is numbers as programs write them throughout, converted together, which is far
-    quicker than one by one; else None."""
+def _of_text(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers as programs write them are converted together; each other distinct value is read
+    once."""
+    raw, unfit = np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
+    if like["kind"] == "number":
+        raw = _numbers(column, like.get("decimal", "."))
+    rest = np.flatnonzero(np.isnan(raw) & np.asarray(column.is_valid()))
+    if len(rest):
+        coded = column.take(pa.array(rest)).dictionary_encode().combine_chunks()
+        raw[rest], unfit[rest] = read_column(coded.to_pandas(), like)
+    return raw, unfit
+
+
+def _numbers(texts: Any, decimal: str) -> np.ndarray:
+    """float64 [N], NaN for what programs do not write so."""
     if decimal == ",":
         dotted = pc.match_substring(texts, ".")  # in groups
         texts = pc.replace_substring(pc.if_else(dotted, "grouped", texts), ",", ".")
-    for form in (plain, present):
-        with suppress(pa.ArrowInvalid):
-            numbers = pc.cast(form(texts), pa.float64())
-            return np.array(numbers.to_numpy(zero_copy_only=False))
-    return None
+    for has_marks in (False, True):
+        texts = present(texts) if has_marks else texts
+        with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number or none
+            return np.array(pc.cast(texts, pa.float64()).to_numpy(zero_copy_only=False))
+    numbers = pd.to_numeric(texts.to_pandas(), errors="coerce")
+    return np.array(numbers, dtype=np.float64)
