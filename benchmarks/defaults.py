@@ -37,7 +37,7 @@ from pipeline.analysis.cross_fitting import cross_fitted
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.data.encoding import Encoder, encoded, to_raw
-from pipeline.data.labels import infer_labels, label_ids
+from pipeline.data.labels import ids_of, labels_of, read_labels
 from pipeline.data.schema import Schema, infer_columns
 from pipeline.data.splits import Split, make_splits
 from pipeline.models.export import MLPEnsemble
@@ -133,8 +133,9 @@ class Table:
             frame, _ = train_test_split(frame, train_size=rows, stratify=label, random_state=seed)
         table = pa.Table.from_pandas(frame, preserve_index=False)
         columns, _, _ = infer_columns(table, public_tables.LABEL)
-        schema = Schema(columns, public_tables.LABEL, infer_labels(table, public_tables.LABEL))
-        return cls(schema, to_raw(table, schema), label_ids(table, schema))
+        labels = read_labels(table.column(public_tables.LABEL), public_tables.LABEL)
+        schema = Schema(columns, public_tables.LABEL, labels_of(labels, public_tables.LABEL))
+        return cls(schema, to_raw(table, schema), ids_of(labels, schema)[0])
 
 
 class Scores:

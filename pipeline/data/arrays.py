@@ -21,7 +21,7 @@ from pipeline.common.imports import reason_of
 from pipeline.common.text import some
 from pipeline.data.examples import Examples, checked, examples_of
 from pipeline.data.images import Size, folder_digest, read_folder
-from pipeline.data.labels import label_ids, ordered_labels
+from pipeline.data.labels import LabelColumn, ids_of, ordered_labels
 from pipeline.data.schema import Dtype, Inputs, Label, Schema
 from pipeline.data.sources import check_digest, is_many, is_url, local_file
 from pipeline.data.splits import Division, Subset, check_splits, holdout
@@ -167,8 +167,8 @@ def _subset(x: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> Subset:
 
 def _label_ids(y: np.ndarray, labels: tuple[Label, ...]) -> np.ndarray:
     """The class id of every row, int64 [N]."""
-    schema = Schema((), TARGET, labels)
-    return label_ids(pa.table({TARGET: y}), schema, lambda rows: f"y[{rows[0]}]")
+    column = LabelColumn(pa.chunked_array([y]))
+    return ids_of(column, Schema((), TARGET, labels), lambda rows: f"y[{rows[0]}]")[0]
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from pipeline.data.dependence import GROUPS, INDEPENDENT, ORDER, Dependence, Dep
 from pipeline.data.encoding import Misfits, misfits, to_raw
 from pipeline.data.labels import (
     LabelColumn,
+    NameRows,
     ids_of,
     labels_of,
     ordered_labels,
@@ -30,7 +31,7 @@ from pipeline.data.schema import (
     infer_columns,
     missing_columns,
 )
-from pipeline.data.sources import Index, Source
+from pipeline.data.sources import Source
 from pipeline.data.splits import Division, Subset, check_splits, holdout, rare_labels
 from pipeline.data.suspicions import suspicions
 
@@ -47,16 +48,15 @@ def divided(config: "Config", source: Source, test: Source | None) -> Division:
     data, target = config.data, config.data.target
     if target is None:
         raise UserError(f"data.target: must be given, the label column of {source.name}")
-    rules = ColumnRules(
-        data.categorical, data.dates, tuple(map(str, data.missing)), data.max_categories
-    )
+    marks = tuple(map(str, data.missing))
+    rules = ColumnRules(data.categorical, data.dates, marks, data.max_categories)
     reader = DependenceReader(config.validation, rules)
-    rows, warnings = _labelled(config, source, target, reader, rules, test is None)
-    told, table, labels = reader.told, rows.table, rows.labels
+    rows = _labelled(config, source, target, reader, test is None)
+    told, labels, warnings = reader.told.values(), rows.labels, rows.warnings
     with naming(source.name):
         if data.duplicates == "drop":
-            flat = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
-            used = table.select([name for name in flat if name not in data.drop])
+            flat = [f.name for f in rows.table.schema if not pa.types.is_nested(f.type)]
+            used = rows.table.select([name for name in flat if name not in data.drop])
             stays = np.asarray(~_digests(used.to_pandas()).duplicated())
             warnings += _left_out(stays, "copies of others", "data.duplicates")
             rows = rows.take(stays)
@@ -65,19 +65,19 @@ def divided(config: "Config", source: Source, test: Source | None) -> Division:
         if test is None:
             training[holdout(y, float(data.test), config.seed, labels, dependence)[1]] = False
         check_splits(config, y[training], labels, dependence.take(training))
-        no_input = [*data.drop, *told.values()]
+        no_input = [*data.drop, *told]
         columns, left_out, doubts = infer_columns(table, target, no_input, training, rules)
     schema = Schema(columns, target, labels)
     warnings += doubts + [_counted(misfit) for misfit in misfits(table, schema)]
     train = _subset(table, schema, y, dependence, training)
     no_input = [*data.drop, *left_out]
-    look = partial(suspicions, table, target, y, labels, training, told.values(), no_input)
+    look = partial(suspicions, table, target, y, labels, training, told, no_input)
     notes = source.notes()
     if test is None:
         warnings += look()
         tested = _subset(table, schema, y, dependence, ~training)
         return Division(schema, train, tested, left_out, warnings, notes)
-    of_test = _read_test(config, test, source.name, rows, schema, reader)
+    of_test = _read_test(config, test, source.name, schema, reader)
     warnings += of_test.warnings
     stays = np.ones(len(of_test.y), dtype=bool)
     if data.duplicates == "drop":  # as a model sees the rows: files write one value differently
@@ -112,44 +112,21 @@ class _Rows:
 
 
 def _labelled(
-    config: "Config",
-    source: Source,
-    target: str,
-    reader: DependenceReader,
-    rules: ColumnRules,
-    is_divided: bool,
-) -> tuple[_Rows, list[str]]:
+    config: "Config", source: Source, target: str, reader: DependenceReader, is_divided: bool
+) -> _Rows:
     """The rows of the source that have a label, each label in rows enough. All problems of the
     label column are told at once."""
-    data, told = config.data, reader.told
-    named = [*told.items(), *rules.named]
+    data, rules, problems = config.data, reader.rules, list[str]()
+    named = [*reader.told.items(), *rules.named]
     as_text = [target, *(name for _, name in named)]
     table = source.table([*as_text, *data.drop], as_text)
-    warnings, problems = source.warnings(), list[str]()
     with naming(source.name):
         check_columns(table, target, data.drop, named)
-        column = read_labels(table.column(target), target, source.rows, rules.marks)
-        warnings += column.warnings
-        place = np.arange(table.num_rows)
-        missing = column.missing()
-        if len(missing) and data.unlabelled == "error":
-            with collecting(problems):
-                unlabelled(column, target, source.rows)
-        if len(missing):
-            has_label = np.ones(table.num_rows, dtype=bool)
-            has_label[missing] = False
-            warnings += _left_out(has_label, "without a label", "data.unlabelled")
-            table, place = table.filter(pa.array(has_label)), place[has_label]
-            column = column.take(place)
-
-        def rows(index: Index) -> str:
-            return source.rows(place[np.asarray(index)])
-
+        table, column, rows, warnings = _with_label(config, source, table, target, problems)
         with collecting(problems):
             labels = labels_of(column, target, data.positive)
-            schema = Schema((), target, labels)
-            y, _ = ids_of(column, schema, rows)
-            found = _Rows(table, labels, y, reader.read(table, rows))
+            y, _ = ids_of(column, Schema((), target, labels), rows)
+            found = _Rows(table, labels, y, reader.read(table, rows), warnings)
             rare = rare_labels(config, y, found.dependence, is_divided)
             if len(rare) and data.rare_labels == "drop":
                 stays = ~np.isin(y, rare)
@@ -162,40 +139,45 @@ def _labelled(
             elif problems:  # else the split says it
                 check_splits(config, y, labels, found.dependence)
         refuse(problems)
-    return found, warnings
+    return found
+
+
+def _with_label(
+    config: "Config", source: Source, table: pa.Table, target: str, problems: list[str]
+) -> tuple[pa.Table, LabelColumn, NameRows, list[str]]:
+    """The rows that have a label, their labels, what names them, and warnings. That all rows must
+    have one is added to the problems."""
+    warnings = source.warnings()
+    column = read_labels(
+        table.column(target), target, source.rows, tuple(map(str, config.data.missing))
+    )
+    has_label = np.asarray(column.values.is_valid())
+    if config.data.unlabelled == "error":
+        with collecting(problems):
+            unlabelled(column, target, source.rows)
+    warnings += [*column.warnings, *_left_out(has_label, "without a label", "data.unlabelled")]
+    place = np.flatnonzero(has_label)
+    if len(place) < len(has_label):
+        table, column = table.filter(pa.array(has_label)), column.take(place)
+    return table, column, lambda index: source.rows(place[np.asarray(index)]), warnings
 
 
 def _read_test(
-    config: "Config",
-    test: Source,
-    source: str,
-    training: _Rows,
-    schema: Schema,
-    reader: DependenceReader,
+    config: "Config", test: Source, source: str, schema: Schema, reader: DependenceReader
 ) -> _Rows:
     """The rows of a test file, read as the training rows were."""
-    told, target = reader.told, schema.target
+    told, target = reader.told.values(), schema.target
     text = [column.name for column in schema.columns if column.kind in ("category", "date")]
-    needed = [*schema.names, *told.values()]
-    table = test.table(needed, [*text, target, *told.values()])
-    warnings = test.warnings()
+    needed = [*schema.names, *told]
+    table = test.table(needed, [*text, target, *told])
     with naming(test.name):
         lacking = missing_columns(table.column_names, needed, "the test rows", f" as {source} has")
         if target not in table.column_names:
             lacking[-1] += "; to score rows without labels, use predict"
         refuse(lacking)
-        marks = tuple(map(str, config.data.missing))
-        column = read_labels(table.column(target), target, test.rows, marks)
-        has_label = np.asarray(column.values.is_valid())
-        if config.data.unlabelled == "error":
-            unlabelled(column, target, test.rows)
-        place = np.flatnonzero(has_label)
-        warnings += [*column.warnings, *_left_out(has_label, "without a label", "data.unlabelled")]
-
-        def rows(index: Index) -> str:
-            return test.rows(place[np.asarray(index)])
-
-        table, column = table.filter(pa.array(has_label)), column.take(place)
+        problems = list[str]()
+        table, column, rows, warnings = _with_label(config, test, table, target, problems)
+        refuse(problems)
         y, other_case = ids_of(column, schema, rows)
         decimal = (table.schema.metadata or {}).get(b"decimal", b"").decode()
         strange = misfits(table, schema, decimal)
@@ -208,8 +190,9 @@ def _read_test(
             ]
         )
         warnings += [*other_case, *(f"{test.name}: {_counted(misfit)}" for misfit in strange)]
-        found = _Rows(table, schema.labels, y, reader.read(table, rows), warnings)
-        return replace(found, table=_with_numbers(table, schema, decimal))
+        dependence = reader.read(table, rows)
+        table = _with_numbers(table, schema, decimal)
+        return _Rows(table, schema.labels, y, dependence, warnings)
 
 
 def _with_numbers(table: pa.Table, schema: Schema, decimal: str) -> pa.Table:
@@ -288,29 +271,15 @@ def _write(path: Path, table: pa.Table, mask: np.ndarray) -> None:
                 writer.write_table(block.combine_chunks())
 
 
-def load(
-    path: Path, schema: Schema, total: int
-) -> tuple[np.ndarray, np.ndarray, pa.Table, Dependence]:
+def load(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, pa.Table, Dependence]:
     """Raw values [N, F] float64, class ids [N] int64, the table, mapped from the file, and what
-    makes its rows depend on each other.
-
-    Block by block: beside the result, one block is held at a time."""
-    raw = np.empty((total, len(schema.columns)), dtype=np.float64)
-    y = np.empty(total, dtype=np.int64)
-    start = 0
-    with pa.OSFile(str(path)) as file:
-        reader = pa.ipc.open_file(file)
-        for index in range(reader.num_record_batches):
-            block = pa.Table.from_batches([reader.get_batch(index)])
-            rows = slice(start, start + block.num_rows)
-            raw[rows] = to_raw(block, schema)
-            y[rows], _ = ids_of(LabelColumn(block.column(schema.target)), schema)
-            start = rows.stop
+    makes its rows depend on each other. Beside the result, one column is held at a time."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    y, _ = ids_of(LabelColumn(table.column(schema.target)), schema)
     dependence = INDEPENDENT
     if table.num_columns > len(schema.names):
         key, _, column = table.column_names[-1].partition(" ")
         values = table.column(-1).to_numpy()
         groups, order = (values, None) if key == GROUPS else (None, values)
         dependence = Dependence(groups, order, column)
-    return raw, y, table.select(range(len(schema.names))), dependence
+    return to_raw(table, schema), y, table.select(range(len(schema.names))), dependence

@@ -107,10 +107,11 @@ class DependenceReader:
     table.
 
     Attributes:
-        told: these columns by their keys; may be empty."""
+        told: the column by its key; may be empty.
+        rules: what the configuration says of columns."""
 
     def __init__(self, validation: "Validation", rules: ColumnRules = NO_RULES) -> None:
-        self._rules = rules
+        self.rules = rules
         columns = {GROUPS: validation.groups, ORDER: validation.order}
         self.told = {key: column for key, column in columns.items() if column is not None}
         self._numbers: dict[str, int] = {}
@@ -118,26 +119,24 @@ class DependenceReader:
     def read(self, table: pa.Table, rows: Callable[[Index], str]) -> Dependence:
         """What makes the rows of a table depend on each other. Raises UserError: a row without a
         group or a moment, a column that has no order."""
-        dependence = INDEPENDENT
         for key, column in self.told.items():
+            content = table.column(column)
             if key == GROUPS:
-                names, what = group_names(table.column(column)), "group"
+                names, what = group_names(content), "group"
                 absent = np.array([name is None for name in names])
                 numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
-                dependence = Dependence(groups=np.array(numbers, dtype=np.int64), column=column)
+                found = Dependence(groups=np.array(numbers, dtype=np.int64), column=column)
             else:
-                order, what = (
-                    moments(table.column(column), column, self._rules),
-                    "place in the order",
-                )
+                order, what = moments(content, column, self.rules), "place in the order"
                 absent = np.isnan(order)
-                dependence = Dependence(order=order, column=column)
+                found = Dependence(order=order, column=column)
             if absent.any():
                 raise UserError(
                     f"{key}: every row must have a {what}; column {column!r} has no value in "
                     f"{rows(np.flatnonzero(absent))}"
                 )
-        return dependence
+            return found
+        return INDEPENDENT
 
 
 def _shares(y: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

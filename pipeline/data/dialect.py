@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from pipeline.common.errors import UserError
@@ -101,49 +101,43 @@ def find_dialect(
     if len(head) == _HEAD_BYTES:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     if hint := re.match(r"(?i)sep=(.)\r?\n", text):
-        told = Told(encoding, told.separator or hint[1], told.decimal, told.header)
+        told = replace(told, separator=told.separator or hint[1])
     quote = "'" if _quoted(text, "'") > _quoted(text, '"') else '"'
     escapes = [None, "\\"] if f"\\{quote}" in text else [None]
     signs = [told.separator] if told.separator else [usual, ",", ";", "\t", "|", BLANKS]
     forms = [Form(sign, quote, escape) for sign in dict.fromkeys(signs) for escape in escapes]
     tables = [_Table.of(text, form, wanted, told.header) for form in forms]
     best = max(tables, key=_Table.fitness)
-    if not best.rows:
+    if best.header is None and not best.rows:
         raise UserError(f"{source}: the file is empty, or its first row is longer than 128 KiB")
-    names, is_told = best.names(), told.header is not None
-    first = best.header()
     doubt = ""
-    if first is not None and not is_told and _is_data(first):
-        shown = f"the first row ({some(first, 4)}) looks like one of data"
-        positions = [str(position) for position in range(len(names))]
-        if not best.found and wanted and set(wanted) <= set(positions):
-            first, best, names = None, best.without_header(), positions
-        elif not best.found and wanted:
-            missing = next(name for name in wanted if name not in first)
+    if best.header is not None and told.header is None and _is_data(best.header):
+        shown = f"the first row ({some(best.header, 4)}) looks like one of data"
+        positions = list(map(str, range(len(best.names()))))
+        if best.found or not wanted:
+            doubt = f"{shown} but was taken as the header; if there is none, set data.header: 0"
+        elif set(wanted) <= set(positions):
+            best = _Table.of(text, best.form, wanted, 0)
+        else:
+            missing = next(name for name in wanted if name not in (best.header or ()))
             raise UserError(
                 f"{source}: the header must have a column {missing!r}; {shown}: if there is no "
                 "header, set data.header: 0 and call the columns by their positions, from 0 to "
                 f"{positions[-1]!r}"
             )
-        else:
-            doubt = f"{shown} but was taken as the header; if there is none, set data.header: 0"
     decimal = told.decimal or best.decimal()
-    notes = []
     separator = best.form.separator
-    if separator != usual:
-        shown = "blanks" if separator == BLANKS else repr(separator)
-        notes.append(f"separated by {shown}")
-    notes += ["decimal commas"] if decimal == "," else []
-    notes += [f"in {encoding}"] if not encoding.startswith("utf-8") else []
-    notes += ["single quotes"] if quote == "'" else []
-    if first is None:
-        notes.append("without a header")
-    elif best.skip > 1:
-        notes.append(f"header on line {best.skip}")
-    named = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(names))
-    rows = best.data()
-    skip, said = best.skip, tuple(notes)
-    return Dialect(encoding, size, best.form, decimal, skip, named, rows, said, doubt)
+    notes = {
+        f"separated by {'blanks' if separator == BLANKS else repr(separator)}": separator != usual,
+        "decimal commas": decimal == ",",
+        f"in {encoding}": not encoding.startswith("utf-8"),
+        "single quotes": quote == "'",
+        "without a header": best.header is None,
+        f"header on line {best.skip}": best.header is not None and best.skip > 1,
+    }
+    said = tuple(note for note, is_so in notes.items() if is_so)
+    names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(best.names()))
+    return Dialect(encoding, size, best.form, decimal, best.skip, names, best.rows, said, doubt)
 
 
 def _quoted(text: str, quote: str) -> int:
@@ -210,60 +204,56 @@ def _is_data(header: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Table:
-    """The first rows of a text as one separator cuts them, `place` of the header among them."""
+    """The first rows of a text as one separator cuts them, `skip` lines before these; as many
+    values in a row, `width`, as most have, which are a `share` of them; whether the header, where
+    there is one, is sure."""
 
     form: Form
-    rows: list[tuple[int, list[str]]]
+    header: list[str] | None
+    rows: list[list[str]]
+    skip: int
     width: int
     share: float
-    place: int | None
     found: bool
 
     @staticmethod
     def of(text: str, form: Form, wanted: Collection[str], header: int | None) -> "_Table":
-        rows: list[tuple[int, list[str]]] = []
+        lines: list[int] = []
+        rows: list[list[str]] = []
         with suppress(csv.Error):
             for line, values in rows_of(io.StringIO(text, newline=""), form):
                 # Blanks around a name count where somebody names it so.
-                cells = [value if value in wanted else stripped(value) for value in values]
-                rows.append((line, cells))
-        return _Table(form, rows, *_layout(rows, wanted, header))
+                rows.append([value if value in wanted else stripped(value) for value in values])
+                lines.append(line)
+        ((width, often),) = Counter(map(len, rows)).most_common(1) or [(1, 0)]
+        share = often / max(len(rows), 1)
+        if header == 0 or not rows:
+            return _Table(form, None, rows, 0, width, share, header == 0)
+        place, found = sum(line <= header for line in lines) - 1 if header else 0, True
+        if header is None:
+            place, found = _header_of(rows, width, wanted)
+        place = max(place, 0)
+        skip = [*lines, lines[place] + 1][place + 1] - 1
+        return _Table(form, rows[place], rows[place + 1 :], skip, width, share, found)
 
     def fitness(self) -> tuple[bool, bool, float]:
         return self.found, self.width > 1 and self.share >= 0.9, self.share
 
-    def header(self) -> list[str] | None:
-        return None if self.place is None else self.rows[self.place][1]
-
-    @property
-    def skip(self) -> int:
-        """How many lines stand before the first row."""
-        if self.place is None:
-            return 0
-        following = self.rows[self.place + 1 :]
-        return following[0][0] - 1 if following else self.rows[self.place][0]
-
     def names(self) -> list[str]:
         """As the rows have them: a last separator makes none, and R's row names have none."""
-        if (header := self.header()) is None:
+        if (header := self.header) is None:
             return [str(position) for position in range(self.width)]
-        more, rows = self.width - len(header), [row for _, row in self.rows[self.place or 0 :][1:]]
-        if more > 0 and not any(any(row[len(header) :]) for row in rows):
+        more = self.width - len(header)
+        if more > 0 and not any(any(row[len(header) :]) for row in self.rows):
             return [*header, *[""] * more]
         if more == 1:
             return ["", *header]
         return header[:more] if more < 0 and not any(header[more:]) else header
 
-    def without_header(self) -> "_Table":
-        return _Table(self.form, self.rows, self.width, self.share, None, True)
-
-    def data(self) -> list[list[str]]:
-        return [row for _, row in self.rows[0 if self.place is None else self.place + 1 :]]
-
     def decimal(self) -> str | None:
         """The sign that more columns use beyond doubt; of values between semicolons a comma needs
         none."""
-        columns = list(zip(*(row for row in self.data() if len(row) == self.width), strict=False))
+        columns = list(zip(*(row for row in self.rows if len(row) == self.width), strict=True))
         votes = [sum(any(map(form.fullmatch, c)) for c in columns) for form in (_POINT, _COMMA)]
         if votes[0] != votes[1]:
             return ".,"[votes[1] > votes[0]]
@@ -271,50 +261,33 @@ class _Table:
         return "," if self.form.separator == ";" and votes[0] == 0 and any(grouped) else None
 
 
-def _layout(
-    rows: list[tuple[int, list[str]]], wanted: Collection[str], header: int | None
-) -> tuple[int, float, int | None, bool]:
-    """The width that most rows have, their share, the header's place, and whether it is sure."""
-    (width, often), *_ = Counter(len(row) for _, row in rows).most_common(1) or [(1, 0)]
-    share = often / max(len(rows), 1)
-    if header == 0 or not rows:
-        return width, share, None, header == 0
-    lines = [line for line, _ in rows]
-    if header is not None:
-        place = max(sum(line <= header for line in lines) - 1, 0)
-        return width, share, place, True
-    filled = [max((i for i, cell in enumerate(row, 1) if cell), default=0) for _, row in rows]
+def _header_of(rows: list[list[str]], width: int, wanted: Collection[str]) -> tuple[int, bool]:
+    """The header's place, and whether it is sure."""
+    filled = [max((i for i, cell in enumerate(row, 1) if cell), default=0) for row in rows]
     ((least, _),) = Counter(filled).most_common(1)  # a last separator makes no column
     wide = [
         place
-        for place, (_, row) in enumerate(rows[:_FIRST_ROWS])
+        for place, row in enumerate(rows[:_FIRST_ROWS])
         if len(row) >= min(width, least) - 1 and 2 * sum(map(bool, row)) >= len(row)
     ]
     for place in wide:
-        row = rows[place][1]
-        if wanted and set(wanted) <= set(row):
-            return width, share, place, True
-        if all(row):  # a title leaves cells empty
+        if wanted and set(wanted) <= set(rows[place]):
+            return place, True
+        if all(rows[place]):  # a title leaves cells empty
             break
-    return width, share, next(iter(wide), 0), False
+    return next(iter(wide), 0), False
 
 
-def types_of(dialect: Dialect, text: Collection[str]) -> dict[str, str]:
-    """For each column whose first values are all numbers `int64` or `float64`; but not for those
-    in `text`, and not for codes, which begin with zeros."""
+def types_of(dialect: Dialect) -> dict[str, str]:
+    """For each column whose first values are all numbers `int64` or `float64`; but not for codes,
+    which begin with zeros."""
     point = re.escape(dialect.decimal or ".")
+    whole, number = r"-?(0|[1-9]\d{0,17})", rf"((0|[1-9]\d*)({point}\d*)?|{point}\d+)(e[+-]?\d+)?"
+    forms = {"int64": re.compile(whole), "float64": re.compile(rf"[+-]?{number}|-?inf", re.I)}
     types = {}
     for name, column in zip(dialect.names, zip(*dialect.rows, strict=False), strict=False):
         cells = [cell for cell in column if cell.lower() not in MISSING]
-        if name in text or not cells:
-            continue
-        if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", cell) for cell in cells):
-            types[name] = "int64"
-        elif all(
-            re.fullmatch(
-                rf"[+-]?((0|[1-9]\d*)({point}\d*)?|{point}\d+)(e[+-]?\d+)?|-?inf", cell, re.I
-            )
-            for cell in cells
-        ):
-            types[name] = "float64"
+        fitting = (dtype for dtype, form in forms.items() if all(map(form.fullmatch, cells)))
+        if cells and (dtype := next(fitting, "")):
+            types[name] = dtype
     return types

@@ -4,7 +4,6 @@ are, or as people's code gives them."""
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.common import imports
-from pipeline.common.errors import UserError, naming, refuse
+from pipeline.common.errors import UserError, collecting, naming, refuse
 from pipeline.common.imports import reason_of
 from pipeline.data.images import Size, is_image, pixels, stacked
 from pipeline.data.labels import read_labels, unlabelled
@@ -33,17 +32,14 @@ def checked(x: Any, y: Any, size: Size | None = None) -> Examples:
 
     Raises UserError: all that is wrong with either of them."""
     problems: list[str] = []
-    found: list[np.ndarray] = []
-    for read in (partial(_rows, x, size), partial(_labels, y)):
-        try:
-            found.append(read())
-        except UserError as error:
-            problems += error.problems
-    if not problems and len(found[0]) != len(found[1]):
-        counts = f"x has {len(found[0]):,}, y has {len(found[1]):,}"
-        problems.append(f"x and y must have as many rows; {counts}")
+    with collecting(problems):
+        x = _rows(x, size)
+    with collecting(problems):
+        y = _labels(y)
+    if not problems and len(x) != len(y):
+        problems.append(f"x and y must have as many rows; x has {len(x):,}, y has {len(y):,}")
     refuse(problems)
-    return Examples(*found)
+    return Examples(x, y)
 
 
 def _rows(x: Any, size: Size | None) -> np.ndarray:

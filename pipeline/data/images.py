@@ -150,13 +150,11 @@ def stacked(
             x = np.empty((count, *row.shape), row.dtype)
         if images and len(row) > x.shape[1]:
             x = x.repeat(len(row), axis=1)
-        shape = x.shape[1:]
+        rule = "rows must be of one shape and dtype"
+        first, other = (f"{list(a.shape)} {a.dtype}" for a in (x[0], row))
         if images:
             rule = "images must be of one size, or data.size: [height, width] brings them to one"
-            first, other = (f"{s[-2]} x {s[-1]}" for s in (shape, row.shape))
-        else:
-            rule = "rows must be of one shape and dtype"
-            first, other = (f"{list(a.shape)} {a.dtype}" for a in (x[0], row))
+            first, other = (f"{a.shape[-2]} x {a.shape[-1]}" for a in (x, row))
         if first != other:
             raise UserError(f"{rule}; got {first} ({name(0)}) and {other} ({name(i)})")
         x[i] = row

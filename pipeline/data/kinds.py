@@ -1,12 +1,11 @@
 """What the text of a column says: numbers, dates, true or false, or words; and how it writes them.
 
-Looked at are at most `_SAMPLE` of the column's distinct values. Most of them decide, so that a typo
+Looked at are at most `SAMPLE` of the column's distinct values. Most of them decide, so that a typo
 makes no words of numbers; what is read otherwise than they are counts as missing."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +14,13 @@ from pipeline.inference.rows import BOOLEAN_WORDS, is_missing, read_distinct, st
 
 Kind = Literal["number", "boolean", "date", "category"]
 
-_SAMPLE = 1_000
+SAMPLE = 1_000
 
-_WORD = "[A-Za-z]{3,9}"
-_DAY = re.compile(
-    rf"(?:[A-Za-z]{{3,9}},?\s)?(\d{{1,4}}|{_WORD})([-/.]\s?|\s)(\d{{1,2}}|{_WORD})(,?\s|\2)(\d{{1,4}})"
-    r"(?:([T\s])\d{1,2}:\d\d(:\d\d)?([.]\d{1,9})?(\s?[AaPp][Mm])?(\s?(?:Z|[+-]\d\d:?\d\d))?)?"
+_DATE = re.compile(
+    r"(?i)((?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)?(,?\s)?(.+?)"
+    r"(?:([T\s])\d{1,2}:\d\d(:\d\d)?([.]\d{1,9})?(\s?[ap]m)?\s?(Z|[+-]\d\d:?\d\d)?)?"
 )
-_MONTH = re.compile(rf"(\d{{4}}|\d{{1,2}}|{_WORD})([-/.\s])(\d{{4}}|\d{{1,2}}|{_WORD})")
+"""A day of the week, a day or a month, and a time."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,13 @@ def text_kind(
     """What a column called `name` holds.
 
     Args:
-        distinct: its distinct texts; those that stand for missing ones say nothing.
+        distinct: at most `SAMPLE` of its distinct texts; those that stand for missing ones say
+            nothing.
         decimal: what its file is known to write; decides where the column itself leaves doubt.
         marks: what stands for missing beside `MISSING`."""
     column = {"marks": marks}
-    texts = [stripped(text) for text in distinct[:: 1 + len(distinct) // _SAMPLE]]
-    texts = [text for text in dict.fromkeys(texts) if not is_missing(text, column)]
+    stems = dict.fromkeys(map(stripped, distinct))
+    texts = [text for text in stems if not is_missing(text, column)]
     if not texts or _are_codes(texts):
         return TextKind("category")
     words = {text.lower() for text in texts}
@@ -112,32 +111,29 @@ def _dates(texts: Sequence[str], name: str) -> TextKind | None:
 def _formats(text: str) -> Iterator[str]:
     """The forms that a date may be of, as strptime has them: two where the order of day and month
     is open."""
-    if match := _DAY.fullmatch(text):
-        a, first, b, second, c, gap, seconds, fraction, half, zone = match.groups()
-        year = "%Y" if len(c) == 4 else "%y"
-        if a.isdecimal() and len(a) > 2:
-            orders = [("%Y", _month(b), "%d")] if len(a) == 4 else []
-        elif not (a.isdecimal() and b.isdecimal()):
-            orders = [("%d", _month(b), year) if a.isdecimal() else (_month(a), "%d", year)]
-        else:
-            orders = [("%d", "%m", year), ("%m", "%d", year)]
-        day = text[: match.start(1)]  # of the week
-        day = re.sub(_WORD, "%A" if len(day.strip(", ")) > 3 else "%a", day)
-        time = ""
-        if gap is not None:
-            time = f"{gap}{'%I' if half else '%H'}:%M{':%S' if seconds else ''}"
-            time += f"{'.%f' if fraction else ''}{' %p' if half and half[0] == ' ' else ''}"
-            time += f"{'%p' if half and half[0] != ' ' else ''}{'%z' if zone else ''}"
-        for order in orders:
-            marks = zip_longest(order, (first, second, ""), fillvalue="")
-            yield day + "".join(map("".join, marks)) + time
-    elif match := _MONTH.fullmatch(text):
-        a, between, b = match.groups()
-        if len(a) == 4 and a.isdecimal():
-            yield f"%Y{between}{_month(b)}"
-        elif len(b) == 4 and b.isdecimal():
-            yield f"{_month(a)}{between}%Y"
+    if (match := _DATE.fullmatch(text)) is None:
+        return
+    week, comma, date, gap, seconds, fraction, half, zone = match.groups(default="")
+    fields = re.split(r"([-/.,\s]+)", date)
+    if week:
+        week = "%A" if len(week) > 3 else "%a"
+    time = ""
+    if gap:
+        known = {":%S": seconds, ".%f": fraction, f"{half[:-2]}%p": half, "%z": zone}
+        time = f"{gap}{'%I' if half else '%H'}:%M"
+        time += "".join(form for form, found in known.items() if found)
+    for order in ("dmy", "mdy", "ymd", "my", "ym"):
+        if 2 * len(order) - 1 == len(fields):
+            form = [*fields]
+            form[::2] = map(_directive, order, fields[::2])
+            if all(form) and ("%y" not in form or order in ("dmy", "mdy")):
+                yield week + comma + "".join(form) + time
 
 
-def _month(text: str) -> str:
-    return "%m" if text.isdecimal() else "%B" if len(text) > 3 else "%b"
+def _directive(what: str, field: str) -> str:
+    """How strptime calls a year, a month or a day that is written so; empty where it cannot be."""
+    if what == "m" and field.isalpha():
+        return "%B" if len(field) > 3 else "%b"
+    if what == "y":
+        return {4: "%Y", 2: "%y"}.get(len(field), "") if field.isdecimal() else ""
+    return f"%{what}" if field.isdecimal() and len(field) < 3 else ""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.common.errors import UserError, did_you_mean
 from pipeline.common.text import count, some
 from pipeline.data import values
-from pipeline.data.schema import Label, Schema, check_columns
+from pipeline.data.schema import Label, Schema
 from pipeline.data.sources import Index, row_numbers
 from pipeline.inference.rows import BOOLEAN_WORDS, MISSING, stripped
 
@@ -35,10 +35,6 @@ class LabelColumn:
 
     values: Any
     warnings: tuple[str, ...] = ()
-
-    def missing(self) -> np.ndarray:
-        """Rows without a label, ascending."""
-        return np.flatnonzero(~np.asarray(self.values.is_valid()))
 
     def take(self, rows: np.ndarray) -> "LabelColumn":
         return replace(self, values=self.values.take(pa.array(rows)))
@@ -72,32 +68,29 @@ def read_labels(
 
 
 def _of_text(column: Any, target: str, rows: NameRows, marks: set[str]) -> LabelColumn:
-    found = pc.unique(column.drop_null()).to_pylist()
-    texts = {text: stripped(text) for text in found}
+    found = pc.unique(column.drop_null())
+    texts = {text: stripped(text) for text in found.to_pylist()}
     sure = {text for text in texts.values() if text.lower() not in MISSING and text not in marks}
     numeric = all(re.fullmatch(r"[+-]?\d+(\.\d+)?", text) for text in sure)
     logical = {text.lower() for text in sure} <= {"true", "false"}
-    kept = set[str]()
-    if sure and not numeric and not logical:
-        kept = {text for text in texts.values() if text.lower() in _WORDS} - marks
-    if "+" in sure:
-        kept |= {"-"} - marks
+    kept = {"-"} - marks if "+" in sure else set[str]()
+    warnings = list[str]()
+    if not numeric and not logical:
+        words = {text for text in texts.values() if text.lower() in _WORDS} - marks
+        kept |= words
+        if words:
+            warnings.append(
+                f"column {target!r}: {some(sorted(words))} is read as a label; if it says that "
+                f"there is none, set data.missing: {sorted(words)} and data.unlabelled: drop"
+            )
     known = sure | kept
     meant = {text: short if short in known else None for text, short in texts.items()}
-    coded = column.dictionary_encode().combine_chunks()
-    words = [meant[text] for text in coded.dictionary.to_pylist()]
-    labels = pa.array(words, pa.string()).take(coded.indices)
-    warnings = list[str]()
+    labels = pa.array(meant.values(), pa.string()).take(pc.index_in(column, found))
     padded = [text for text, short in meant.items() if short is not None and short != text]
     if padded:
-        where = np.flatnonzero(np.asarray(pc.fill_null(pc.is_in(column, pa.array(padded)), False)))
+        where = np.flatnonzero(np.asarray(pc.is_in(column, pa.array(padded))))
         blanks = f"{count(len(where), 'label')} with blanks at the ends, such as {padded[0]!r}"
         warnings.append(f"column {target!r} has {blanks}, read without them ({rows(where[:1])})")
-    if kept and not kept & {"-"}:
-        warnings.append(
-            f"column {target!r}: {some(sorted(kept))} is read as a label; if it says that there is "
-            f"none, set data.missing: {sorted(kept)} and data.unlabelled: drop"
-        )
     if logical and sure:
         return LabelColumn(pc.equal(pc.utf8_lower(labels), "true"), tuple(warnings))
     if numeric and sure and not any(re.match(r"[+-]?0\d|\+", text) for text in sure):
@@ -142,7 +135,7 @@ def _no_label(target: str, content: Any) -> UserError:
 
 def unlabelled(column: LabelColumn, target: str, rows: NameRows = row_numbers) -> None:
     """UserError that names the rows without a label, if there are any."""
-    missing = column.missing()
+    missing = np.flatnonzero(~np.asarray(column.values.is_valid()))
     if len(missing):
         raise UserError(
             f"every row must have a label; column {target!r} has none in {rows(missing)} "
@@ -151,23 +144,8 @@ def unlabelled(column: LabelColumn, target: str, rows: NameRows = row_numbers) -
         )
 
 
-def infer_labels(
-    table: pa.Table, target: str, positive: Label | None = None, rows: NameRows = row_numbers
-) -> tuple[Label, ...]:
-    """The labels in the order of their class ids: ascending, strings alphabetically.
-
-    Of two labels, `positive` is moved to the end. `rows` names rows in messages.
-
-    Raises UserError: no such column, a row without a label, a label that is no text, whole number
-    or boolean, a single label, `positive` not among the labels or not one of two."""
-    check_columns(table, target)
-    column = read_labels(table.column(target), target, rows)
-    unlabelled(column, target, rows)
-    return labels_of(column, target, positive)
-
-
 def labels_of(column: LabelColumn, target: str, positive: Label | None = None) -> tuple[Label, ...]:
-    """The labels of a column, of which missing ones are none."""
+    """The labels of a column in the order of their class ids, as `ordered_labels` has it."""
     found = pc.unique(column.values.drop_null()).to_pylist()
     is_number = bool(found) and not isinstance(found[0], str | bool)
     if is_number and len(found) > max(_FEW, len(column.values) // 10):
@@ -178,8 +156,9 @@ def labels_of(column: LabelColumn, target: str, positive: Label | None = None) -
 def ordered_labels(
     found: Iterable[Label], place: str, positive: Label | None = None
 ) -> tuple[Label, ...]:
-    """The distinct labels of `place` in the order of their class ids, as `infer_labels` has it.
-    Raises UserError: too few or too many, `positive` not among them or not one of two."""
+    """The distinct labels of `place` in the order of their class ids: ascending, text
+    alphabetically; of two labels, `positive` is moved to the end. Raises UserError: too few or too
+    many, `positive` not among them or not one of two."""
     labels = sorted(found)
     if len(labels) < 2:
         content = f"{labels[0]!r} in every row" if labels else "no rows"
@@ -209,15 +188,6 @@ def _same(label: Label, positive: Label) -> bool:
     return label == positive or str(label) == str(positive)
 
 
-def label_ids(table: pa.Table, schema: Schema, rows: NameRows = row_numbers) -> np.ndarray:
-    """The class id of every row, int64 [rows] in 0..C-1. `rows` names rows in messages. Raises
-    UserError: no target column, a row without a label, a label that the schema has not."""
-    check_columns(table, schema.target)
-    column = read_labels(table.column(schema.target), schema.target, rows)
-    unlabelled(column, schema.target, rows)
-    return ids_of(column, schema, rows)[0]
-
-
 def ids_of(
     column: LabelColumn, schema: Schema, rows: NameRows = row_numbers
 ) -> tuple[np.ndarray, list[str]]:
@@ -233,19 +203,17 @@ def ids_of(
             ids = (by_case[no], by_case[yes])
             by_case = {w: i for pair in pairs for w, i in zip(pair, ids, strict=True)}
             break
-    coded = column.values.dictionary_encode()
-    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-    distinct = coded.dictionary.to_pylist()
+    present = pc.unique(column.values.drop_null())
+    places = pc.index_in(column.values, present).fill_null(-1)
+    distinct = present.to_pylist()
     exact = [own.get(_key(label), -1) for label in distinct]
     found = [
         by_case.get(_key(label).lower(), -1) if i < 0 and alike else i
         for label, i in zip(distinct, exact, strict=True)
     ]
-    of_rows = np.append(np.array(found, dtype=np.int64), -1)[
-        np.asarray(coded.indices.fill_null(len(distinct)))
-    ]
-    unknown = np.flatnonzero((of_rows < 0) & np.asarray(column.values.is_valid()))
-    if len(unknown):
+    of_rows = np.array([*found, -1], dtype=np.int64)[np.asarray(places)]
+    if -1 in found:
+        unknown = np.flatnonzero((of_rows < 0) & np.asarray(column.values.is_valid()))
         strange = [label for label, i in zip(distinct, found, strict=True) if i < 0]
         raise UserError(
             f"column {schema.target!r} must hold only labels that training has "

@@ -26,7 +26,7 @@ from pipeline.data.dialect import Told
 from pipeline.data.examples import checked
 from pipeline.data.given import Given
 from pipeline.data.schema import Schema
-from pipeline.data.sources import Source, is_url, opened
+from pipeline.data.sources import Part, Source, is_url, opened
 from pipeline.data.splits import Division, check_splits
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _opened(
         if given is None:
             source = reach(kind, data.source, "data.source", data.sha256)
         elif isinstance(given, pa.Table):
-            source = Source(data.source, given)
+            source = Source(data.source, (Part(data.source, given),))
         else:
             x, y = given
             with naming(data.source):
@@ -267,7 +267,7 @@ def _load(data: PreparedData, subset: str) -> Rows:
     path = data.directory / _file(subset, data.schema)
     if data.schema.inputs is not None:
         return Rows(*arrays.load(path))
-    return Rows(*arrow_tables.load(path, data.schema, data.rows[subset]))
+    return Rows(*arrow_tables.load(path, data.schema))
 
 
 def _file(subset: str, schema: Schema) -> str:

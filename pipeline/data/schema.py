@@ -5,9 +5,10 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
@@ -67,14 +68,6 @@ class ColumnRules:
 
 
 NO_RULES = ColumnRules()
-
-
-class Inferred(NamedTuple):
-    """The columns that inform; for each other the reason to leave it out; what may be wrong."""
-
-    columns: tuple[Column, ...]
-    left_out: dict[str, str]
-    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -179,15 +172,15 @@ def infer_columns(
     drop: Sequence[str] = (),
     training: np.ndarray | None = None,
     rules: ColumnRules = NO_RULES,
-) -> Inferred:
-    """The columns but `target` and `drop`, as the `training` rows (bool [rows]; None: all) show
-    them, one at a time, so that no second table is held. Raises UserError: no column informs."""
+) -> tuple[tuple[Column, ...], dict[str, str], list[str]]:
+    """The columns but `target` and `drop` that inform, for each other one the reason to leave it
+    out, and what may be wrong; as the `training` rows (bool [rows]; None: all) show them, one at a
+    time, so that no second table is held. Raises UserError: no column informs."""
     mask = None if training is None else pa.array(training)
     metadata = table.schema.metadata or {}
     index = json.loads(metadata.get(b"index", b"[]"))
-    reader = _ColumnReader(rules, metadata.get(b"decimal", b".").decode())
-    columns: list[Column] = []
-    left_out: dict[str, str] = {}
+    decimal = metadata.get(b"decimal", b".").decode()
+    columns, left_out, warnings = list[Column](), dict[str, str](), list[str]()
     for name in table.column_names:
         if name == target or name in drop:
             continue
@@ -197,7 +190,8 @@ def infer_columns(
             left_out[name] = "it is the index of the data frame that wrote the file"
         else:
             content = table.column(name)
-            column = reader.column(name, content if mask is None else content.filter(mask))
+            content = content if mask is None else content.filter(mask)
+            column = _column(name, content, rules, decimal, warnings)
             if isinstance(column, Column):
                 columns.append(column)
             else:
@@ -208,67 +202,56 @@ def infer_columns(
             f"the table must have a column that informs about {target!r}; got "
             f"{reasons or 'none besides the label and the dropped columns'}"
         )
-    return Inferred(tuple(columns), left_out, reader.warnings)
+    return tuple(columns), left_out, warnings
 
 
-class _ColumnReader:
-    """Columns as training rows show them, and `warnings` about these."""
+def _column(
+    name: str, content: Any, rules: ColumnRules, decimal: str, warnings: list[str]
+) -> Column | str:
+    """The column, or the reason to leave it out; what may be wrong is added to `warnings`."""
+    own = values.kind_of_type(content.type)
+    content = values.present(content, rules.marks)
+    if content.null_count == len(content):
+        return "it is missing in every training row"
+    if name in rules.dates:
+        form = rules.dates[name]
+        return _informing(Column(name, "date", format=form, marks=rules.marks), content)
+    if name in rules.categorical or own == "category":
+        return _categories(name, _as_words(content), rules, warnings, is_declared=True)
+    if own is None and not pa.types.is_string(content.type):
+        return f"values of type {content.type} are not supported"
+    said = values.kind_of(content, name, decimal, rules.marks)
+    if said.doubt:
+        warnings.append(said.doubt)
+    if said.kind == "category":
+        return _categories(name, content, rules, warnings)
+    sign = decimal if own is not None else said.decimal
+    column = Column(name, said.kind, decimal=sign, format=said.format, marks=rules.marks)
+    return _informing(column, content)
 
-    def __init__(self, rules: ColumnRules, decimal: str) -> None:
-        self._rules, self._decimal = rules, decimal
-        self.warnings: list[str] = []
 
-    def column(self, name: str, content: Any) -> Column | str:
-        """The column, or the reason to leave it out."""
-        rules = self._rules
-        own = values.kind_of_type(content.type)
-        content = values.present(content, rules.marks)
-        if content.null_count == len(content):
-            return "it is missing in every training row"
-        if name in rules.dates:
-            column = Column(name, "date", format=rules.dates[name], marks=rules.marks)
-            return _informing(column, content)
-        if name in rules.categorical or own == "category":
-            return self._categories(name, _as_words(content), is_declared=True)
-        if own is not None:
-            return _informing(
-                Column(name, own, (), False, self._decimal, None, rules.marks), content
-            )
-        if not pa.types.is_string(content.type):
-            return f"values of type {content.type} are not supported"
-        said = values.kind_of(content, name, self._decimal, rules.marks)
-        self.warnings += [said.doubt] if said.doubt else []
-        if said.kind == "category":
-            return self._categories(name, content)
-        column = Column(name, said.kind, (), False, said.decimal, said.format, rules.marks)
-        return _informing(column, content)
-
-    def _categories(self, name: str, content: Any, is_declared: bool = False) -> Column | str:
-        counted = pc.value_counts(content.drop_null())
-        distinct, counts = pa.chunked_array([counted.field("values")]), counted.field("counts")
-        present = len(content) - content.null_count
-        if len(distinct) == 1 and present == len(content):
-            return f"it is {distinct[0].as_py()!r} in every training row"
-        if 1 < len(distinct) == present:
-            return "it is a distinct string in every training row"
-        most = self._rules.categories
-        if len(distinct) > max(most, 0.9 * present) and not is_declared:
-            return f"{len(distinct):,} of its {present:,} texts are distinct"
-        if len(distinct) > most:
-            order = pc.sort_indices(
-                pa.table({"value": distinct, "count": counts}),
-                sort_keys=[("count", "descending"), ("value", "ascending")],
-            )[:most]
-            rows = present - pc.sum(counts.take(order)).as_py()
-            self.warnings.append(
-                f"column {name!r} has {len(distinct):,} categories, of which the {most} most "
-                f"frequent are kept: {rows:,} of {present:,} rows have others "
-                "(data.max_categories)"
-            )
-            distinct = distinct.take(order)
-        categories = tuple(sorted(distinct.to_pylist()))
-        is_missing = present < len(content)
-        return Column(name, "category", categories, is_missing, marks=self._rules.marks)
+def _categories(
+    name: str, content: Any, rules: ColumnRules, warnings: list[str], is_declared: bool = False
+) -> Column | str:
+    counted = pc.value_counts(content.drop_null()).to_pylist()
+    counts = pd.Series({each["values"]: each["counts"] for each in counted}, dtype=np.int64)
+    present, most = len(content) - content.null_count, rules.categories
+    if len(counts) == 1 and present == len(content):
+        return f"it is {counts.index[0]!r} in every training row"
+    if 1 < len(counts) == present:
+        return "it is a distinct string in every training row"
+    if len(counts) > max(most, 0.9 * present) and not is_declared:
+        return f"{len(counts):,} of its {present:,} texts are distinct"
+    if len(counts) > most:
+        kept = counts.sort_index().sort_values(ascending=False, kind="stable")[:most]
+        warnings.append(
+            f"column {name!r} has {len(counts):,} categories, of which the {most} most frequent "
+            f"are kept: {present - kept.sum():,} of {present:,} rows have others "
+            "(data.max_categories)"
+        )
+        counts = kept
+    categories, is_missing = tuple(sorted(counts.index)), present < len(content)
+    return Column(name, "category", categories, is_missing, marks=rules.marks)
 
 
 def _as_words(content: Any) -> Any:

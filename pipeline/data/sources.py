@@ -35,46 +35,27 @@ TIMEOUT_S = 60.0  # without a byte
 Index = Sequence[int] | np.ndarray
 
 
-@dataclass(frozen=True)
-class Part:
-    """A file of a source. constants: values that its folders say of all its rows, as those of
-    `year=2024/`; None: missing."""
-
-    name: str
-    path: Path
-    constants: Mapping[str, str | None] = field(default_factory=dict)
-
-
 @dataclass
-class _Read:
-    """What reading a part has shown."""
+class Part:
+    """A file of a source, or a table that is at hand.
 
-    rows: int
-    repeated: bool
-    dialect: Dialect | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A table that is at hand: local files of one form, a downloaded copy, that of scikit-learn
-    itself, or one that Python code has."""
+    constants: values that its folders say of all its rows, as those of `year=2024/`; None: missing.
+    rows, dialect, repeated: how many rows it has, how a text file is written, and whether some of
+    its rows repeat the header; known when it has been read."""
 
     name: str
-    place: tuple[Part, ...] | pa.Table
-    told: Told = NOTHING_TOLD
-    _read: list[_Read] = field(default_factory=list)
+    place: Path | pa.Table
+    constants: Mapping[str, str | None] = field(default_factory=dict)
+    rows: int = 0
+    dialect: Dialect | None = None
+    repeated: bool = False
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 of the file's bytes; of several files' digests and what their folders say; of the
-        content where there is no file."""
+        """SHA-256 of the file's bytes, or of a table's content."""
+        if isinstance(self.place, Path):
+            return file_digest(self.place)
         digest = hashlib.sha256()
-        if not isinstance(self.place, pa.Table):
-            if len(self.place) == 1 and not self.place[0].constants:
-                return file_digest(self.place[0].path)
-            for part in self.place:
-                digest.update(f"{file_digest(part.path)} {sorted(part.constants.items())}".encode())
-            return digest.hexdigest()
         for position in range(self.place.num_columns):
             column = self.place.select([position]).combine_chunks()
             sink = pa.BufferOutputStream()
@@ -82,6 +63,42 @@ class Source:
                 writer.write_table(column)
             digest.update(sink.getvalue())
         return digest.hexdigest()
+
+    def table(self, wanted: Collection[str], told: Told, text: Collection[str]) -> pa.Table:
+        """Its rows, as `Source.table` has them."""
+        table = self.place
+        if isinstance(table, Path):
+            asked = [name for name in wanted if name not in self.constants]
+            table, self.dialect = read_table(self.name, table, asked, told, text)
+        self.rows = table.num_rows
+        self.repeated = b"repeated" in (table.schema.metadata or {})
+        return self.completed(table)
+
+    def completed(self, table: pa.Table) -> pa.Table:
+        """Rows of it with what its folders say."""
+        for name, value in self.constants.items():
+            values = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
+            table = table.append_column(name, values)
+        return table
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that is at hand: files of one form, a downloaded copy, that of scikit-learn itself,
+    or one that Python code has."""
+
+    name: str
+    parts: tuple[Part, ...]
+    told: Told = NOTHING_TOLD
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes; of several files' digests and what their folders say; of the
+        content where there is no file."""
+        if len(self.parts) == 1 and not self.parts[0].constants:
+            return self.parts[0].digest
+        lines = (f"{part.digest} {sorted(part.constants.items())}" for part in self.parts)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def table(self, wanted: Collection[str] = (), text: Collection[str] = ()) -> pa.Table:
         """The rows, with types as found. Its metadata has the decimal sign of text files as
@@ -93,7 +110,7 @@ class Source:
 
         Raises UserError: unreadable, no rows, rows of unequal length, two columns of one name,
             files that are not of one form."""
-        table = self.place if isinstance(self.place, pa.Table) else self._parsed(wanted, set(text))
+        table = self._joined(wanted, set(text))
         pa.default_memory_pool().release_unused()  # what parsing held, a quarter of the table
         names = table.column_names
         rule = f"{self.name}: column names must differ"
@@ -105,19 +122,18 @@ class Source:
             raise UserError(f"{self.name}: the table has no rows, only a header of {some(names)}")
         return table
 
-    def _parsed(self, wanted: Collection[str], text: set[str]) -> pa.Table:
-        assert not isinstance(self.place, pa.Table)
-        tables = [self._of_part(part, wanted, text) for part in self.place]
+    def _joined(self, wanted: Collection[str], text: set[str]) -> pa.Table:
+        """The rows of all parts. Columns that are numbers in some of them only are text in all."""
+        tables = [part.table(wanted, self.told, text) for part in self.parts]
         if len(tables) == 1:
             return tables[0]
-        first, parts = tables[0], self.place
-        names = first.column_names
+        names = tables[0].column_names
         refuse(
             [
-                f"{part.name}: must have the columns of {parts[0].name}; it lacks "
+                f"{part.name}: must have the columns of {self.parts[0].name}; it lacks "
                 f"{some(sorted(set(names) - has)) or 'none'}, and these are others: "
                 f"{some(sorted(has - set(names))) or 'none'}"
-                for part, table in zip(parts, tables, strict=True)
+                for part, table in zip(self.parts, tables, strict=True)
                 if (has := set(table.column_names)) != set(names)
             ]
         )
@@ -125,75 +141,44 @@ class Source:
         numbers = {"int64", "double", "float"}
         unlike = {name for name, kinds in types.items() if len(kinds) > 1 and not kinds <= numbers}
         if unlike - text:
-            return self._parsed(wanted, text | unlike)
-        return pa.concat_tables(
-            [_as_text(table.select(names), unlike) for table in tables],
-            promote_options="permissive",
-        )
-
-    def _of_part(self, part: Part, wanted: Collection[str], text: set[str]) -> pa.Table:
-        asked = [name for name in wanted if name not in part.constants]
-        table, dialect = read_table(part.name, part.path, asked, self.told, text)
-        assert not isinstance(self.place, pa.Table)
-        if len(self._read) == len(self.place):
-            self._read.clear()
-        repeated = b"repeated" in (table.schema.metadata or {})
-        self._read.append(_Read(table.num_rows, repeated, dialect))
-        for name, value in part.constants.items():
-            values = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
-            table = table.append_column(name, values)
-        return table
+            return self._joined(wanted, text | unlike)
+        columns = [{name: table.column(name) for name in names} for table in tables]
+        for name in unlike:
+            for each in columns:
+                each[name] = values.plain(each[name]).cast(pa.string())
+        return pa.concat_tables(map(pa.table, columns), promote_options="permissive")
 
     def notes(self) -> list[str]:
         """How text files are written, where that is not as usual; known when they are read."""
-        notes = [note for read in self._read if read.dialect for note in read.dialect.notes]
+        notes = [note for part in self.parts if part.dialect for note in part.dialect.notes]
         return list(dict.fromkeys(notes))
 
     def warnings(self) -> list[str]:
         """What may be meant otherwise in text files, and what was left out."""
         found = []
-        for part, read in zip(self._parts, self._read, strict=False):
-            if read.dialect is not None and read.dialect.doubt:
-                found.append(f"{part.name}: {read.dialect.doubt}")
-            if read.dialect is not None and read.repeated:
-                lines = repeated_headers(part.path, read.dialect)
+        for part in self.parts:
+            if part.dialect and part.dialect.doubt:
+                found.append(f"{part.name}: {part.dialect.doubt}")
+            if part.dialect and part.repeated:
+                lines = repeated_headers(part.place, part.dialect)
                 shown = _numbered("line", lines[:5], lines)
                 found.append(f"{part.name}: {shown} of the file repeat the header: left out")
         return found
 
-    @property
-    def _parts(self) -> tuple[Part, ...]:
-        return () if isinstance(self.place, pa.Table) else self.place
-
     def rows(self, index: Index, shown: int = 5) -> str:
         """Rows (counted from 0) as the user sees them: 'line 7' of a CSV file, whose header is on
         line 1, 'row 7' (counted from 1) otherwise. The first `shown`, and how many others."""
-        if len(self._read) != 1:
-            ends = np.cumsum([read.rows for read in self._read])
-            if len(ends) == 0:
-                return row_numbers(index, shown)
-            place = int(np.searchsorted(ends, int(index[0]), side="right"))
-            inside = np.asarray([row for row in index if row < ends[place]])
-            inside = inside - (ends[place] - self._read[place].rows)
-            said = self._in_part(place, inside, shown)
-            more = len(index) - len(inside)
-            return f"{said}{f', and {more:,} more in other files' if more else ''}"
-        return self._in_part(0, index, shown)
-
-    def _in_part(self, place: int, index: Index, shown: int) -> str:
-        part, dialect = self._parts[place], self._read[place].dialect
-        name = f"{part.name}: " if len(self._parts) > 1 else ""
-        if dialect is None:
-            return name + row_numbers(index, shown)
-        lines = lines_of(part.path, dialect, [int(row) for row in index[:shown]])
-        return name + _numbered("line", lines, index)
-
-
-def _as_text(table: pa.Table, names: Collection[str]) -> pa.Table:
-    for name in names:
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, values.plain(table.column(name)).cast(pa.string()))
-    return table
+        starts = np.cumsum([0, *(part.rows for part in self.parts)])
+        of_part = np.searchsorted(starts[1:-1], index, side="right")
+        part = self.parts[of_part[0]]
+        inside = np.asarray(index)[of_part == of_part[0]] - starts[of_part[0]]
+        name = f"{part.name}: " if len(self.parts) > 1 else ""
+        more = len(index) - len(inside)
+        others = f", and {more:,} more in other files" if more else ""
+        if part.dialect is None:
+            return name + row_numbers(inside, shown) + others
+        lines = lines_of(part.place, part.dialect, inside[:shown].tolist())
+        return name + _numbered("line", lines, inside) + others
 
 
 def row_numbers(index: Index, shown: int = 5) -> str:
@@ -223,14 +208,13 @@ def opened(source: str, sha256: str | None = None, told: Told = NOTHING_TOLD) ->
             f"{source}: a URL must begin with http://, https:// or file://; got {scheme}://"
         )
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
-        place: tuple[Part, ...] | pa.Table
         if source.startswith("sklearn:"):
-            place = _shipped(source)
+            parts = [Part(source, _shipped(source))]
         elif is_many(source):
-            place = _parts(source)
+            parts = _parts(source)
         else:
-            place = (Part(source, local_file(source, Path(folder), ENDINGS)),)
-        table = Source(source, place, told)
+            parts = [Part(source, local_file(source, Path(folder), ENDINGS))]
+        table = Source(source, tuple(parts), told)
         check_digest(source, sha256, lambda: table.digest)
         yield table
 
@@ -268,7 +252,7 @@ def _tables_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _parts(source: str) -> tuple[Part, ...]:
+def _parts(source: str) -> list[Part]:
     """The files in the order of their names, and what their folders say, as Hive names them. Raises
     UserError: there are none, or files of several forms."""
     folder = Path(source).expanduser()
@@ -288,7 +272,7 @@ def _parts(source: str) -> tuple[Part, ...]:
     if not parts:
         rule = "the file does not exist, and as a pattern it matches none"
         raise UserError(f"{source}: {rule}{nearest_file(folder)}")
-    return tuple(parts)
+    return parts
 
 
 def local_file(source: str, folder: Path, endings: Sequence[str]) -> Path:

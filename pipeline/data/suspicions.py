@@ -120,20 +120,19 @@ def _read(name: str, content: Any) -> _Column | None:
         return None
     if content.null_count == len(content):
         return None
-    kind = said.kind
-    first = content[int(np.argmax(content.is_valid()))].cast(pa.string()).as_py()
+    first = content.drop_null()[0].cast(pa.string()).as_py()
     example = shorten(printable(repr(first) if pa.types.is_string(content.type) else first), 40)
-    if kind != "category" and not pa.types.is_integer(content.type):
-        content = pa.chunked_array(
-            [pa.array(values.as_kind(content, vars(said)), from_pandas=True)]
-        )
+    numbers = np.full(len(content), np.nan)
+    if said.kind != "category":
+        numbers = values.as_kind(content, vars(said))
+        if not pa.types.is_integer(content.type):
+            content = pa.chunked_array([pa.array(numbers, from_pandas=True)])
     ranks = np.asarray(pc.rank(content, tiebreaker="dense")).astype(np.int64)
-    low, high = np.nan, np.nan
-    if kind == "number" and content.null_count < len(content):
-        numbers = content.drop_null().to_numpy().astype(np.float64)
-        if np.all(numbers == np.floor(numbers)):
-            low, high = numbers.min(), numbers.max()
-    return _Column(name, kind, np.where(content.is_valid(), ranks - 1, -1), low, high, example)
+    codes = np.where(content.is_valid(), ranks - 1, -1)
+    numbers = numbers[~np.isnan(numbers)]
+    whole = said.kind == "number" and len(numbers) and np.all(numbers == np.floor(numbers))
+    low, high = (numbers.min(), numbers.max()) if whole else (np.nan, np.nan)
+    return _Column(name, said.kind, codes, low, high, example)
 
 
 def _as_rule(column: _Column, label: _Column, labels: Sequence[Label], counts: bool) -> str | None:

@@ -4,7 +4,8 @@ import json
 import lzma
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ import pyarrow.orc
 import pyarrow.parquet
 
 from pipeline.common import files
-from pipeline.common.errors import UserError, first_line
-from pipeline.data.dialect import Dialect, Told
+from pipeline.common.errors import UserError, first_line, refuse
+from pipeline.data.dialect import NOTHING_TOLD, Dialect, Told
 from pipeline.data.given import as_arrow
+from pipeline.data.schema import missing_columns
 from pipeline.data.text_files import PACKED, SEPARATORS, dialect_of, read_text, text_blocks
 
 TEXTS = tuple(
@@ -183,34 +185,35 @@ def _check_width(source: str, count: int) -> None:
         )
 
 
-def column_names(source: str, path: Path, wanted: Collection[str], told: Told) -> list[str]:
-    """The names in a file's header, which should have those that are wanted."""
+def blocks(source: str, place: Path | pa.Table, columns: list[str]) -> Iterator[Block]:
+    """These columns of a file, or of a table that is at hand, in constant memory where its form
+    allows it. Raises UserError: columns that it lacks or has twice; when it comes there, damage."""
+    if isinstance(place, pa.Table):
+        _check_names(source, place.column_names, columns)
+        yield Block(place.select(columns), np.arange(1, len(place) + 1), [], 1.0)
+        return
     with explained(source):
-        check_content(source, path)
-        if is_text(path):
-            return list(dialect_of(source, path, wanted, told).names)
-        if is_parquet(path.name):
-            return list(pa.parquet.read_schema(path).names)
-        return list(_typed(path).column_names)
-
-
-def blocks(source: str, path: Path, columns: list[str], told: Told) -> Iterator[Block]:
-    """The rows of a file that has these columns, in constant memory where its form allows it.
-    Raises UserError for a file that is damaged, when it comes there."""
-    with explained(source):
-        if is_text(path):
-            dialect = dialect_of(source, path, columns, told)
-            for block in text_blocks(path, dialect, columns):
+        check_content(source, place)
+        if is_text(place):
+            dialect = dialect_of(source, place, columns, NOTHING_TOLD)
+            _check_names(source, dialect.names, columns)
+            for block in text_blocks(place, dialect, columns):
                 yield Block(*block, dialect.decimal)
-        elif is_parquet(path.name):
-            yield from _parquet_blocks(path, columns)
+        elif is_parquet(place.name):
+            _check_names(source, pa.parquet.read_schema(place).names, columns)
+            yield from _parquet_blocks(place, columns)
         else:
-            yield from table_blocks(_typed(path).select(columns))
+            yield from blocks(source, _typed(place), columns)
 
 
-def table_blocks(table: pa.Table) -> Iterator[Block]:
-    """A table as one block."""
-    yield Block(table, np.arange(1, len(table) + 1), [], 1.0)
+def _check_names(source: str, names: Sequence[str], columns: Sequence[str]) -> None:
+    counts = Counter(names)
+    problems = missing_columns(names, columns) + [
+        f"column {name!r} stands {counts[name]} times in the header"
+        for name in columns
+        if counts[name] > 1
+    ]
+    refuse([f"{source}: {problem}" for problem in problems])
 
 
 def _parquet_blocks(path: Path, columns: list[str]) -> Iterator[Block]:

@@ -4,7 +4,6 @@ import codecs
 import csv
 import io
 import lzma
-import re
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +28,6 @@ sheet of a workbook is read as if it had been saved so."""
 
 PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
 
-_MOST_READINGS = 4  # after the first
 _BLOCK_BYTES = 1 << 22  # of text; a longer row cannot be read
 _MARKS = sorted({form(mark) for mark in MISSING for form in (str, str.upper, str.capitalize)})
 _NULLS = [*_MARKS, "NaN", "-NaN", "NaT"]
@@ -88,47 +86,44 @@ def read_text(source: str, path: Path, dialect: Dialect, text: Collection[str]) 
     """The rows: columns of plain numbers int64 or float64, all others as they stand, as those named
     in `text`. Raises UserError, and pyarrow's errors for what is no text at all.
 
-    Types are those of the first rows. Where later values do not fit, the file is read once more,
-    with decimal numbers in that column or as it stands; at last all columns as they stand."""
-    readings, types = _MOST_READINGS, types_of(dialect, text)
+    Types are those of the first rows, which takes the least memory. Where later values do not fit,
+    the file is read once more, and columns of numbers have the type that all their values allow."""
+    types = {name: dtype for name, dtype in types_of(dialect).items() if name not in text}
     convert = pa.csv.ConvertOptions(
-        null_values=_NULLS, strings_can_be_null=False, decimal_point=dialect.decimal or "."
+        null_values=_NULLS,
+        true_values=[],
+        false_values=[],
+        strings_can_be_null=False,
+        decimal_point=dialect.decimal or ".",
+        column_types={name: types.get(name, "string") for name in dialect.names},
     )
-    while True:
-        convert.column_types = {name: types.get(name, "string") for name in dialect.names}
+    try:
+        table = _parse(path, dialect, convert)
+    except pa.ArrowInvalid:
+        convert.column_types = {name: "string" for name in dialect.names if name not in types}
         try:
             table = _parse(path, dialect, convert)
-            break
         except pa.ArrowInvalid as error:
-            misfit = re.match(r"In CSV column #(\d+)", str(error))
-            name = dialect.names[int(misfit[1])] if misfit else ""
-            if name not in types:
-                if unequal := _unequal_rows(path, dialect):
-                    raise UserError(f"{source}: {unequal}") from error
-                raise
-            readings -= 1
-            is_whole = types.pop(name) == "int64"
-            types = {} if readings == 0 else types | ({name: "float64"} if is_whole else {})
+            if unequal := _unequal_rows(path, dialect):
+                raise UserError(f"{source}: {unequal}") from error
+            raise
     about = {"decimal": dialect.decimal} if dialect.decimal else {}
-    if not types and len(shorter := _without_headers(table)) < len(table):
+    if len(shorter := _without_headers(table)) < len(table):
         table, about["repeated"] = shorter, "header"
     return table.replace_schema_metadata(about)
 
 
-def _parse(path: Path, dialect: Dialect, convert: Any) -> pa.Table:
+def _parse(path: Path, dialect: Dialect, convert: Any, newlines: bool = False) -> pa.Table:
     # Blocks are cut at any newline first, which is faster; a quoted newline then shows as an error,
     # and the second reading respects it.
+    options, parsing = _read_options(dialect), _parsing(dialect, newlines)
     try:
-        return _parse_once(path, dialect, convert, newlines=False)
+        with content(path) as file:
+            return pa.csv.read_csv(_squeezed(file, dialect), options, parsing, convert)
     except pa.ArrowInvalid:
-        return _parse_once(path, dialect, convert, newlines=True)
-
-
-def _parse_once(path: Path, dialect: Dialect, convert: Any, newlines: bool) -> pa.Table:
-    parsing = _parsing(dialect, newlines)
-    with content(path) as file:
-        text = _squeezed(file, dialect)
-        return pa.csv.read_csv(text, _read_options(dialect), parsing, convert)
+        if newlines:
+            raise
+    return _parse(path, dialect, convert, newlines=True)
 
 
 def _read_options(dialect: Dialect, **more: Any) -> Any:
@@ -159,11 +154,12 @@ def _squeezed(file: Any, dialect: Dialect) -> Any:
 
 def _without_headers(table: pa.Table) -> pa.Table:
     """Without rows that repeat the names; only text can."""
-    repeated = np.ones(table.num_rows, dtype=bool)
+    repeated = pa.scalar(all(map(pa.types.is_string, table.schema.types)))
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if repeated.any():
-            repeated &= np.asarray(pc.equal(pc.utf8_trim_whitespace(column), name))
-    return table.filter(pa.array(~repeated)) if repeated.any() else table
+        if not pc.any(repeated).as_py():
+            return table
+        repeated = pc.and_(repeated, pc.equal(pc.utf8_trim_whitespace(column), name))
+    return table.filter(pc.invert(repeated))
 
 
 def text_blocks(
@@ -225,19 +221,17 @@ def _unequal_rows(path: Path, dialect: Dialect) -> str | None:
 
 def lines_of(path: Path, dialect: Dialect, rows: Sequence[int]) -> list[int]:
     """The line on which each row begins: blank lines and quoted newlines move it."""
-    lines: dict[int, int] = {}
-    names = list(dialect.names)
+    lines: list[int] = []
     with suppress(csv.Error, OSError, UnicodeDecodeError):
-        found = (line for line, values in _numbered_rows(path, dialect) if values != names)
-        for row, line in enumerate(found):
-            if row in rows:
-                lines[row] = line
-            if len(lines) == len(rows):
+        for line, values in _numbered_rows(path, dialect):
+            if len(lines) > max(rows):
                 break
-    return [lines.get(row, row + 1 + dialect.skip) for row in rows]
+            if values != list(dialect.names):
+                lines.append(line)
+    return [lines[row] if row < len(lines) else row + 1 + dialect.skip for row in rows]
 
 
 def repeated_headers(path: Path, dialect: Dialect) -> list[int]:
     """The lines that repeat the header."""
-    names = list(dialect.names)
-    return [line for line, values in _numbered_rows(path, dialect) if values == names]
+    rows = _numbered_rows(path, dialect)
+    return [line for line, values in rows if values == list(dialect.names)]

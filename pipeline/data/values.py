@@ -4,17 +4,17 @@ What a single value means, `inference/rows.py` says, for a table that is prepare
 are given to a model; a column whose type says it already is converted as a whole. Columns are a
 `pyarrow.ChunkedArray` of N values; what is known of one is a mapping as in schema.json."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.kinds import Kind, TextKind, text_kind
-from pipeline.inference.rows import MISSING, days, number_marks, read_distinct
+from pipeline.data.kinds import SAMPLE, Kind, TextKind, text_kind
+from pipeline.inference.rows import MISSING, number_marks, read_column
 
 
 def plain(column: Any) -> Any:
@@ -72,7 +72,7 @@ def kind_of(column: Any, name: str = "", decimal: str = ".", marks: Sequence[str
     if not is_text(column.type):
         raise ValueError(f"values of type {column.type} are not supported")
     distinct = pc.unique(plain(column).drop_null())
-    return text_kind(distinct[:: 1 + len(distinct) // 1000].to_pylist(), name, decimal, marks)
+    return text_kind(distinct[:: 1 + len(distinct) // SAMPLE].to_pylist(), name, decimal, marks)
 
 
 def as_kind(column: Any, like: Mapping[str, Any]) -> np.ndarray:
@@ -84,18 +84,16 @@ def as_kind(column: Any, like: Mapping[str, Any]) -> np.ndarray:
 def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The values as `as_kind` gives them, and bool [N]: there, but not of that kind."""
     column, kind = plain(column), like["kind"]
-    own = kind_of_type(column.type)
-    if pa.types.is_string(column.type) or (own and kind == "category"):
+    if pa.types.is_decimal(column.type):  # exact as text, but not as Arrow casts it
+        column = pc.cast(pc.cast(column, pa.string()), pa.float64())
+    if pa.types.is_float16(column.type):  # which pandas cannot count
+        column = pc.cast(column, pa.float32())
+    if pa.types.is_temporal(column.type) and kind == "category":
+        column = pc.cast(column, pa.string())
+    if pa.types.is_string(column.type):
         raw, unfit = _of_text(column, like)
-    elif own is None:  # lists, bytes and whatever else
-        return np.full(len(column), np.nan), np.array(column.is_valid())
     else:
-        raw = _of_type(column)
-        unfit = np.full(len(raw), (own == "date") != (kind == "date"))
-        if kind == "boolean":
-            unfit |= (raw != 0) & (raw != 1)
-        if unfit.any():
-            unfit &= ~np.isnan(raw)
+        raw, unfit = read_column(column.to_pandas(date_as_object=False), like)
     raw[unfit | np.isinf(raw)] = np.nan
     if kind == "number" and (marks := number_marks(like)):
         raw[np.isin(raw, marks)] = np.nan
@@ -105,52 +103,24 @@ def reading(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarra
 def _of_text(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers as programs write them are converted together; each other distinct value is read
     once."""
-    if pa.types.is_float16(column.type):  # of which Arrow makes no dictionary
-        column = pc.cast(column, pa.float32())
-    if pa.types.is_temporal(column.type):
-        column = pc.cast(column, pa.string())
-    if like["kind"] != "number" or not pa.types.is_string(column.type):
-        return _of_distinct(column, like)
     raw, unfit = np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
-    if like.get("decimal", ".") == ".":
-        with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number or none
-            return _float64(column), unfit
-        column = present(column)
-        with suppress(pa.ArrowInvalid):
-            return _float64(column), unfit
-    point = re.escape(like.get("decimal", "."))
-    form = rf"^\s*[+-]?(\d+{point}?\d*|{point}\d+)([eE][+-]?\d+)?\s*$"
-    usual = np.asarray(pc.fill_null(pc.match_substring_regex(column, form), False))
-    if usual.any():
-        texts = pc.utf8_trim_whitespace(column.filter(pa.array(usual)))
-        texts = pc.replace_substring(texts, like.get("decimal", "."), ".")
-        raw[usual] = _float64(pc.utf8_ltrim(texts, "+"))
-    rest = np.flatnonzero(~usual & np.asarray(column.is_valid()))
-    raw[rest], unfit[rest] = _of_distinct(column.take(pa.array(rest)), like)
+    if like["kind"] == "number":
+        raw = _numbers(column, like.get("decimal", "."))
+    rest = np.flatnonzero(np.isnan(raw) & np.asarray(column.is_valid()))
+    if len(rest):
+        coded = column.take(pa.array(rest)).dictionary_encode().combine_chunks()
+        raw[rest], unfit[rest] = read_column(coded.to_pandas(), like)
     return raw, unfit
 
 
-def _of_distinct(column: Any, like: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    coded = column.dictionary_encode().combine_chunks()
-    distinct = np.array(coded.dictionary.to_pylist(), dtype=object)
-    raw, unfit = read_distinct(distinct, like)
-    codes = np.asarray(coded.indices.fill_null(len(distinct)))
-    return np.append(raw, np.nan)[codes], np.append(unfit, False)[codes]
-
-
-def _of_type(column: Any) -> np.ndarray:
-    """float64 [N] of a column whose type tells its kind: days of dates, seconds of times."""
-    dtype = column.type
-    if pa.types.is_time(dtype):
-        whole = pc.cast(column, pa.int32() if dtype.bit_width == 32 else pa.int64())
-        column = pc.cast(pc.cast(whole, pa.int64()), pa.duration(dtype.unit))
-    elif not pa.types.is_temporal(dtype):
-        return _float64(column)
-    times = column.to_numpy(zero_copy_only=False)
-    return days(times) if kind_of_type(dtype) == "date" else times / np.timedelta64(1, "s")
-
-
-def _float64(column: Any) -> np.ndarray:
-    """An array of its own, NaN for null."""
-    column = pc.cast(column, pa.float64(), safe=False)
-    return np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+def _numbers(texts: Any, decimal: str) -> np.ndarray:
+    """float64 [N], NaN for what programs do not write so."""
+    if decimal == ",":
+        dotted = pc.match_substring(texts, ".")  # in groups
+        texts = pc.replace_substring(pc.if_else(dotted, "grouped", texts), ",", ".")
+    for has_marks in (False, True):
+        texts = present(texts) if has_marks else texts
+        with suppress(pa.ArrowInvalid):  # far quicker, where every value is a number or none
+            return np.array(pc.cast(texts, pa.float64()).to_numpy(zero_copy_only=False))
+    numbers = pd.to_numeric(texts.to_pandas(), errors="coerce")
+    return np.array(numbers, dtype=np.float64)

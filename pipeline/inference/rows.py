@@ -102,10 +102,10 @@ class Reader:
                 raw[:, plain] = frame.loc[:, plain].to_numpy(np.float64)
             problems: list[str] = []
             for position in [i for i, is_plain in enumerate(plain) if not is_plain]:
-                try:
-                    raw[:, position] = _column(frame.iloc[:, position], self._columns[position])
-                except InputError as error:
-                    problems.extend(error.problems)
+                series, column = frame.iloc[:, position], self._columns[position]
+                raw[:, position], wrong = read_column(series, column)
+                if wrong.any():
+                    problems.append(_misfit(column, series, wrong))
             if problems:
                 raise InputError(*problems)
         raw[np.isinf(raw)] = np.nan
@@ -126,32 +126,26 @@ class Reader:
         return frame[self.names]
 
 
-def _column(series: pd.Series, column: Mapping[str, Any]) -> Floats:
-    """One column's raw values [rows]; InputError names the column and the first misfit."""
+def read_column(series: pd.Series, column: Mapping[str, Any]) -> tuple[Floats, Mask]:
+    """One column's raw values, and which of them are not missing and do not fit, both [rows]."""
     kind = column["kind"]
     if kind != "category" and series.dtype == object:
         series = series.infer_objects()  # objects that are all floats become float64
     dtype = series.dtype
     is_real = types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
     if kind in ("number", "boolean") and is_real:
-        values: Floats = series.to_numpy(np.float64, na_value=np.nan)
-        wrong = ~np.isin(values, (0.0, 1.0)) & ~np.isnan(values)
-        if kind == "boolean" and wrong.any():
-            raise _misfit(column, series, wrong)
-        return values
+        values: Floats = np.array(series.to_numpy(np.float64, na_value=np.nan))
+        others = () if kind == "number" else values[(values != 0) & (values != 1)]
+        return values, np.isin(values, others)  # NaN is equal to none
     if kind == "date" and dtype.kind == "M":
-        return _days(series)
+        return _days(series), np.zeros(len(series), dtype=bool)
     try:
         codes, uniques = series.factorize()  # missing values get the code -1
     except TypeError:  # lists, dicts and other values that have no hash
-        wrong = np.array([getattr(value, "__hash__", None) is None for value in series])
-        raise _misfit(column, series, wrong) from None
-    distinct = np.asarray(uniques, dtype=object)
-    values, wrong = read_distinct(distinct, column)
-    if wrong.any():
-        raise _misfit(column, series, np.append(wrong, False)[codes])
-    result: Floats = np.append(values, np.nan)[codes]
-    return result
+        wrong = [getattr(value, "__hash__", None) is None for value in series]
+        return np.full(len(series), np.nan), np.array(wrong)
+    values, unfit = read_distinct(np.asarray(uniques, dtype=object), column)
+    return np.append(values, np.nan)[codes], np.append(unfit, False)[codes]
 
 
 def _days(instants: pd.Series) -> Floats:
@@ -217,12 +211,15 @@ def _numbers(values: npt.NDArray[Any], column: Mapping[str, Any]) -> Floats:
     """As Python writes them; text also with thousands separators, the column's `decimal` sign, per
     cent or currency signs (which say nothing: 39 % is 39), the Unicode minus, negatives in
     parentheses. Of times of day and durations the seconds."""
-    number_like = (str, numbers.Real, decimal.Decimal, np.bool_)
-    is_usual = column.get("decimal", ".") == "."
-    plain = number_like if is_usual else number_like[1:]
-    fits = np.array([isinstance(value, plain) for value in values], dtype=bool)
-    result = np.full(len(values), np.nan)
-    result[fits] = pd.to_numeric(pd.Series(values[fits], dtype=object), errors="coerce")
+    point = column.get("decimal", ".")
+
+    def usual(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(point, ".") if point == "." or "." not in value else None
+        return value if isinstance(value, (numbers.Real, decimal.Decimal, np.bool_)) else None
+
+    plain = pd.Series([usual(value) for value in values], dtype=object)
+    result: Floats = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64, copy=True)
     for position in np.flatnonzero(np.isnan(result)):
         result[position] = _number(values[position], column)
     return result
@@ -317,12 +314,12 @@ def misfit(column: Mapping[str, Any], value: Any) -> str:
     return f"column {name!r}: expected {expected}; got {short(value)}"
 
 
-def _misfit(column: Mapping[str, Any], series: pd.Series, wrong: Mask) -> InputError:
+def _misfit(column: Mapping[str, Any], series: pd.Series, wrong: Mask) -> str:
     """Names the first value that did not fit."""
     position = int(wrong.argmax())
     value, row = series.iloc[position], series.index[position]
     found = f"{misfit(column, value)} ({type(value).__name__})"
-    return InputError(f"{found} in row {row}{elsewhere(wrong)}")
+    return f"{found} in row {row}{elsewhere(wrong)}"
 
 
 def elsewhere(wrong: Mask) -> str:

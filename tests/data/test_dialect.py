@@ -98,7 +98,7 @@ def test_encodings_are_found_and_said(tmp_path: Path, texts: list[str], encoding
         assert source.table(["y"])["c"].to_pylist() == list(rows["c"])
         assert any(note.startswith("in ") for note in source.notes())
     late = (
-        "a,y\n" + "1,x\n" * 500_000 + "".join(f"2,{text}\n" for text in texts)
+        "a,y\n" + "1,x\n" * 300_000 + "".join(f"2,{text}\n" for text in texts)
     )  # far behind what is looked at first
     path.write_bytes(late.encode(encoding))
     with opened(str(path)) as source:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from pipeline.common.errors import UserError
 from pipeline.data import encoding
 from pipeline.data.encoding import Encoder, encoded, encoder_for, misfits, to_raw
-from pipeline.data.labels import infer_labels, label_ids
+from pipeline.data.labels import ids_of, labels_of, read_labels
 from pipeline.data.schema import Column, ColumnRules, Inputs, Schema, infer_columns
 
 UTC = dt.UTC
@@ -30,7 +30,9 @@ def infer_schema(
     table: pa.Table, target: str, positive: Any = None, training: Any = None
 ) -> tuple[Schema, dict[str, str]]:
     columns, left_out, _ = infer_columns(table, target, training=training)
-    return Schema(columns, target, infer_labels(table, target, positive)), left_out
+    return Schema(
+        columns, target, labels_of(read_labels(table[target], target), target, positive)
+    ), left_out
 
 
 def infer_one(column: Any) -> Column | str:
@@ -220,9 +222,15 @@ def test_labels_are_ordered_and_kept_as_they_stood(
     schema, _ = infer_schema(table, "y", positive)
     assert schema.labels == expected
     assert [type(label) for label in schema.labels] == [type(label) for label in expected]
-    assert [schema.labels[i] for i in label_ids(table, schema)] == labels
+    assert [
+        schema.labels[i]
+        for i in ids_of(read_labels(table[schema.target], schema.target), schema)[0]
+    ] == labels
     encoded = table.set_column(1, "y", table["y"].dictionary_encode())
-    assert [schema.labels[i] for i in label_ids(encoded, schema)] == labels
+    assert [
+        schema.labels[i]
+        for i in ids_of(read_labels(encoded[schema.target], schema.target), schema)[0]
+    ] == labels
 
 
 @pytest.mark.parametrize(
@@ -236,7 +244,7 @@ def test_labels_are_ordered_and_kept_as_they_stood(
 )
 def test_labels_of_another_type_match_by_value(trained: list[Any], given_later: list[Any]) -> None:
     schema, _ = infer_schema(pa.table({"x": [1, 2], "y": trained}), "y")
-    assert label_ids(pa.table({"y": given_later}), schema).tolist() == [0, 1]
+    assert ids_of(read_labels(pa.chunked_array([given_later]), "y"), schema)[0].tolist() == [0, 1]
 
 
 def test_json_restores_the_schema() -> None:
@@ -436,7 +444,7 @@ def test_values_that_are_not_of_their_columns_kind_are_counted() -> None:
 def test_positive_of_another_type_is_named() -> None:
     table = pa.table({"y": ["malignant", "benign"]})
     with pytest.raises(UserError, match="'malignan'; did you mean 'malignant'"):
-        infer_labels(table, "y", "malignan")
+        labels_of(read_labels(table["y"], "y"), "y", "malignan")
 
 
 # Arrays ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.data.given import given, name_of
-from pipeline.data.sources import Source
+from pipeline.data.sources import Part
 
 COLUMNS = {
     "number": [1.5, None, 3.0],
@@ -60,10 +60,10 @@ def test_what_is_no_table(data: object, words: str) -> None:
 
 def test_the_digest_is_of_the_content() -> None:
     def digest(**columns: object) -> str:
-        return Source("a data frame", pa.table({**COLUMNS, **columns})).digest
+        return Part("a data frame", pa.table({**COLUMNS, **columns})).digest
 
     same = pa.concat_tables([pa.table(COLUMNS).slice(0, 1), pa.table(COLUMNS).slice(1)])
-    assert digest() == Source("x", same).digest
+    assert digest() == Part("x", same).digest
     others = [
         digest(),
         digest(whole=[1, 2, 4]),

@@ -1,6 +1,7 @@
 """Rows as a model reads them: the same as through pandas, and what does not fit is named."""
 
 import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_numbers_from_any_type(values: pa.Array, misfits: int) -> None:
     assert len(reasons) == misfits
     assert raw.shape == (4, 1)
     assert not np.isinf(raw).any()
+
+
+def test_decimals_are_read_to_the_last_bit() -> None:
+    texts = [f"{number / 100}" for number in range(-5000, 5000, 7)]
+    column = pa.chunked_array([pa.array(map(Decimal, texts))])
+    raw = values.as_kind(column, {"kind": "number", "decimal": ","})
+    assert raw.tolist() == list(map(float, texts))
 
 
 def test_as_through_pandas() -> None:
