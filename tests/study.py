@@ -154,12 +154,12 @@ def settings_search(
     """A made-up random search of `config` whose accuracy is 0.5 + effect(entry, params), and noise;
     the loss is 1 - accuracy. NaN: the trial failed."""
     read = loads(config, "made up")
-    branches = Space(read).branches
+    space = Space(read)
     draw = np.random.default_rng(seed)
     made = []
     for number in range(trials):
-        entry = int(draw.integers(len(branches)))
-        params = {axis.path: axis.at(float(draw.random())) for axis in branches[entry].axes}
+        entry = int(draw.integers(len(space.axes)))
+        params = space.at(entry, draw.random(len(space.axes[entry])).tolist()).params
         optimizer = read.labels[entry]
         lr = float(params.get(f"optimizers.{entry}.lr", 0.01))
         accuracy = 0.5 + effect(entry, params) + noise * float(draw.normal())

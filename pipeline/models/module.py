@@ -175,9 +175,6 @@ class ModuleStack:
         outputs, _, after = result
         return outputs, after
 
-    def zero_gradients(self) -> None:
-        self.gradients.zero_()
-
     def backward(self, d: Tensor) -> None:
         assert self._outputs is not None
         leaves = list(self._leaves.values())

@@ -78,12 +78,12 @@ def settings_of(config: Config) -> tuple[Setting, ...]:
         axis = Axis.of(OPTIMIZER, Choice(space.labels))
         settings.append(Setting(OPTIMIZER, OPTIMIZER, dict.fromkeys(space.labels, axis)))
     groups: dict[tuple[str, tuple[str, ...] | None], dict[str, Axis]] = {}
-    for branch in space.branches:
-        for axis in branch.axes:
+    for owner, axes_of_entry in zip(space.labels, space.axes, strict=True):
+        for axis in axes_of_entry:
             if axis.values is None or len(axis.values) > 1:
                 # Choices of other values are other settings; ranges of numbers are one.
                 key = argument(axis.path), axis.labels if axis.categorical else None
-                groups.setdefault(key, {})[space.labels[branch.entry]] = axis
+                groups.setdefault(key, {})[owner] = axis
     for (name, _), axes in groups.items():
         owners = [*axes] if len(axes) == 1 else [f"{len(axes)} optimizers"]
         of_some = f" ({owners[0]})" if len(axes) < len(space.labels) else ""
