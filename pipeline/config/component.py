@@ -15,7 +15,6 @@ from pipeline.common.imports import is_path
 from pipeline.config.ranges import (
     Anything,
     Line,
-    Location,
     Plain,
     Searchable,
     String,
@@ -27,7 +26,7 @@ from pipeline.config.ranges import (
     refuse,
 )
 from pipeline.config.signatures import Condition, class_names, signature
-from pipeline.config.yaml_text import show
+from pipeline.config.yaml_text import Location, show
 
 LONGEST_LABEL = 60
 

@@ -34,7 +34,6 @@ from pipeline.config.ranges import (
     FORMS,
     FloatRange,
     IntRange,
-    Location,
     Range,
     Text,
     ends,
@@ -43,7 +42,7 @@ from pipeline.config.ranges import (
     refuse,
 )
 from pipeline.config.sections import DEFAULT_EXPERIMENT, Integer, Model, Section, model_name
-from pipeline.config.yaml_text import flow_text, resolve, show, text_of
+from pipeline.config.yaml_text import Location, flow_text, resolve, show, text_of
 
 DEFAULT_OPTIMIZERS: Any = tuple(
     {"name": name, "lr": {"low": low, "high": high, "log": True}}

@@ -26,10 +26,11 @@ from pipeline.config.configuration import DEFAULT_OPTIMIZERS, Config, check
 from pipeline.config.ranges import plain, rewritten
 from pipeline.config.yaml_text import (
     LARGEST_DEPTH,
-    Node,
-    collection,
+    TOO_DEEP,
+    Places,
     decode,
     flow_text,
+    nearest,
     parse,
     show,
 )
@@ -59,43 +60,41 @@ def loads(content: str | bytes, name: str, overrides: Overrides = ()) -> Config:
     """As `load`, of what stands in a file; `name` is what messages call it."""
     text = content if isinstance(content, str) else decode(content, name)
     problems: list[str] = []
-    root = parse(text, lambda line: f"{name}:{line}", problems)
-    root = root or Node(None, name)
-    if not isinstance(root.value, dict):
-        shown = show(root.plain())
-        raise UserError(f"{root.where}: must be a mapping of keys to values; got {shown}")
-    return _config(root, overrides, problems)
+    root, places = parse(text, lambda line: f"{name}:{line}", problems)
+    if not isinstance(root, dict):
+        where = places.get((), name)
+        raise UserError(f"{where}: must be a mapping of keys to values; got {show(root)}")
+    return _config(root, places, overrides, problems)
 
 
 def from_mapping(mapping: Mapping[str, Any], overrides: Overrides = ()) -> Config:
     """As `load`, of dicts, lists and scalars in the form of the file."""
-    return _config(_node(mapping, ""), overrides, [])
+    return _config(_value(mapping), {}, overrides, [])
 
 
-def _config(root: Node, overrides: Overrides, problems: list[str]) -> Config:
+def _config(root: Any, places: Places, overrides: Overrides, problems: list[str]) -> Config:
     for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
-        root = _apply_override(root, override, problems)
+        _apply_override(root, places, override, problems)
     with collecting(problems):
-        config = check(root.plain(), lambda keys: _start(root.nearest(keys).where))
+        config = check(root, lambda keys: _start(nearest(places, keys)))
     if problems:
         raise UserError(few(sorted(problems, key=_line), MOST_PROBLEMS))
     return config
 
 
-def _node(value: Any, path: str, where: str = "") -> Node:
-    """A value of Python. Raises `UserError`: YAML has nothing like it."""
-    value = plain(value)
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
+def _value(value: Any, *way: str) -> Any:
+    """A value of Python as one of YAML. Raises `UserError`: YAML has nothing like it."""
+    path = ".".join(way)
+    if len(way) > LARGEST_DEPTH:
+        raise UserError(f"{path}: {TOO_DEEP}")
+    value = os.fspath(value) if isinstance(value, os.PathLike) else plain(value)
     if isinstance(value, Mapping):
         texts = {k if isinstance(k, str) else flow_text(k): child for k, child in value.items()}
-        below = f"{path}." if path else ""
-        return collection({k: _node(c, f"{below}{k}", where) for k, c in texts.items()}, where)
+        return {key: _value(child, *way, key) for key, child in texts.items()}
     if isinstance(value, list):
-        items = (_node(child, f"{path}.{i}", where) for i, child in enumerate(value))
-        return collection(tuple(items), where)
+        return [_value(child, *way, str(index)) for index, child in enumerate(value)]
     if value is None or isinstance(value, str | int | float | bool):
-        return Node(value, where)
+        return value
     kinds = "text, a number, true, false, null, a list or a mapping"
     raise UserError(f"{path}: must be {kinds}; got {type(value).__name__}")
 
@@ -116,8 +115,10 @@ def split_overrides(text: str) -> list[str]:
     return re.split(r"\s+(?=[\w.-]+\s*=)", text.strip()) if text.strip() else []
 
 
-def _apply_override(root: Node, override: str | tuple[str, Any], problems: list[str]) -> Node:
-    """The nodes with an override put over them; what is wrong with it goes to `problems`."""
+def _apply_override(
+    root: Any, places: Places, override: str | tuple[str, Any], problems: list[str]
+) -> None:
+    """Put an override over the values; what is wrong with it goes to `problems`."""
     if isinstance(override, str):
         where = f"--set {shorten(override, 80)}"
         key, is_there, value = override.partition("=")
@@ -127,35 +128,44 @@ def _apply_override(root: Node, override: str | tuple[str, Any], problems: list[
     if not is_there or not all(way) or len(way) > LARGEST_DEPTH:
         rule = "must be KEY=VALUE with a dotted path, such as training.epochs=20"
         problems.append(f"{where or show(str(key))}: {rule}")
-        return root
+        return
     with collecting(problems):
         if isinstance(override, str):
-            node = parse(value, lambda line: where, problems) or Node(None, where)
+            value, _ = parse(value, lambda line: where, problems)
         else:
-            node = _node(value, str(key))
-        return _put(root, way, node, where, "")
-    return root
+            value = _value(value, str(key))
+        _put(root, places, way, value, where)
 
 
-def _put(node: Node, way: Sequence[str], value: Node, where: str, path: str) -> Node:
-    if not way:
-        return value
-    first, rest = way[0], way[1:]
-    below = f"{path}.{first}" if path else first
-    children = {} if node.value is None else node.value
-    if isinstance(children, dict):
-        # What is left out of the file can be reached into.
-        default = DEFAULT_OPTIMIZERS if below == "optimizers" else {}
-        child = children.get(first) or _node(default, below, where)
-        return collection(children | {first: _put(child, rest, value, where, below)}, node.where)
-    if isinstance(children, tuple):
-        if first not in map(str, range(len(children))):
-            entries = f"0 to {len(children) - 1}" if children else "none: it is empty"
-            raise UserError(f"{_start(where)}{path}: has the entries {entries}; got {show(first)}")
-        index = int(first)
-        changed = _put(children[index], rest, value, where, below)
-        return collection((*children[:index], changed, *children[index + 1 :]), node.where)
-    raise UserError(f"{_start(where)}{below}: {path} is {show(node.value)}, so it has no {first!r}")
+def _put(root: Any, places: Places, way: Sequence[str], value: Any, where: str) -> None:
+    """Put a value at the end of a way, and where it stands."""
+    place: Any = {"": root}
+    keys: tuple[str | int, ...] = ()
+    last: str | int = ""
+    for number, name in enumerate(way):
+        path, below = ".".join(way[:number]), ".".join(way[: number + 1])
+        if place[last] is None:
+            place[last] = {}
+        place, last = place[last], name
+        if isinstance(place, list):
+            if name not in map(str, range(len(place))):
+                entries = f"0 to {len(place) - 1}" if place else "none: it is empty"
+                raise UserError(
+                    f"{_start(where)}{path}: has the entries {entries}; got {show(name)}"
+                )
+            last = int(name)
+        elif not isinstance(place, dict):
+            raise UserError(
+                f"{_start(where)}{below}: {path} is {show(place)}, so it has no {name!r}"
+            )
+        keys = (*keys, last)
+        if isinstance(place, dict) and last not in place:  # what is left out can be reached into
+            place[last] = _value(DEFAULT_OPTIMIZERS) if below == "optimizers" else {}
+            places[keys] = where
+    place[last] = value
+    for stale in [each for each in places if each[: len(keys)] == keys]:
+        del places[stale]
+    places[keys] = where
 
 
 def json_schema() -> dict[str, Any]:

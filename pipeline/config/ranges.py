@@ -22,9 +22,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from pipeline.config.yaml_text import show
-
-Location = tuple[str | int, ...]
+from pipeline.config.yaml_text import Location, show
 
 # Far above every sensible setting, far below where a 32-bit or 64-bit counter gives up.
 LARGEST_INTEGER = 1_000_000_000

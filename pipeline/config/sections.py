@@ -23,7 +23,6 @@ from pipeline.config.ranges import (
     LARGEST_INTEGER,
     Finite,
     Flag,
-    Location,
     Number,
     Plain,
     Searchable,
@@ -35,7 +34,7 @@ from pipeline.config.ranges import (
     plain,
     refuse,
 )
-from pipeline.config.yaml_text import flow_text, show
+from pipeline.config.yaml_text import Location, flow_text, show
 
 DEFAULT_EXPERIMENT = "optimizer-search"
 

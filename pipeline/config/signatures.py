@@ -14,7 +14,8 @@ from typing import Any, Union
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from pipeline.config.ranges import Flag, Integer, Location, Number, String
+from pipeline.config.ranges import Flag, Integer, Number, String
+from pipeline.config.yaml_text import Location
 
 GIVEN = ("params", "optimizer")  # what the program passes itself
 

@@ -12,7 +12,6 @@ from typing import Any
 from pipeline.common.errors import UserError, collecting
 from pipeline.config.configuration import Config
 from pipeline.config.loading import load
-from pipeline.config.ranges import plain
 from pipeline.config.yaml_text import flow_text, parse
 
 MOST_SEARCHES = 10_000
@@ -87,11 +86,10 @@ def _values(path: str, override: str) -> list[tuple[str, ...]]:
     if span := _SPAN.fullmatch(text):
         low, high = map(int, span.groups())
         return [(key, str(number)) for number in range(low, high + 1)] or [(key, text)]
-    node = parse(text, lambda line: "", [])
-    several = node.plain() if node is not None else None
+    several, _ = parse(text, lambda line: "", [])
     if not isinstance(several, list) or len(several) < 1 or _takes(path, override):
         return [(key, text)]
-    return [(key, flow_text(plain(value))) for value in several]
+    return [(key, flow_text(value)) for value in several]
 
 
 def _takes(path: str, override: str) -> bool:

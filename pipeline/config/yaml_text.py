@@ -5,8 +5,8 @@ that stands twice is a problem. What could grow without end (nesting, aliases) h
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -19,7 +19,7 @@ Scalar = str | int | float | bool | None
 LARGEST_FILE = 256 * 1024  # bytes
 LARGEST_DEPTH = 32  # collections within collections
 MOST_NODES = 20_000  # values, with aliases written out
-_TOO_DEEP = f"must nest at most {LARGEST_DEPTH} deep"
+TOO_DEEP = f"must nest at most {LARGEST_DEPTH} deep"
 
 _PLAIN = "plain"  # the tag of scalars without quotes
 _TAGS = (_PLAIN, *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")))
@@ -32,48 +32,15 @@ _NOT_FINITE = re.compile(r"\.(nan|NaN|NAN)|[-+]?\.(inf|Inf|INF)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A value and where it stands: `where` is the place of its key, or of its list item."""
-
-    value: "Scalar | tuple[Node, ...] | dict[str, Node]"
-    where: str
-    text: str = ""  # of a scalar, as written: keys are text, whatever they look like
-    size: int = 1
-    depth: int = 0
-
-    def plain(self) -> Any:
-        """The value as dicts, lists and scalars."""
-        if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
-        if isinstance(self.value, tuple):
-            return [child.plain() for child in self.value]
-        return self.value
-
-    def nearest(self, path: Sequence[str | int]) -> "Node":
-        """The node at `path`, or the last one on the way there."""
-        node = self
-        for part in path:
-            children = node.value
-            if isinstance(children, dict) and part in children:
-                node = children[str(part)]
-            elif isinstance(children, tuple) and isinstance(part, int) and part < len(children):
-                node = children[part]
-            else:
-                break
-        return node
+Location = tuple[str | int, ...]
+Places = dict[Location, str]
+"""Where values stand, by their keys: the place of its key, or of its list item."""
 
 
-def collection(value: "tuple[Node, ...] | dict[str, Node]", where: str) -> Node:
-    """A list or a mapping of nodes. Raises `UserError` past the bounds of size and depth."""
-    children = value.values() if isinstance(value, dict) else value
-    size = 1 + sum(child.size for child in children)
-    depth = 1 + max((child.depth for child in children), default=0)
-    if size > MOST_NODES:
-        raise UserError(f"{where}: must hold at most {MOST_NODES} values, aliases written out")
-    if depth > LARGEST_DEPTH:
-        raise UserError(f"{where}: {_TOO_DEEP}")
-    return Node(value, where, size=size, depth=depth)
+def nearest(places: Mapping[Location, str], keys: Location) -> str:
+    """The place of the value at `keys`, or of the last one on the way there; "" for none."""
+    ways = (keys[:length] for length in range(len(keys), -1, -1))
+    return next((places[way] for way in ways if way in places), "")
 
 
 def resolve(text: str) -> Scalar:
@@ -91,20 +58,21 @@ def resolve(text: str) -> Scalar:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-def parse(text: str, where: Callable[[int], str], problems: list[str]) -> Node | None:
-    """One YAML document; None when there is nothing in it.
+def parse(text: str, where: Callable[[int], str], problems: list[str]) -> tuple[Any, Places]:
+    """One YAML document as dicts, lists and scalars, and where they stand; None and no places when
+    there is nothing in it.
 
     `where` turns a line (from 1) into the start of a message. What leaves the rest readable (a key
     given twice) is added to `problems`; what doesn't raises `UserError`."""
     try:
         loader = _Loader(text)
         try:
-            root = loader.get_single_node()
-            return _Reader(where, problems).read(root, "") if root else None
+            root, reader = loader.get_single_node(), _Reader(where, problems)
+            return (reader.read(root, ()) if root else None), reader.places
         except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\\U00110000"
             line, message = loader.line + 1, _NO_CHARACTER
-        except RecursionError:  # an alias within what it stands for, too
-            raise UserError(f"{where(1)}: {_TOO_DEEP}") from None
+        except RecursionError:
+            raise UserError(f"{where(1)}: {TOO_DEEP}") from None
     except yaml.MarkedYAMLError as error:
         line = _line(error.problem_mark or error.context_mark)
         message = " ".join(filter(None, (error.context, error.problem)))
@@ -133,48 +101,55 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass
 class _Reader:
-    """Turns PyYAML's nodes into ours, each once, however many aliases it has."""
+    """Turns PyYAML's nodes into values. What an alias stands for is read again for each alias."""
 
     where: Callable[[int], str]
     problems: list[str]
-    done: dict[yaml.Node, Node] = field(default_factory=dict)
+    places: Places = field(default_factory=dict)
+    count: int = 0
 
-    def read(self, node: Any, path: str) -> Node:
-        """`path` is "" or ends with a dot."""
+    def read(self, node: Any, keys: Location) -> Any:
+        where = self.where(_line(node.start_mark))
+        self.places.setdefault(keys, where)
+        self.count += 1
+        if self.count > MOST_NODES:
+            raise UserError(f"{where}: must hold at most {MOST_NODES} values, aliases written out")
+        if len(keys) > LARGEST_DEPTH:
+            raise UserError(f"{where}: {TOO_DEEP}")
+        if isinstance(node, yaml.ScalarNode):
+            text = self._text(node)
+            return resolve(text) if node.tag == _PLAIN else text
+        if node.tag not in _TAGS:
+            raise UserError(f"{where}: tags are not read; got {node.tag}")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, keys)
+        return [self.read(item, (*keys, index)) for index, item in enumerate(node.value)]
+
+    def _text(self, node: yaml.ScalarNode) -> str:
         where = self.where(_line(node.start_mark))
         if node.tag not in _TAGS:
             raise UserError(f"{where}: tags are not read; got {node.tag}")
-        if node not in self.done:
-            if isinstance(node, yaml.ScalarNode):
-                self.done[node] = self._scalar(node, where)
-            elif isinstance(node, yaml.MappingNode):
-                self.done[node] = collection(self._mapping(node, path), where)
-            else:
-                items = (self.read(item, f"{path}{i}.") for i, item in enumerate(node.value))
-                self.done[node] = collection(tuple(items), where)
-        return self.done[node]
-
-    def _scalar(self, node: yaml.ScalarNode, where: str) -> Node:
         try:  # Escaped surrogate pairs, as JSON writes them, are joined.
-            text = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+            return str(node.value.encode("utf-16", "surrogatepass"), "utf-16")
         except UnicodeDecodeError:
             raise UserError(f"{where}: not YAML: {_NO_CHARACTER}") from None
-        return Node(resolve(text) if node.tag == _PLAIN else text, where, text)
 
-    def _mapping(self, node: yaml.MappingNode, path: str) -> dict[str, Node]:
-        children: dict[str, Node] = {}
+    def _mapping(self, node: yaml.MappingNode, above: Location) -> dict[str, Any]:
+        children: dict[str, Any] = {}
         for key_node, value in node.value:
-            key = self.read(key_node, path)
-            if isinstance(key.value, tuple | dict):
-                raise UserError(f"{key.where}: a key must be text; got a list or a mapping")
-            child = self.read(value, f"{path}{key.text}.")
-            if key.text in children:
-                line = children[key.text].where.rpartition(":")[2]
+            where = self.where(_line(key_node.start_mark))
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(f"{where}: a key must be text; got a list or a mapping")
+            key = self._text(key_node)  # whatever it looks like
+            keys = (*above, key)
+            if key in children:
+                line = self.places[keys].rpartition(":")[2]
                 first = f"in line {line}" if line.isdigit() else "there"
                 rule = "a key must be given once; it stands"
-                self.problems.append(f"{key.where}: {path}{key.text}: {rule} {first} already")
+                self.problems.append(f"{where}: {'.'.join(map(str, keys))}: {rule} {first} already")
             else:
-                children[key.text] = replace(child, where=key.where)
+                self.places[keys] = where
+                children[key] = self.read(value, keys)
         return children
 
 

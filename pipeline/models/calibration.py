@@ -66,18 +66,15 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
             that judges predicted labels.
 
     Of equally good ones 0.5, else the middle of the stretch that is nearest to it."""
-    order = np.argsort(positive, kind="stable")
-    ordered, truth = np.asarray(positive, dtype=np.float64)[order], np.asarray(y)[order] == 1
-    ends = np.flatnonzero(np.diff(ordered, append=np.inf) > 0)  # last of each run of equal values
-    # Cut after the last row of a run; before all rows as well.
-    below = np.concatenate([[0], ends + 1])
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    missed = np.concatenate([[0], np.cumsum(truth)])[below]
-    hits, false_alarms = positives - missed, negatives - (below - missed)
-    rows = np.stack([negatives - false_alarms, false_alarms, missed, hits], axis=1)
+    values, place = np.unique(np.asarray(positive, dtype=np.float64), return_inverse=True)
+    labels = np.asarray(y) == 1
+    at_values = [np.bincount(place, weights=labels == label) for label in (False, True)]
+    # A cut is below all values, or above one of them.
+    below = np.pad(np.cumsum(at_values, axis=1), ((0, 0), (1, 0)))
+    above = below[:, -1:] - below
+    rows = np.stack([below[0], above[0], below[1], above[1]], axis=1)
     value = _at_cuts(rows, goal if isinstance(goal, Metric) else GOALS[goal])
-    edges = np.concatenate([[0.0], ordered[ends], [1.0]])
+    edges = np.concatenate([[0.0], values, [1.0]])
     low, high = edges[:-1], edges[1:]
     middle = (low + high) / 2
     # No threshold is below a probability of 0; one of 1 is above all of them.
@@ -89,7 +86,7 @@ def choose_threshold(positive: npt.NDArray[Any], y: npt.NDArray[Any], goal: Goal
     return float(min(middle[best], key=lambda cut: abs(cut - 0.5)))
 
 
-def _at_cuts(table: npt.NDArray[np.int64], metric: Metric) -> Floats:
+def _at_cuts(table: Floats, metric: Metric) -> Floats:
     """The metric, higher is better, by the rows [K, 4] of each label and prediction: 0 and 0, 0 and
     1, 1 and 0, 1 and 1; -inf where it is not computed."""
     value = np.full(len(table), -np.inf)
@@ -97,7 +94,7 @@ def _at_cuts(table: npt.NDArray[np.int64], metric: Metric) -> Floats:
     if metric not in KNOWN.values():  # computed for one cut after the other
         cuts = np.linspace(0, len(table) - 1, MOST_CUTS).astype(int)
     predicted, y = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1]])
-    weights = torch.from_numpy(table[cuts]).double()
+    weights = torch.from_numpy(table[cuts])
     scores = metric.score(certain(predicted, 2), y, weights).numpy()
     value[cuts] = np.where(np.isfinite(scores), metric.sign * scores, -np.inf)
     return value

@@ -40,17 +40,18 @@ class Ensemble(nn.Module):
         buffer = None if temperature is None else torch.tensor(temperature, dtype=torch.float32)
         self.register_buffer("temperature", buffer)
 
-    def members(self, x: Tensor) -> Tensor:
-        """Probabilities [K, B, labels] float32 of encoded rows."""
+    def of_members(self, x: Tensor, members: slice) -> Tensor:
+        """Logits [k, B, labels] of these members for encoded rows, as the encoder gives them."""
         raise NotImplementedError
 
     def logits(self, member: int, x: Tensor) -> Tensor:
         """What one member says of encoded rows [B, ...]: [B, labels] float64."""
-        raise NotImplementedError
+        return self.of_members(x.unsqueeze(0), slice(member, member + 1))[0].double()
 
     def forward(self, raw: Tensor) -> Tensor:
         """Probabilities [B, labels] float32 of raw rows."""
-        probabilities = self.members(self.encoder(raw)).mean(dim=0)
+        each = torch.softmax(self.of_members(self.encoder(raw), slice(None)), dim=2)
+        probabilities = each.float().mean(dim=0)
         if self.temperature is None:
             return probabilities
         # The logarithm of 0 has no gradient: one such row would make all weights NaN in training.
@@ -88,21 +89,11 @@ class MLPEnsemble(Ensemble):
             for each, tensor in ((self.weights, weight), (self.biases, bias)):
                 each.append(nn.Parameter(tensor.float().mT.contiguous(), requires_grad=False))
 
-    def members(self, x: Tensor) -> Tensor:
+    def of_members(self, x: Tensor, members: slice) -> Tensor:
         activation = ACTIVATIONS[self.activation]
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, activation(x) if i > 0 else x, weight)
-        if x.shape[2] == 1:
-            positive = torch.sigmoid(x)
-            return torch.cat((1 - positive, positive), dim=2)
-        return torch.softmax(x, dim=2)
-
-    def logits(self, member: int, x: Tensor) -> Tensor:
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = ACTIVATIONS[self.activation](x) if i > 0 else x
-            x = torch.addmm(bias[member], x, weight[member])
-        x = x.double()
-        return torch.cat((torch.zeros_like(x), x), dim=1) if x.shape[1] == 1 else x
+            x = torch.baddbmm(bias[members], activation(x) if i > 0 else x, weight[members])
+        return torch.cat((torch.zeros_like(x), x), dim=2) if x.shape[2] == 1 else x
 
 
 class ModuleEnsemble(Ensemble):
@@ -124,14 +115,11 @@ class ModuleEnsemble(Ensemble):
         self.kind, self._task = kind, task
         self.networks = nn.ModuleList(modules)
 
-    def members(self, x: Tensor) -> Tensor:
-        rows = [x[0] if x.shape[0] == 1 else x[k] for k in range(len(self.networks))]
-        each = [self.logits(k, row) for k, row in enumerate(rows)]
-        return torch.softmax(torch.stack(each), dim=2).float()
-
-    def logits(self, member: int, x: Tensor) -> Tensor:
-        outputs = arranged(self.networks[member](x)).unsqueeze(0)
-        return self._task.logits(self._task.combined(outputs.double()))[0]
+    def of_members(self, x: Tensor, members: slice) -> Tensor:
+        networks = self.networks[members]
+        rows = x.expand(len(networks), *x.shape[1:])
+        outputs = [arranged(network(own)) for network, own in zip(networks, rows, strict=True)]
+        return self._task.logits(self._task.combined(torch.stack(outputs).double()))
 
 
 def ensemble_of(

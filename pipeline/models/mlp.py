@@ -141,7 +141,7 @@ class StackedMLP:
 
     Attributes:
         parameters: [K, P]. The layers are views of it.
-        gradients: [K, P]. `backward` adds to it, `zero_gradients` clears it.
+        gradients: [K, P]. `backward` adds to it.
         statistics: [K, Q], batch norm's running means and variances.
         dropout: [K, 1, 1], each member's rate in [0, 1)."""
 
@@ -155,7 +155,7 @@ class StackedMLP:
         self.statistics = row.repeat(len(parameters), 1)
         self.dropout = dropout.to(parameters).view(-1, 1, 1)
         self._activation = ACTIVATIONS[architecture.activation]
-        self._activate, self._slope = self._activation.for_training()
+        self._activate = self._activation.in_training
         self._passes: list[Pass] = []
         self._bind()
 
@@ -208,9 +208,6 @@ class StackedMLP:
         kept = rows, scale.flatten(), mean, variance, *saved, True, EPSILON, [True] * 3
         return y.view_as(x), kept
 
-    def zero_gradients(self) -> None:
-        self.gradients.zero_()
-
     def backward(self, d: Tensor) -> None:
         """Add the members' gradients to `gradients`, after a call with `training`.
 
@@ -223,7 +220,7 @@ class StackedMLP:
             if forward.value is not None:
                 if forward.mask is not None:
                     d = d * forward.mask
-                d = self._slope(d, forward.value)
+                d = self._activation.slope(d, forward.value)
             if forward.norm:
                 members, shape = len(d), d.shape
                 given = d.reshape(1, -1, shape[2]), *forward.norm

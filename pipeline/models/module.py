@@ -109,17 +109,16 @@ class ModuleStack:
         }
         self._generator = generator
         self._needs_vjp = False
-        self._outputs: Tensor | None = None
-        self._bind()
+        self._trained = self._outputs = torch.empty(0)
 
-    def _bind(self) -> None:
+    def _weights(self) -> Tensors:
+        """The parameters by name [K, ...] for autograd, of one module by itself without K."""
         shapes = self.architecture.shapes
-        parts = torch.split(self.parameters.detach(), list(map(math.prod, shapes)), dim=1)
+        self._trained = self.parameters.detach().requires_grad_()
+        parts = torch.split(self._trained, list(map(math.prod, shapes)), dim=1)
         leading = (len(self.parameters),) if self._vectorized else ()
-        self._leaves = {
-            name: part.view(*leading, *shape).requires_grad_()
-            for name, part, shape in zip(self.architecture.parameters, parts, shapes, strict=True)
-        }
+        views = [part.view(*leading, *shape) for part, shape in zip(parts, shapes, strict=True)]
+        return dict(zip(self.architecture.parameters, views, strict=True))
 
     def __call__(
         self, x: Tensor, *, training: bool = False, draws: Sequence[Tensor] = ()
@@ -145,10 +144,10 @@ class ModuleStack:
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensors]:
         if not self._vectorized:
             statistics = {name: value[0] for name, value in self.statistics.items()}
-            outputs, statistics = self._one(self._leaves, statistics, x[0])
+            outputs, statistics = self._one(self._weights(), statistics, x[0])
             kept = {name: value.unsqueeze(0) for name, value in statistics.items()}
             return outputs.unsqueeze(0), kept
-        given = self._leaves, self.statistics, x
+        given = self._weights(), self.statistics, x
         result: tuple[Tensor, Tensors]
         if not self._needs_vjp:
             try:
@@ -175,16 +174,10 @@ class ModuleStack:
         outputs, _, after = result
         return outputs, after
 
-    def zero_gradients(self) -> None:
-        self.gradients.zero_()
-
     def backward(self, d: Tensor) -> None:
-        assert self._outputs is not None
-        leaves = list(self._leaves.values())
-        gradients = torch.autograd.grad(self._outputs, leaves, d, materialize_grads=True)
-        count = len(self.gradients)
-        self.gradients.add_(torch.cat([each.reshape(count, -1) for each in gradients], dim=1))
-        self._outputs = None
+        (gradients,) = torch.autograd.grad(self._outputs, self._trained, d)
+        self.gradients.add_(gradients)
+        self._outputs = torch.empty(0)
 
     def state(self, index: Tensor) -> Tensor:
         parts = [self.parameters.index_select(0, index)]
@@ -197,7 +190,6 @@ class ModuleStack:
         self.parameters = self.parameters.index_select(0, index)
         self.gradients = self.gradients.index_select(0, index)
         self.statistics = {n: v.index_select(0, index) for n, v in self.statistics.items()}
-        self._bind()
 
 
 def arranged(outputs: Tensor) -> Tensor:

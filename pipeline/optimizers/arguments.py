@@ -92,9 +92,9 @@ def cases(value: Any) -> Iterator[Any]:
             yield start
             for key, each in found.items():
                 yield from ({**start, key: other} for other in each[1:])
-        case list() | tuple():
+        case tuple():
             for case in cases(dict(enumerate(value))):
-                yield list(case.values())
+                yield tuple(case.values())
         case _:
             yield from ends(value)
 

@@ -28,11 +28,7 @@ def class_of(component: Component, key: str = "optimizers") -> Any:
 def given(component: Component) -> dict[str, Any]:
     """The arguments that the class itself is given."""
     ours = {"schedule", "rest"} if class_of(component) is torch.optim.Muon else {"schedule"}
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in component.arguments.items()
-        if name not in ours
-    }
+    return {name: value for name, value in component.arguments.items() if name not in ours}
 
 
 def default_arguments(path: str) -> Mapping[str, Any]:
@@ -172,12 +168,6 @@ def _named_wrongly(component: Component, cls: type, key: str) -> list[str]:
         problems.append(f"{key}.lr: must be given: {name} has no default for it")
     if set_.get("maximize"):
         problems.append(f"{key}.maximize: must be left out: {REFUSED_ARGUMENTS['maximize']}")
-    rest = component.arguments.get("rest")
-    if cls is torch.optim.Muon and rest is not None:
-        if isinstance(rest, Mapping):
-            problems += misfits(torch.optim.AdamW, rest, f"{key}.rest")
-        else:
-            problems.append(f"{key}.rest: must be a mapping of AdamW's arguments; got {rest!r}")
     return problems
 
 

@@ -71,7 +71,7 @@ def _counts_batches(cls: type) -> bool:
 
 def parts_of(named: Any) -> list[Component]:
     """The schedulers that stand one after the other in a configuration; none for None."""
-    return list(named) if isinstance(named, list | tuple) else [named] if named else []
+    return list(named) if isinstance(named, tuple) else [named] if named else []
 
 
 def _in_one(named: Any) -> Component:
@@ -146,7 +146,7 @@ def check(
     Args:
         made: makes the optimizers that a member has, anew; step: makes a step of them.
         epochs, batches: how long it is trained, and the batches of an epoch."""
-    several = isinstance(named, list | tuple) and len(named) > 1
+    several = isinstance(named, tuple) and len(named) > 1
     problems = _named_wrongly(named, key, several)
     if problems:
         return problems
@@ -187,7 +187,7 @@ def _goes_wrong(schedule: Schedule, optimizer: Optimizer, key: str, batches: int
 
 def _named_wrongly(named: Any, key: str, is_part: bool) -> list[str]:
     """What is wrong with the classes and the names of their arguments, in a list or in one."""
-    if isinstance(named, list | tuple):
+    if isinstance(named, tuple):
         each = [_named_wrongly(part, f"{key}.{place}", is_part) for place, part in enumerate(named)]
         return list(itertools.chain(*each)) or _without_length(named, key)
     try:

@@ -37,7 +37,7 @@ def quotas(config: Config, space: Space) -> list[float]:
 
     With equal budgets no more than its share either. What the budget leaves over goes to the first
     entries, one each; what an entry with few points does not use goes to nobody."""
-    sizes = [branch.size for branch in space.branches]
+    sizes = space.sizes
     if config.search.budget == "shared":
         return sizes
     share, rest = divmod(config.search.trials, len(sizes))
@@ -95,8 +95,8 @@ class Draw:
             if self._space.key(point) not in taken:
                 return point
         # The sampler insists on what was had. The entry whose turn it is has something left.
-        axes = self._space.branches[turn].axes
-        points = (Point(turn, {a.path: a.at(self._rng.random()) for a in axes}) for _ in count())
+        draws = (self._rng.random(len(self._space.axes[turn])) for _ in count())
+        points = (self._space.at(turn, fractions.tolist()) for fractions in draws)
         point = next(point for point in points if self._space.key(point) not in taken)
         self._add_running(point)
         return point
@@ -118,7 +118,7 @@ class Draw:
             number = sum(self._space.entry(trial) == turn for trial in self._before)
         enough: dict[str, float] = {
             "random": 0,
-            "gp": 3 + len(self._space.branches[turn].axes),
+            "gp": 3 + len(self._space.axes[turn]),
             "tpe": SOBOL_TRIALS if self._in_turn else max(10, SOBOL_TRIALS * len(self._quotas)),
         }
         return number >= enough.get(self._name, math.inf)
@@ -159,12 +159,12 @@ def sobol_point(space: Space, seed: int, entry: int, index: int) -> Point:
     It depends on nothing else. A scrambled Sobol sequence: Sobol 1967, scrambled as in Matousek
     1998 (scipy.stats.qmc.Sobol). Optuna's QMCSampler draws its first trial at random and knows no
     ranges that come and go with the optimizer."""
-    axes = space.branches[entry].axes
-    if not axes:
+    dimensions = len(space.axes[entry])
+    if dimensions == 0:
         return Point(entry, {})
     # A longer sequence begins with the shorter one. Powers of two keep it balanced.
-    row = _sobol(seed, entry, len(axes), max(6, index.bit_length()))[index]
-    return Point(entry, {a.path: a.at(float(u)) for a, u in zip(axes, row, strict=True)})
+    rows = _sobol(seed, entry, dimensions, max(6, index.bit_length()))
+    return space.at(entry, rows[index].tolist())
 
 
 @lru_cache(256)

@@ -62,7 +62,7 @@ class Study:
             labels = self._space.labels
             entry = labels.index(trial.suggest_categorical(OPTIMIZER, labels))
         params: dict[str, Any] = {}
-        for axis in self._space.branches[entry].axes:
+        for axis in self._space.axes[entry]:
             if axis.categorical:
                 drawn: Any = trial.suggest_categorical(axis.path, axis.labels)
             else:
@@ -85,7 +85,7 @@ class Study:
         if self._entry is None:
             params[OPTIMIZER] = self._space.labels[point.entry]
             distributions[OPTIMIZER] = CategoricalDistribution(self._space.labels)
-        for axis in self._space.branches[point.entry].axes:
+        for axis in self._space.axes[point.entry]:
             params[axis.path] = axis.encode(point.params[axis.path])
             distributions[axis.path] = _distribution(axis)
         place: Any = {"params": params, "distributions": distributions}

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product, zip_longest
@@ -94,38 +94,28 @@ class Axis:
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
 
-@dataclass(frozen=True)
-class Branch:
-    """What can be drawn together with one optimizer entry."""
+class Space:
+    """What a configuration searches.
 
-    entry: int
-    axes: tuple[Axis, ...]
+    Attributes:
+        labels: of the entries of `optimizers`.
+        axes: for each entry those that can be drawn together with it.
+        sizes: the number of each entry's points, infinite where an axis is an interval."""
+
+    def __init__(self, config: Config) -> None:
+        self.labels: tuple[str, ...] = config.labels
+        axes = [Axis.of(path, leaf) for path, leaf in config.ranges().items()]
+        others = [re.compile(rf"optimizers\.(?!{entry}\.)") for entry in range(len(self.labels))]
+        self.axes = [[a for a in axes if not other.match(a.path)] for other in others]
+        counts = [
+            [math.inf if a.values is None else len(a.values) for a in own] for own in self.axes
+        ]
+        self.sizes = list(map(math.prod, counts))
 
     @property
     def size(self) -> float:
-        """The number of points, infinite where an axis is an interval."""
-        if any(axis.values is None for axis in self.axes):
-            return math.inf
-        return math.prod(len(axis.values or ()) for axis in self.axes)
-
-
-class Space:
-    """The branches of a configuration, one for each entry of `optimizers`."""
-
-    def __init__(self, config: Config) -> None:
-        axes = [Axis.of(path, leaf) for path, leaf in config.ranges().items()]
-        branches = []
-        for entry in range(len(config.optimizers)):
-            others = re.compile(rf"optimizers\.(?!{entry}\.)")
-            branches.append(Branch(entry, tuple(a for a in axes if not others.match(a.path))))
-        self.branches = tuple(branches)
-        self.labels: tuple[str, ...] = config.labels
-
-    @cached_property
-    def size(self) -> float:
-        """The number of points, infinite where a branch's is."""
-        sizes = [branch.size for branch in self.branches]
-        return math.inf if math.inf in sizes else sum(sizes)
+        """The number of points."""
+        return sum(self.sizes)
 
     def entry(self, trial: Trial) -> int:
         """The position of the trial's entry in `optimizers`."""
@@ -135,21 +125,26 @@ class Space:
         """Where in the space the trial is."""
         return Point(self.entry(trial), dict(trial.params))
 
+    def at(self, entry: int, fractions: Iterable[float]) -> Point:
+        """The point at these fractions of the way along an entry's axes."""
+        along = zip(self.axes[entry], fractions, strict=True)
+        return Point(entry, {axis.path: axis.at(fraction) for axis, fraction in along})
+
     def key(self, point: Point) -> Key:
         """Equal for equal points, also where one was read back and holds lists for tuples."""
-        axes = self.branches[point.entry].axes
+        axes = self.axes[point.entry]
         return point.entry, tuple(label(point.params[axis.path]) for axis in axes)
 
     def open(self, taken: Collection[Key]) -> list[int]:
         """The entries that have a point which is not `taken`."""
         counts = Counter(entry for entry, _ in taken)
-        return [branch.entry for branch in self.branches if branch.size > counts[branch.entry]]
+        return [entry for entry, size in enumerate(self.sizes) if size > counts[entry]]
 
     def alternating(self) -> Iterator[Point]:
         """Every point of a finite space, the entries in turn; the last axis turns fastest."""
-        grids = [product(*(axis.values or () for axis in branch.axes)) for branch in self.branches]
+        grids = [product(*(axis.values or () for axis in axes)) for axes in self.axes]
         for turn in zip_longest(*grids):
-            for branch, values in zip(self.branches, turn, strict=True):
+            for entry, values in enumerate(turn):
                 if values is not None:
-                    paths = (axis.path for axis in branch.axes)
-                    yield Point(branch.entry, dict(zip(paths, values, strict=True)))
+                    paths = (axis.path for axis in self.axes[entry])
+                    yield Point(entry, dict(zip(paths, values, strict=True)))

@@ -66,7 +66,7 @@ def step(stack: Stack, batch: Batch) -> Tensor:
     network, optimizer, task = stack.network, stack.optimizer, stack.task
 
     def losses_and_gradients() -> Tensor:
-        network.zero_gradients()
+        network.gradients.zero_()
         outputs = network(batch.x, training=True, draws=batch.draws)
         network.backward(task.gradients(outputs, batch.y))
         clip(network.gradients, stack.clip_norm)
@@ -130,5 +130,7 @@ def shrink(stack: Stack, running: npt.NDArray[np.bool_]) -> bool:
 def _states(stacks: Sequence[Stack]) -> Tensor:
     """[M, P + Q], in the order of `fit`'s list."""
     order = torch.from_numpy(np.argsort(np.concatenate([stack.members for stack in stacks])))
-    states = [stack.state(torch.arange(len(stack.members)).to(stack.split)) for stack in stacks]
+    states = [
+        stack.network.state(torch.arange(len(stack.members)).to(stack.split)) for stack in stacks
+    ]
     return torch.cat(states).index_select(0, order.to(states[0].device))

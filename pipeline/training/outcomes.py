@@ -91,7 +91,7 @@ class Best:
             members = epoch.stack.members
             places = np.flatnonzero(better[members])
             positions = torch.as_tensor(members[places], device=self.weights.device)
-            weights = epoch.stack.state(torch.as_tensor(places, device=self.weights.device))
+            weights = epoch.stack.network.state(torch.as_tensor(places, device=self.weights.device))
             self.weights.index_copy_(0, positions, weights)
 
 

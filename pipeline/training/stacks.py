@@ -109,10 +109,6 @@ class Stack:
             x = x[..., : self.network.architecture.inputs].mT
         return self.network(x.index_select(0, self.split))
 
-    def state(self, index: Tensor) -> Tensor:
-        """[k, P + Q]: the parameters and running statistics of the members at these places."""
-        return self.network.state(index)
-
     def keep(self, index: Tensor) -> None:
         """Go on with the members at these places [k], ascending; the others leave."""
         self.members = self.members[index.cpu().numpy()]

@@ -86,7 +86,7 @@ def test_logits_and_gradients_are_those_of_single_networks(
     y = torch.randint(0, 3, (3, ROWS), generator=generator(2))
     for step in range(3):
         x = inputs(3, 3) * (step + 1)
-        members.zero_gradients()
+        members.gradients.zero_()
         logits = members(x, training=True)
         members.backward(Classification(3).gradients(logits, y))
         for k, single in enumerate(networks):
@@ -106,7 +106,7 @@ def test_gradients_add_up_until_they_are_cleared() -> None:
     for _ in range(2):
         members.backward(torch.ones_like(members(inputs(2, 3), training=True)))
     twice = members.gradients.clone()
-    members.zero_gradients()
+    members.gradients.zero_()
     members.backward(torch.ones_like(members(inputs(2, 3), training=True)))
     torch.testing.assert_close(members.gradients * 2, twice)
 

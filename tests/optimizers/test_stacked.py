@@ -39,7 +39,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "Adam": [
         {},
         {"lr": 0.1, "betas": (0.5, 0.9)},
-        {"lr": 0.03, "betas": [0.9, 0.99], "amsgrad": True, "weight_decay": 0.01},
+        {"lr": 0.03, "betas": (0.9, 0.99), "amsgrad": True, "weight_decay": 0.01},
         {"lr": 0.01, "eps": 1e-3, "weight_decay": 0.1},
         {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True},
     ],
