@@ -264,7 +264,11 @@ def test_a_temporary_folder_is_warned_of(
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "with%20space", "50 % #1?", 'it\'s "mine"', "Köln ü", "a+b&c=d;e"]
+    "name",
+    [
+        "50 % of it's \"Köln\" #1?, a+b&c=d;e with%20space",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("a b", "with%20space", "#1?")),
+    ],
 )
 def test_folders_of_any_name(
     name: str,

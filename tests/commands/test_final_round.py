@@ -203,6 +203,7 @@ def test_what_is_registered_can_be_changed_after_the_search(
     assert "Nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_a_challenger_and_a_better_one_the_champion(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

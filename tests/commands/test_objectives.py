@@ -144,6 +144,7 @@ def test_a_search_for_somebodys_own_metric(place: Place) -> None:
     assert "test_accuracy" in version.tags
 
 
+@pytest.mark.slow
 def test_further_metrics_are_measured_at_the_kept_epoch(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

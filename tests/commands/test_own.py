@@ -332,6 +332,7 @@ def place(tmp_path: Path, empty_store: Path) -> Place:
     return make_place(tmp_path, empty_store)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_as_it_began(place: Place, unbroken: Place) -> None:
     """To the bit, in the engine that it began with, whatever is measured by then."""
     shutil.copytree(unbroken.folder / "cache", place.folder / "cache")
@@ -364,6 +365,7 @@ def tags_of_engines(place: Place) -> dict[str, str]:
     return {key: tag for key, tag in run.data.tags.items() if key.startswith("training.engine.")}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(place: Place, unbroken: Place) -> None:
     shutil.copytree(unbroken.folder / "cache", place.folder / "cache")
     assert place.run(SEARCH) == 0

@@ -346,6 +346,7 @@ def test_two_threads_at_once(store: MlflowClient) -> None:
     assert results[1].run_id != results[2].run_id
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     config = CONFIG | {"search": {"trials": 8, "sampler": "random"}}
     train, count = Trainer.train, 0

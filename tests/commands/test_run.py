@@ -373,6 +373,7 @@ def test_each_stage_works_alone_and_in_order(
     assert mlflow.pyfunc.load_model("models:/cells@champion") is not None
 
 
+@pytest.mark.slow
 def test_a_prepare_that_was_cut_short_goes_on_in_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_store: Callable[[Path], str]
 ) -> None:
@@ -475,7 +476,7 @@ def test_nothing_completed_is_said_and_fails(
     assert "RUNNING" not in statuses.values()
 
 
-@pytest.mark.parametrize("experiment", [None, "chosen"])
+@pytest.mark.parametrize("experiment", [None, pytest.param("chosen", marks=pytest.mark.slow)])
 def test_mlflow_run(
     tmp_path: Path, experiment: str | None, new_store: Callable[[Path], str]
 ) -> None:

@@ -139,6 +139,7 @@ def random_course(seed: int, coarse: bool, trial: Trial) -> np.ndarray:
     return np.asarray(values.round(1 if coarse else 12))  # ties, too
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     rule=st.sampled_from(["median", "halving"]),

@@ -30,6 +30,7 @@ from tests.tracking.made import statuses
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_on_a_new_file(
     four_at_once: tuple[Path, tuple[int, str, str]], client: MlflowClient
 ) -> None:
@@ -327,6 +328,7 @@ with store.run("pipeline", "pipeline · water") as run, store.run("train", "t", 
 """
 
 
+@pytest.mark.slow
 def test_mlflow_run_without_an_experiment_interrupted(
     tmp_path: Path, database_of_its_own: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

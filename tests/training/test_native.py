@@ -242,6 +242,7 @@ def test_without_a_compiler_it_says_so_once_and_trains(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_it_is_kept_in_the_cache_and_several_may_build_it(tmp_path: Path) -> None:
     code = "from pipeline.training.native.kernel import library; assert library() is not None"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
