@@ -48,6 +48,11 @@ class NumberForAll(Wrapping):
         return self.network(x).sum()
 
 
+class AlwaysDrops(Wrapping):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(self.network(x), 0.5, training=True)
+
+
 class Squeezes(Wrapping):
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x).squeeze()

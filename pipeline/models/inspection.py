@@ -139,7 +139,13 @@ _INTEGERS = "; whole numbers come as int64, as ids for an embedding: save them a
 
 
 def _check_rows(module: nn.Module, x: Tensor, outputs: Tensor, component: Component) -> None:
-    """Raise UserError where another number of rows has outputs of another shape."""
+    """Raise UserError where another number of rows has outputs of another shape, or the same rows,
+    while nothing is trained, other outputs."""
+    if not _equal(*(_shown(module, x, component) for _ in range(2))):
+        raise UserError(
+            f"{KEY}: {component.path} must give the same rows the same outputs in evaluation, as "
+            "it would be served; it draws there too: do so only where self.training is true"
+        )
     for rows in (x[:1], torch.cat([x, x[:1]])):
         expected = [len(rows), *outputs.shape[1:]]
         if (found := list(_shown(module, rows, component).shape)) != expected:

@@ -162,6 +162,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "complex": (model("Complex"), "model.name: FILE:Complex must have real weights; wave is"),
     "forward": (model("Fails"), "model: FILE:Fails fails for rows [2, 4] float32: RuntimeError"),
     "shape": (model("NumberForAll"), "model: FILE:NumberForAll must give [rows, 3], or [rows, k"),
+    "draws": (model("AlwaysDrops"), "model: FILE:AlwaysDrops must give the same rows the same"),
     "outputs": (model("too_wide", width=2), "model: FILE:too_wide must give [rows, 3], or"),
     "one row": (
         model("Squeezes"),
