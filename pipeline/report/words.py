@@ -363,7 +363,7 @@ def _simpler(evidence: Evidence) -> Iterator[str]:
     model = evidence.best_baseline
     ahead = evidence.ahead(model.name, evidence.metric) if model is not None else None
     if model is not None and ahead is not None and (ends := ahead.interval())[0] <= 0:
-        well = "did better" if ends[1] < 0 else "did about as well"
+        well = "did better" if ends[1] < 0 else "may be as good"
         yield f"Consider {model.name}, which {well} and is simpler."
 
 

@@ -189,7 +189,7 @@ def test_too_many_labels_have_no_matrix():
 def test_probabilities_that_are_off_are_called_so():
     names = ["no", "yes"]
     well = plots.evaluation_figures(evaluate(*predictions(2, 2000)), names)["calibration"]
-    assert well.title == "Probabilities hold in all of 10 groups of rows, within chance"
+    assert well.title == "No sign that probabilities are off, in 10 groups of rows"
     off = evaluate(*predictions(2, 2000, sharpness=4.0))
     title = plots.evaluation_figures(off, names)["calibration"].title
     assert off.calibration.off > 2

@@ -38,7 +38,7 @@ def test_a_simpler_model_that_does_as_well():
     (sentence,) = _told(study_evidence({"SGD": 0.6}))
     assert sentence == "Consider gradient boosting, which did better and is simpler."
     (sentence,) = _told(study_evidence({"SGD": 0.672}))
-    assert sentence == "Consider gradient boosting, which did about as well and is simpler."
+    assert sentence == "Consider gradient boosting, which may be as good and is simpler."
 
 
 def test_limits_that_the_best_was_found_at():

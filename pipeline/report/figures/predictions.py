@@ -63,7 +63,7 @@ def confusion(scores: Scores, labels: Sequence[Any]) -> Plot:
 def calibration(curve: Calibration, labels: Sequence[Any]) -> Plot:
     """Predicted probability against observed frequency, with the band of a calibrated model."""
     bins = formats.count(len(curve.count), "group")
-    title = f"Probabilities hold in all of {bins} of rows, within chance"
+    title = f"No sign that probabilities are off, in {bins} of rows"
     if curve.off:
         title = f"Probabilities are off in {curve.off} of {bins} of rows, beyond chance"
     plot = Plot(
