@@ -108,6 +108,13 @@ def _stored(arguments: argparse.Namespace) -> None:
     searches.status(arguments.json) if config is None else searches.gc(config)
 
 
+def _study(arguments: argparse.Namespace) -> None:
+    config = _read(arguments)
+    from pipeline.commands.study import write_study
+
+    write_study(config, arguments.storage, arguments.study_name)
+
+
 def _schema(_: argparse.Namespace) -> None:
     from pipeline import config as configuration
 
@@ -176,6 +183,11 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", _stored, "list the searches of the tracking store", False)
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     command("gc", _stored, "delete models of trials that tracking.keep_models does not keep", True)
+    study = command("study", _study, "write a search as a study of Optuna", True)
+    text = "such as sqlite:///study.db"
+    study.add_argument("--storage", required=True, metavar="URI", help=text)
+    text = "of the study (default: the experiment)"
+    study.add_argument("--name", dest="study_name", default="", metavar="NAME", help=text)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
 

@@ -13,8 +13,10 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
+from pipeline.common.errors import UserError, first_line
 from pipeline.search.space import Axis, Point, Space
 
 OPTIMIZER = "optimizer"  # Optuna's name for the choice of the entry
@@ -78,8 +80,10 @@ class Study:
         state: str,
         value: float | None = None,
         intermediate: Mapping[int, float] = MappingProxyType({}),
+        about: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Adds a trial; `state` is the name of one of Optuna's, as COMPLETE or RUNNING."""
+        """Adds a trial; `state` is the name of one of Optuna's, as COMPLETE or RUNNING. `about`:
+        what its user attributes say."""
         params: dict[str, Any] = {}
         distributions: dict[str, BaseDistribution] = {}
         if self._entry is None:
@@ -90,7 +94,24 @@ class Study:
             distributions[axis.path] = _distribution(axis)
         place: Any = {"params": params, "distributions": distributions}
         place |= {"state": TrialState[state], "intermediate_values": dict(intermediate)}
-        self._study.add_trial(create_trial(value=value, **place))
+        self._study.add_trial(create_trial(value=value, user_attrs=dict(about), **place))
+
+    def __len__(self) -> int:
+        return len(self._study.trials)
+
+    @_silent()
+    def write(self, storage: str, name: str, greater_is_better: bool) -> None:
+        """Writes the trials to a storage of Optuna, as a study of its own. Raises UserError: the
+        storage cannot be used, or has a study of that name."""
+        direction = StudyDirection.MAXIMIZE if greater_is_better else StudyDirection.MINIMIZE
+        try:
+            study = optuna.create_study(storage=storage, study_name=name, direction=direction)
+        except optuna.exceptions.DuplicatedStudyError:
+            rule = "has a study of that name already; give another by --name"
+            raise UserError(f"{storage}: {rule}, not {name!r}") from None
+        except Exception as error:  # of whatever database it is
+            raise UserError(f"--storage: {storage} can't be used: {first_line(error)}") from error
+        study.add_trials(self._study.trials)
 
 
 class MedianRule:

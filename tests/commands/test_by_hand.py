@@ -266,7 +266,7 @@ def test_a_temporary_folder_is_warned_of(
 @pytest.mark.parametrize(
     "name",
     [
-        "50 % of it's \"Köln\" #1?, a+b&c=d;e with%20space",
+        '50 % of it\'s "Köln" #1?, a+b&c=d;e with%20space',
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("a b", "with%20space", "#1?")),
     ],
 )
