@@ -92,7 +92,8 @@ class Trainer:
         self.arrays = Arrays(x, y, self.splits, task, is_shared, rows.dependence)
         self._schema, self._metrics = schema, metrics_of(config)
         seed = config.seed if seed is None else seed
-        self._settings = Settings(seed, cross_fit=cross_fit, engines=engines or Engines())
+        criterion, engines = metric_of(config), engines or Engines()
+        self._settings = Settings(seed, cross_fit=cross_fit, criterion=criterion, engines=engines)
         self._exporter = Exporter(raw.shape[1:], raw.dtype)
         self._exported: set[Hashable] = set()
         self._example = rows.given(slice(EXAMPLE_ROWS))
