@@ -78,9 +78,10 @@ def test_the_contract_is_read() -> None:
     written["data"] |= dict.fromkeys(("separator", "encoding", "decimal", "header"))
     written["data"] |= {"unlabelled": "error", "rare_labels": "error"}
     written["metrics"] = []
-    written["model"]["name"] = "mlp"
+    written["model"] |= {"name": "mlp", "encoding": "standard", "pieces": 8}
     written["training"] |= {
         "loss": "auto",
+        "label_smoothing": 0.0,
         "class_weight": None,
         "schedule": None,
         "clip_norm": None,
