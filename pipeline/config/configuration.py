@@ -115,7 +115,7 @@ class Config(Section):
     model: Annotated[
         Model | Component, PlainValidator(_read_model, json_schema_input_type=Model)
     ] = Model()
-    training: sections.Training = sections.Training()
+    training: sections.Training = Field(default_factory=sections.Training)
     optimizers: Annotated[tuple[Optimizer, ...], AfterValidator(labelled)] = Field(
         default=DEFAULT_OPTIMIZERS, validate_default=True
     )

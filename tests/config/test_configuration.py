@@ -78,12 +78,12 @@ def test_the_contract_is_read() -> None:
     written["data"] |= dict.fromkeys(("separator", "encoding", "decimal", "header"))
     written["data"] |= {"unlabelled": "error", "rare_labels": "error"}
     written["metrics"] = []
-    written["model"] |= {"name": "mlp", "encoding": "standard", "pieces": 8}
+    written["model"] |= {"name": "mlp", "encoding": "quantiles", "pieces": 8}
     written["training"] |= {
         "loss": "auto",
-        "label_smoothing": 0.0,
+        "label_smoothing": 0.1,
         "class_weight": None,
-        "schedule": None,
+        "schedule": {"name": "CosineAnnealingLR"},
         "clip_norm": None,
     }
     written["registry"] |= {"model": "ensemble", "threshold": 0.5, "calibrate": True}

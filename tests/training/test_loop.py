@@ -58,6 +58,7 @@ def arrays(labels: int = 2, rows: int = 61, splits: int = 3) -> Arrays:
 
 
 KEYS = {"hidden": (5, 4), "batch_size": 16, "epochs": 100, "patience": None, "device": "cpu"}
+KEYS |= {"label_smoothing": 0.0}
 
 
 def member(split: int, optimizer: str, arguments: dict[str, Any] | None = None, **keys: Any) -> Any:
