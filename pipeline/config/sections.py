@@ -39,6 +39,7 @@ from pipeline.config.ranges import (
 from pipeline.config.yaml_text import flow_text, show
 
 DEFAULT_EXPERIMENT = "optimizer-search"
+SMOOTHING = 0.1
 
 Name = Annotated[
     Text, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
@@ -265,9 +266,9 @@ class Training(Section):
     ] = None
     """What an error counts by its label: balanced, as much in all as other labels; {LABEL: number};
     null: each row the same."""
-    label_smoothing: Searchable[Annotated[Finite, Field(ge=0, lt=1)]] = 0.1
-    """Share of a row's label that is dealt out evenly to all labels, in training alone; of the loss
-    auto, others have their own."""
+    label_smoothing: Searchable[Annotated[Finite, Field(ge=0, lt=1)]] = 0.0
+    """Share of a row's label that is dealt out evenly to all labels, in training alone, with the
+    loss auto; default: 0.1 where the objective is val_accuracy."""
     schedule: Schedule = Field(
         default_factory=lambda: Component("CosineAnnealingLR", {}),
         json_schema_extra={"default": "CosineAnnealingLR"},

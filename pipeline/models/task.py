@@ -46,6 +46,11 @@ class Classification:
         weights = self._weights(training.class_weight)
         if training.loss is None:
             return replace(self, weights=weights, smoothing=training.label_smoothing)
+        if training.label_smoothing:
+            raise UserError(
+                "training.label_smoothing: is of the loss auto; CrossEntropyLoss has a "
+                f"label_smoothing among its own arguments; got {training.loss.path}"
+            )
         loss = loss_of(training.loss, None if weights is None else torch.tensor(weights))
         if weights is not None and loss.of_labels is None:
             raise UserError(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from pipeline.common.errors import UserError
 from pipeline.config.sections import Training
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.models.task import Classification
@@ -52,6 +53,12 @@ def test_the_objective_is_that_of_torch(labels: int, smoothing: float) -> None:
     objective.sum().backward()
     torch.testing.assert_close(task.gradients(outputs.detach(), y), outputs.grad)
     torch.testing.assert_close(task.losses(outputs, y), drawn(labels)[0].losses(outputs, y))
+
+
+def test_smoothing_is_of_the_built_in_loss() -> None:
+    training = Training(loss={"name": "CrossEntropyLoss"}, label_smoothing=0.1)
+    with pytest.raises(UserError, match=r"training.label_smoothing: .*; got CrossEntropyLoss"):
+        Classification(3).trained_by(training)
 
 
 @pytest.mark.parametrize("labels", [2, 3])
