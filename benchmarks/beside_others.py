@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import public_tables
+import torch
 from setting import machine, show
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -105,7 +106,8 @@ def _pytabkit(name: str) -> Callable[[int], Any]:
     def make(seed: int) -> Any:
         import pytabkit
 
-        return getattr(pytabkit, name)(device="cpu", random_state=seed, n_cv=1, verbosity=0)
+        how = {"device": "cpu", "n_threads": torch.get_num_threads(), "n_cv": 1}
+        return getattr(pytabkit, name)(random_state=seed, verbosity=0, **how)
 
     return make
 

@@ -213,7 +213,7 @@ class Model(Section):
     name: Annotated[Literal["mlp"], expected("mlp, or a path such as nets.py:Net")] = "mlp"
     """mlp; or FILE.py:NAME or package.module.NAME: a class of modules, or a function that returns
     one. All further keys are its arguments."""
-    encoding: Searchable[Literal["standard", "quantiles"]] = "quantiles"
+    encoding: Searchable[Literal["standard", "quantiles"]] = "standard"
     """Of a table's numbers. standard: by mean and standard deviation; quantiles: beside that in
     pieces from quantile to quantile, each from 0 before to 1 after it."""
     pieces: Searchable[Annotated[Integer, Field(ge=2, le=1024)]] = 8

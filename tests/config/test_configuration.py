@@ -87,7 +87,7 @@ def test_the_contract_is_read() -> None:
     written["data"] |= dict.fromkeys(("separator", "encoding", "decimal", "header"))
     written["data"] |= {"unlabelled": "error", "rare_labels": "error"}
     written["metrics"] = []
-    written["model"] |= {"name": "mlp", "encoding": "quantiles", "pieces": 8}
+    written["model"] |= {"name": "mlp", "encoding": "standard", "pieces": 8}
     written["training"] |= {
         "loss": "auto",
         "label_smoothing": 0.1,
