@@ -1,9 +1,10 @@
 """Time per prediction: ours, the bare module, a scikit-learn pipeline and ONNX Runtime.
 
-    python benchmarks/inference.py [--rows 1 100 10000 1000000] [--columns 30]
+    python benchmarks/inference.py [--rows 1 100 10000 1000000] [--columns 30] [--pieces 0]
 
-One network, 30-32-16-1 in an ensemble of five, as the default configuration registers it. `bare` is
-what cannot be avoided in torch: making the tensor of a data frame and calling the exported module.
+One network, 30-32-16-1 in an ensemble of five, as the default configuration registers it, or with
+so many pieces of each column beside it (`model.encoding: quantiles`). `bare` is what cannot be
+avoided in torch: making the tensor of a data frame and calling the exported module.
 ONNX Runtime is measured when it, onnx and onnxscript are installed.
 """
 
@@ -40,20 +41,20 @@ HIDDEN = (32, 16)
 MEMBERS = 5
 
 
-def ensemble(rows: pd.DataFrame) -> tuple[MLPEnsemble, Schema]:
+def ensemble(rows: pd.DataFrame, pieces: int) -> tuple[MLPEnsemble, Schema]:
     """An untrained network: what it predicts does not matter for the time."""
     names = [name for name in rows.columns if name != "label"]
     schema = Schema(tuple(Column(name, "number") for name in names), "label", (0, 1))
     raw = torch.tensor(rows[names].to_numpy(), dtype=torch.float64)
-    encoder = Encoder.fit(raw, schema, [torch.arange(len(raw))] * MEMBERS)
-    architecture = MLP(schema.width, HIDDEN, 1)
+    encoder = Encoder.fit(raw, schema, [torch.arange(len(raw))] * MEMBERS, pieces)
+    architecture = MLP(encoder(raw[:1]).shape[2], HIDDEN, 1)
     states = architecture.initial(MEMBERS, 0)
     return MLPEnsemble(encoder, architecture, states.float()), schema
 
 
-def saved(folder: Path, rows: pd.DataFrame) -> Path:
+def saved(folder: Path, rows: pd.DataFrame, pieces: int) -> Path:
     """The model's folder, as a trial's."""
-    model, schema = ensemble(rows)
+    model, schema = ensemble(rows, pieces)
     flavor.save_model(
         folder / "model",
         program=export(model, (len(schema.columns),)),
@@ -99,20 +100,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 100, 10_000, 1_000_000])
     parser.add_argument("--columns", type=int, default=30)
+    parser.add_argument("--pieces", type=int, default=0)
     arguments = parser.parse_args()
     print(machine(["torch", "mlflow", "pandas", "scikit-learn"]))
     training = frame(2000, arguments.columns).astype({"label": int})
     training = training.astype({name: float for name in training.columns if name != "label"})
     names = list(training.columns[:-1])
     with tempfile.TemporaryDirectory() as temporary:
-        folder = saved(Path(temporary), training)
+        folder = saved(Path(temporary), training, arguments.pieces)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         start = time.perf_counter()
         model = inference.load(folder)
         loading = 1000 * (time.perf_counter() - start)
         served = mlflow.pyfunc.load_model(str(folder))
         module = mlflow.pytorch.load_model(str(folder))
-        session = onnx_session(Path(temporary), ensemble(training)[0].eval(), len(names))
+        network, _ = ensemble(training, arguments.pieces)
+        session = onnx_session(Path(temporary), network.eval(), len(names))
     classifier = MLPClassifier(HIDDEN, max_iter=5, random_state=0)
     sklearn = make_pipeline(SimpleImputer(), StandardScaler(), classifier)
     sklearn.fit(training[names], training["label"])

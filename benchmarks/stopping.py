@@ -22,13 +22,14 @@ from evidence import gentle
 
 from pipeline.analysis.cross_fitting import Predictions, cross_fitted
 from pipeline.config.component import Component
-from pipeline.config.sections import Model, Training
+from pipeline.config.sections import SMOOTHING, Model, Training
 from pipeline.data.splits import make_splits
 from pipeline.models.export import MLPEnsemble
+from pipeline.models.metrics import ACCURACY
 from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
-from pipeline.training.members import Member, Settings
+from pipeline.training.members import Member, Settings, scheduled
 
 OTHERS = 20_000
 TRIALS = [
@@ -41,7 +42,7 @@ TRIALS = [
     }.items()
     for lr in rates
 ]
-MODEL, TRAINING = Model(hidden=(64, 32)), Training(epochs=200, patience=40, device="cpu")
+MODEL, TRAINING = Model(), Training(label_smoothing=SMOOTHING, device="cpu")
 
 
 def errors(seed: int, rows: int) -> np.ndarray:
@@ -51,11 +52,11 @@ def errors(seed: int, rows: int) -> np.ndarray:
     inputs = torch.from_numpy(x).float().expand(len(splits), -1, -1).contiguous()
     arrays = Arrays(inputs, torch.from_numpy(y), splits, Classification(2))
     members = [
-        Member(split, Component(optimizer, {"lr": lr}, ""), MODEL, TRAINING)
+        Member(split, scheduled(Component(optimizer, {"lr": lr}), TRAINING), MODEL, TRAINING)
         for optimizer, lr in TRIALS
         for split in range(len(splits))
     ]
-    fits = fit(arrays, members, Settings(cross_fit=True))
+    fits = fit(arrays, members, Settings(cross_fit=True, criterion=ACCURACY))
     architecture = arrays.architecture(MODEL, Training())
     weights = torch.stack([one.weights for one in fits])
     networks = MLPEnsemble(torch.nn.Identity(), architecture, weights)

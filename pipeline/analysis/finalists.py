@@ -24,7 +24,7 @@ from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.models.export import ensemble_of
 from pipeline.models.metrics import Metric, metric_of, metrics_of, with_objective
 from pipeline.training.engines import Engines
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import Trainer, pieces_of
 from pipeline.training.trial import Trial, proposed
 
 MOST_ELEMENTS = 2**29
@@ -93,7 +93,7 @@ def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[split
         count = max(2, min(count, *of_label, rows.dependence.count // 2))
     elif rows.dependence.order is not None:
         count = max(2, min(count, rows.dependence.count - 1))
-    at_once = count * len(rows.y) * max(parts.schema.width, 1)
+    at_once = count * len(rows.y) * max(parts.schema.width, 1) * (1 + pieces_of(config))
     repeats = max(1, min(final.repeats, MOST_ELEMENTS // at_once))
     how = count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
     return splits.make_splits(rows.y, *how, rows.dependence)
@@ -101,7 +101,8 @@ def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[split
 
 def validation_predictions(trainer: Trainer, trial: Trial) -> list[Predictions]:
     """Of a complete trial, for each split, cross-fitted."""
-    return cross_fitted(trial.fits, trainer.arrays, trainer.architecture(trial.settings))
+    arrays = trainer.arrays(trial.settings)
+    return cross_fitted(trial.fits, arrays, trainer.architecture(trial.settings))
 
 
 def _finalist(
@@ -110,7 +111,7 @@ def _finalist(
     """Its scores of metrics that are finite numbers for each fold and for all together; it has
     failed where the objective is none."""
     predictions = validation_predictions(trainer, trial) if trial.state == "COMPLETE" else []
-    ensemble = together(predictions, trainer.arrays.y).scores(metrics) if predictions else {}
+    ensemble = together(predictions, trainer.y).scores(metrics) if predictions else {}
     folds = [each.scores(metrics) for each in predictions]
     scores = {name: np.array([fold[name] for fold in folds], float) for name in ensemble}
     scores = {n: v for n, v in scores.items() if np.isfinite([*v, ensemble[n]]).all()}
@@ -138,7 +139,7 @@ def _ageing(trial: Trial, trainer: Trainer, parts: PreparedData) -> Ageing | Non
     one moment do not say how sure that is: then of networks less old; None: of none.
 
     trial: complete."""
-    arrays, folds = trainer.arrays, 1 + max(split.fold for split in trainer.splits)
+    arrays, folds = trainer.arrays(trial.settings), 1 + max(split.fold for split in trainer.splits)
     block = np.mean([len(split.validation) for split in trainer.splits])
     period = parts.rows["test"] / float(block)
     networks = ensemble_of(

@@ -154,7 +154,7 @@ def _ensemble(job: Job, trainer: Trainer, trial: Trial) -> tuple[Trainer, Ensemb
     registry = job.config.registry
     predictions = computed.validation_predictions(trainer, trial)
     if registry.model == "ensemble":
-        predictions = [together(predictions, trainer.arrays.y)]
+        predictions = [together(predictions, trainer.y)]
     probabilities = np.concatenate([each.probabilities for each in predictions])
     y = np.concatenate([each.y.numpy() for each in predictions])
     temperature = calibration.fit_temperature(probabilities, y) if registry.calibrate else None

@@ -27,7 +27,7 @@ from pipeline.training.engines import Engines
 ENGINE = "training.engine."
 """What the tags of a train run begin with that say how an architecture is trained."""
 
-VERSION = 3
+VERSION = 4
 """Part of the fingerprint: raise it when the same configuration and rows mean other trials."""
 
 _MLFLOW_TYPES = {"number": "double", "boolean": "boolean", "date": "datetime", "category": "string"}

@@ -1,4 +1,4 @@
-"""A search's trials as a study in a storage of Optuna, for optuna-dashboard and Optuna's own plots."""
+"""A search as a study in a storage of Optuna, for optuna-dashboard and Optuna's own plots."""
 
 from pipeline.commands.job import Job
 from pipeline.common.errors import UserError

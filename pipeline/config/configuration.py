@@ -114,7 +114,7 @@ class Config(Section):
     model: Annotated[
         Model | Component, PlainValidator(_read_model, json_schema_input_type=Model)
     ] = Model()
-    training: sections.Training = sections.Training()
+    training: sections.Training = Field(default_factory=sections.Training)
     optimizers: Annotated[tuple[Optimizer, ...], AfterValidator(labelled)] = Field(
         default=DEFAULT_OPTIMIZERS, validate_default=True
     )
@@ -129,8 +129,17 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_the_model(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not isinstance(values.get("experiment"), str):
+    def _fill(cls, values: Any) -> Any:
+        """What follows from other keys: the smoothing of labels, the name of the model."""
+        if not isinstance(values, dict):
+            return values
+        search, training = values.get("search", {}), values.get("training", {})
+        if isinstance(search, dict) and isinstance(training, dict):
+            is_plain = training.get("loss") in (None, "auto")
+            by_accuracy = search.get("objective", "val_accuracy") == "val_accuracy"
+            smoothing = sections.SMOOTHING if is_plain and by_accuracy else 0.0
+            values = values | {"training": {"label_smoothing": smoothing, **training}}
+        if not isinstance(values.get("experiment"), str):
             return values
         registry = values.get("registry", {})
         if isinstance(registry, dict):

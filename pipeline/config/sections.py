@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from pipeline.common.addresses import has_userinfo, masked
-from pipeline.config.component import Loss, Schedule
+from pipeline.config.component import Component, Loss, Schedule
 from pipeline.config.ranges import (
     LARGEST_INTEGER,
     Finite,
@@ -28,6 +28,7 @@ from pipeline.config.ranges import (
     Searchable,
     String,
     Text,
+    ends,
     expected,
     filled,
     must_be,
@@ -37,6 +38,7 @@ from pipeline.config.ranges import (
 from pipeline.config.yaml_text import Location, flow_text, show
 
 DEFAULT_EXPERIMENT = "optimizer-search"
+SMOOTHING = 0.1
 
 Name = Annotated[
     Text, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
@@ -210,6 +212,11 @@ class Model(Section):
     name: Annotated[Literal["mlp"], expected("mlp, or a path such as nets.py:Net")] = "mlp"
     """mlp; or FILE.py:NAME or package.module.NAME: a class of modules, or a function that returns
     one. All further keys are its arguments."""
+    encoding: Searchable[Literal["standard", "quantiles"]] = "standard"
+    """Of a table's numbers. standard: by mean and standard deviation; quantiles: beside that in
+    pieces from quantile to quantile, each from 0 before to 1 after it."""
+    pieces: Searchable[Annotated[Integer, Field(ge=2, le=1024)]] = 8
+    """Of a number's range, at most, where the encoding is quantiles."""
     hidden: Searchable[tuple[Searchable[Count], ...]] = (64, 32)
     """Widths of the hidden layers; [] is logistic regression."""
     activation: Searchable[Activation] = "relu"
@@ -218,6 +225,11 @@ class Model(Section):
     """Probability of dropping a hidden unit."""
     batch_norm: Searchable[Flag] = False
     """Batch normalisation before each activation."""
+
+    @property
+    def quantiles(self) -> int:
+        """The most pieces that numbers are encoded in; 0: in none."""
+        return max(ends(self.pieces)) if "quantiles" in ends(self.encoding) else 0
 
 
 Weights = dict[String, Positive]
@@ -241,7 +253,8 @@ class Training(Section):
     batch_size: Searchable[Count] = 64
     """Rows per step."""
     patience: Searchable[Count | None] = 40
-    """Epochs without a lower validation loss; null: run them all."""
+    """Epochs without a better one: of a higher validation accuracy, or of as high a one and a lower
+    loss, where the objective is val_accuracy; else of a lower loss; null: run them all."""
     device: Searchable[Device] = "auto"
     """auto: the first GPU where there is one, else the CPU."""
     loss: Loss = Field(default=None, json_schema_extra={"default": "auto"})
@@ -252,7 +265,13 @@ class Training(Section):
     ] = None
     """What an error counts by its label: balanced, as much in all as other labels; {LABEL: number};
     null: each row the same."""
-    schedule: Schedule = None
+    label_smoothing: Searchable[Annotated[Finite, Field(ge=0, lt=1)]] = 0.0
+    """Share of a row's label that is dealt out evenly to all labels, in training alone, with the
+    loss auto; default: 0.1 where the objective is val_accuracy."""
+    schedule: Schedule = Field(
+        default_factory=lambda: Component("CosineAnnealingLR", {}),
+        json_schema_extra={"default": "CosineAnnealingLR"},
+    )
     """Of the learning rate: a class of torch.optim.lr_scheduler with its arguments, or a path; a
     list of them is a sequence; null: none. An entry of `optimizers` may have its own."""
     clip_norm: Searchable[Positive | None] = None

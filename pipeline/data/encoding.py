@@ -91,7 +91,7 @@ def misfits(table: pa.Table, schema: Schema, decimal: str = "") -> list[Misfits]
 
 
 def encoder_for(
-    raw: Tensor, schema: Schema, training_rows: Sequence[Tensor], as_columns: bool
+    raw: Tensor, schema: Schema, training_rows: Sequence[Tensor], as_columns: bool, pieces: int = 0
 ) -> torch.nn.Module:
     """What turns raw rows [B, ...] into a network's inputs [S, B, ...], a row of them each split.
 
@@ -100,9 +100,10 @@ def encoder_for(
         training_rows: of each of the S splits, row numbers int64.
         as_columns: of arrays: whether a row is flattened to D numbers, standardised by what the
             training rows of each split say. Else arrays stay as they are, for all splits the same
-            [1, B, *shape]: whole numbers int64, others float32, uint8 divided by 255."""
+            [1, B, *shape]: whole numbers int64, others float32, uint8 divided by 255.
+        pieces: of a table: see `Encoder.fit`."""
     if schema.inputs is None:
-        return Encoder.fit(raw, schema, training_rows)
+        return Encoder.fit(raw, schema, training_rows, pieces)
     return Columns(*_of_members(raw, training_rows, _statistics)) if as_columns else Unchanged()
 
 
@@ -155,15 +156,22 @@ class Encoder(Columns):
     """Raw columns to network inputs, `mean` and `scale` of the Fn columns that are numbers,
     booleans or dates.
 
-    - `known`: bool [S, C], the categories that occur in a member's training rows."""
+    - `known`: bool [S, C], the categories that occur in a member's training rows;
+    - `start`, `width`: float64 [S, Q], the pieces between the quantiles of the columns `piece` [Q].
+      Of a member that has fewer of them the rest has an infinite width and is encoded as 0."""
 
     known: Tensor
+    start: Tensor
+    width: Tensor
+    piece: Tensor
     numeric: Tensor
     category_column: Tensor
     category_code: Tensor
     missing_column: Tensor
 
-    def __init__(self, schema: Schema, mean: Tensor, scale: Tensor, known: Tensor) -> None:
+    def __init__(
+        self, schema: Schema, mean: Tensor, scale: Tensor, known: Tensor, edges: "Edges" = ()
+    ) -> None:
         super().__init__(mean, scale)
         categories = [
             (position, code)
@@ -181,22 +189,33 @@ class Encoder(Columns):
         self.register_buffer("category_column", positions([column for column, _ in categories]))
         self.register_buffer("category_code", positions([code for _, code in categories]).double())
         self.register_buffer("missing_column", positions(missing))
+        starts, widths, piece = _pieces(edges, schema.numeric, len(mean))
+        self.register_buffer("start", torch.from_numpy(starts).to(device))
+        self.register_buffer("width", torch.from_numpy(widths).to(device))
+        self.register_buffer("piece", positions(piece))
 
     @staticmethod
-    def fit(raw: Tensor, schema: Schema, training_rows: Sequence[Tensor]) -> "Encoder":
+    def fit(
+        raw: Tensor, schema: Schema, training_rows: Sequence[Tensor], pieces: int = 0
+    ) -> "Encoder":
         """The statistics and known categories of S members, on the device of `raw`.
 
         Args:
             raw: float64 [N, F], as `to_raw` gives it.
-            training_rows: S tensors of row numbers, int64."""
-        return Encoder(schema, *_of_members(raw, training_rows, partial(_fit_member, schema)))
+            training_rows: S tensors of row numbers, int64.
+            pieces: that quantiles part a column's numbers into, at most; 0: none."""
+        mean, scale, known = _of_members(raw, training_rows, partial(_fit_member, schema))
+        table = raw.detach().cpu().numpy()
+        edges = [_edges(table, r.cpu().numpy(), schema.numeric, pieces) for r in training_rows]
+        return Encoder(schema, mean, scale, known, edges)
 
     def forward(self, raw: Tensor) -> Tensor:
         """float64 [B, F] -> float32 [S, B, D], all finite; B may be 0.
 
         Numbers: `standardised`, 0 where missing.
         Categories: an indicator each, all 0 for a category that the member does not know.
-        Then an indicator for each column that was seen missing."""
+        Then an indicator for each column that was seen missing; then how far through each piece a
+        number is, from 0 before to 1 after it (Gorishniy et al. 2022), 0 where missing."""
         absent = ~torch.isfinite(raw)
         members = self.mean.shape[0]
         numbers = raw.index_select(1, self.numeric)
@@ -205,7 +224,13 @@ class Encoder(Columns):
         codes = raw.index_select(1, self.category_column)
         indicators = (codes == self.category_code) & self.known.unsqueeze(1)
         missing = absent.index_select(1, self.missing_column).expand(members, -1, -1)
-        return torch.cat((standard, indicators.float(), missing.float()), dim=2)
+        parts = [standard, indicators.float(), missing.float()]
+        if len(self.piece):
+            beyond = raw.index_select(1, self.piece) - self.start.unsqueeze(1)
+            shares = (beyond / self.width.unsqueeze(1)).clamp(0, 1)
+            gaps = absent.index_select(1, self.piece)
+            parts.append(shares.masked_fill(gaps, 0.0).float())
+        return torch.cat(parts, dim=2)
 
 
 def _of_members(
@@ -232,6 +257,46 @@ def _fit_member(
     ]
     mean, scale = _statistics(table, rows, list(schema.numeric))
     return mean, scale, np.concatenate([np.zeros(0, dtype=bool), *known])
+
+
+Edges = Sequence[Sequence[np.ndarray]]
+"""Of each member's columns that are numbers: ascending, between them the pieces."""
+
+
+def _edges(
+    table: np.ndarray, rows: np.ndarray, columns: Sequence[int], pieces: int
+) -> list[np.ndarray]:
+    """The quantiles of some rows of these columns that part them into `pieces`, no value twice."""
+    edges = []
+    for column in columns if pieces else ():
+        values = table[rows, column]
+        values = np.sort(values[np.isfinite(values)])
+        at = np.linspace(0, len(values) - 1, pieces + 1).round().astype(int)
+        edges.append(np.unique(values[at]) if len(values) else values)
+    return edges
+
+
+def _pieces(
+    edges: Edges, columns: Sequence[int], members: int
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """`start`, `width` and `piece` of an `Encoder`. Of a column of two values, or one, there is no
+    piece: standardised it says as much."""
+    starts, widths, place = [], [], []
+    for position, of_members in zip(columns, zip(*edges, strict=True), strict=False):
+        count = max(len(each) for each in of_members) - 1
+        if count < 2:
+            continue
+        start, width = np.zeros((members, count)), np.full((members, count), np.inf)
+        for s, each in enumerate(of_members):
+            start[s, : max(0, len(each) - 1)] = each[:-1]
+            with np.errstate(over="ignore"):  # an infinite width is of no piece
+                widest = np.minimum(np.diff(each), np.finfo(np.float64).max)
+            width[s, : max(0, len(each) - 1)] = widest
+        starts.append(start)
+        widths.append(width)
+        place += [position] * count
+    empty = np.zeros((members, 0))
+    return np.concatenate([empty, *starts], 1), np.concatenate([empty, *widths], 1), place
 
 
 def _statistics(

@@ -29,7 +29,9 @@ class Classification:
     metrics: what is measured on validation rows after every epoch.
     names, counts: the labels as text, and how many training rows each has.
     loss: what networks are trained with; None: the cross entropy.
-    weights: of each label's rows in training; None: all alike."""
+    weights: of each label's rows in training; None: all alike.
+    smoothing: the share of a label that training deals out evenly to all labels, where `loss` is
+        None (Szegedy et al. 2016)."""
 
     labels: int
     metrics: tuple[Metric, ...] = tuple(METRICS.values())
@@ -37,12 +39,18 @@ class Classification:
     counts: tuple[int, ...] = ()
     loss: Loss | None = None
     weights: tuple[float, ...] | None = None
+    smoothing: float = 0.0
 
     def trained_by(self, training: Training) -> "Classification":
         """With the loss and the weights of a trial's configuration. Raises UserError."""
         weights = self._weights(training.class_weight)
         if training.loss is None:
-            return replace(self, weights=weights)
+            return replace(self, weights=weights, smoothing=training.label_smoothing)
+        if training.label_smoothing:
+            raise UserError(
+                "training.label_smoothing: is of the loss auto; CrossEntropyLoss has a "
+                f"label_smoothing among its own arguments; got {training.loss.path}"
+            )
         loss = loss_of(training.loss, None if weights is None else torch.tensor(weights))
         if weights is not None and loss.of_labels is None:
             raise UserError(
@@ -113,10 +121,20 @@ class Classification:
 
     def _rows(self, outputs: Tensor, y: Tensor) -> Tensor:
         if self.loss is None:
-            return self.losses(outputs, y)
+            return self._smoothed(self.losses(outputs, y), outputs)
         if self.loss.of_labels and outputs.shape[1] == 1:
             outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         return self.loss.rows(outputs, y)
+
+    def _smoothed(self, losses: Tensor, outputs: Tensor) -> Tensor:
+        """The losses of rows, `smoothing` of each being the mean of those of all labels."""
+        if not self.smoothing:
+            return losses
+        if outputs.shape[1] == 1:
+            of_all = F.softplus(outputs.squeeze(1)) - outputs.squeeze(1) / 2
+        else:
+            of_all = -F.log_softmax(outputs, dim=1).mean(dim=1)
+        return (1 - self.smoothing) * losses + self.smoothing * of_all
 
     def gradients(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Of each member's objective: as `outputs`."""
@@ -126,10 +144,11 @@ class Classification:
                 leaf = outputs.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(self.objective(leaf, y).sum(), leaf)
             return gradient
+        sure, each = 1 - self.smoothing, self.smoothing / self.labels
         if outputs.shape[1] == 1:
-            return (torch.sigmoid(outputs) - y.unsqueeze(1)).div_(rows)
-        one_hot = torch.zeros_like(outputs).scatter_(1, y.unsqueeze(1), 1)
-        return (torch.softmax(outputs, dim=1) - one_hot).div_(rows)
+            return (torch.sigmoid(outputs) - (each + sure * y.unsqueeze(1))).div_(rows)
+        target = torch.full_like(outputs, each).scatter_(1, y.unsqueeze(1), each + sure)
+        return (torch.softmax(outputs, dim=1) - target).div_(rows)
 
     def combined(self, outputs: Tensor) -> Tensor:
         """Logits [K, outputs, B] of whatever the networks put out and train with."""

@@ -38,7 +38,7 @@ def fit(
         return []
     rows, stacks, layout = build(arrays, members, settings, step)
     is_forward = arrays.dependence.order is not None
-    how = settings.cross_fit, is_forward
+    how = settings.cross_fit, is_forward, settings.criterion
     outcomes = Outcomes(members, arrays.task.metrics, _states(stacks), *how)
     is_stacked = any(stack.engine == STACKED for stack in stacks)
     own_state = torch.random.fork_rng(devices=[])
@@ -56,9 +56,9 @@ def run_epoch(rows: Rows, stack: Stack) -> Epoch:
     """Train for an epoch, then validate."""
     batches = Batches(rows, stack.split, stack.random, stack.units, stack.rows_last)
     trained = stack.train(batches, step)
-    scores, share_losses = validate(rows, stack)
+    scores, share_losses, share_hits = validate(rows, stack)
     rates = stack.end_epoch(scores[LOSS.name])
-    return Epoch(stack, trained, scores, share_losses, rates)
+    return Epoch(stack, trained, scores, share_losses, share_hits, rates)
 
 
 def step(stack: Stack, batch: Batch) -> Tensor:
@@ -92,12 +92,12 @@ def clip(gradients: Tensor, norm: float | None) -> None:
 
 
 @torch.no_grad()
-def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor]:
-    """Each member's scores on its validation rows [K] by the metric's name, and what each share of
-    these rows adds to the loss [CROSS_FIT_SHARES, K]."""
+def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Each member's scores on its validation rows [K] by the metric's name; what each share of
+    these rows adds to the loss [CROSS_FIT_SHARES, K], and how many of them are right, as many."""
     task, count = rows.task, len(stack.members)
     share_losses = torch.zeros(CROSS_FIT_SHARES, count, dtype=rows.dtype, device=rows.y.device)
-    hits = rows.y.new_zeros(count)
+    share_hits = torch.zeros_like(share_losses, dtype=torch.int64)
     at_once = VALIDATION_ELEMENTS // (count * stack.width)
     others = [metric for metric in task.metrics if metric not in (LOSS, ACCURACY)]
     chunks: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -106,17 +106,18 @@ def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor]:
         if others:
             chunks.append((task.logits(outputs), y, (weights > 0).double()))
         share_losses += by_share(task.losses(outputs, y) * weights)
-        hits += ((task.predictions(outputs) == y) & (weights > 0)).sum(dim=1)
+        share_hits += by_share((task.predictions(outputs) == y) & (weights > 0))
     scores = {
         # In double, where the order of adding five does not show: it may change with K.
         LOSS.name: share_losses.double().sum(dim=0),
-        ACCURACY.name: hits.double() / rows.validation_counts.index_select(0, stack.split),
+        ACCURACY.name: share_hits.sum(dim=0).double()
+        / rows.validation_counts.index_select(0, stack.split),
     }
     if others:
         logits, y, real = (torch.cat(parts, dim=1) for parts in zip(*chunks, strict=True))
         for metric in others:
             scores[metric.name] = metric.score(logits, y, real)
-    return scores, share_losses
+    return scores, share_losses, share_hits
 
 
 def shrink(stack: Stack, running: npt.NDArray[np.bool_]) -> bool:

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
+from pipeline.models.metrics import LOSS, Metric
 from pipeline.training.engines import Engines
 
 PER_MEMBER = ("model.dropout", "training.epochs", "training.patience", "training.schedule")
@@ -33,12 +34,15 @@ class Settings:
     native: whether compiled code may train the members, where there is a C++ compiler
         (`native.kernel.Kernel`); else all of it is operations of torch.
     engines: which way somebody's networks are trained.
+    criterion: where it is accuracy a member's best epoch is that of the highest validation
+        accuracy, of equal ones that of the lowest loss; else that of the lowest validation loss.
     cross_fit: whether each member also keeps the weights for `Fit.cross_fitted`."""
 
     seed: int = 0
     dtype: torch.dtype = torch.float32
     native: bool = True
     cross_fit: bool = False
+    criterion: Metric = LOSS
     engines: Engines = field(default_factory=Engines, repr=False)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.models.metrics import LOSS, Metric
+from pipeline.models.metrics import ACCURACY, LOSS, Metric
 from pipeline.training.batches import CROSS_FIT_SHARES
 from pipeline.training.members import Member
 from pipeline.training.stacks import Stack
@@ -31,14 +31,15 @@ class Fit:
     curves: `train_loss`, the mean of the losses of an epoch's batches, and each metric's `curve` on
         the validation rows: [epochs run], finite; with a schedule `lr`, that of the last batch.
     scores: by the metric's name, after the best epoch; NaN when there is none.
-    best_epoch: the epoch of the lowest validation loss, from 1; 0 when no epoch was finite.
+    best_epoch: that of the highest validation accuracy, of equal ones of the lowest loss, or that
+        of the lowest loss (`Settings.criterion`), from 1; 0 when no epoch was finite.
     state: failed when a loss, a gradient or a weight was not finite; dropped by a `Watch`.
     reason: why it failed, else None.
     weights: [P + Q], the member's parameters and running statistics after the best epoch, on the
         CPU (the initial ones when there is none).
     cross_fitted: [CROSS_FIT_SHARES, P + Q] with `Settings.cross_fit`: for each share of the
-        validation rows (`batches.validation_shares`) the weights after the epoch of the lowest loss
-        on all other shares, or on those before it (`Outcomes`). `scores` are flattered by rows that
+        validation rows (`batches.validation_shares`) the weights after the epoch that is best on
+        all other shares, or on those before it (`Outcomes`). `scores` are flattered by rows that
         chose the epoch themselves; a share did not choose these.
     engine: what trained it, of `engines`."""
 
@@ -59,17 +60,20 @@ class Epoch:
     trained: [3, K], see `Stack.train`.
     scores: on the validation rows [K] by the metric's name.
     share_losses: [CROSS_FIT_SHARES, K], what each share of these rows adds to the loss.
+    share_hits: as many, how many rows of each share are right.
     rates: [K], the learning rates of the last batch."""
 
     stack: Stack
     trained: Tensor
     scores: Mapping[str, Tensor]
     share_losses: Tensor
+    share_hits: Tensor
     rates: Tensor
 
 
 class Best:
-    """Each member's epoch of the lowest loss, of one kind of loss, and its weights after it.
+    """Each member's epoch of the most hits, of equally many that of the lowest loss, on some rows,
+    and its weights after it.
 
     Attributes:
         epoch: [M], from 1; 0 where no loss was finite yet.
@@ -78,14 +82,20 @@ class Best:
     def __init__(self, initial: Tensor) -> None:
         self.epoch = np.zeros(len(initial), dtype=int)
         self.weights = initial
-        self._loss = np.full(len(initial), np.inf)
+        self._hits, self._loss = np.full((2, len(initial)), [[-np.inf], [np.inf]])
 
     def add(
-        self, number: int, losses: Floats, running: npt.NDArray[np.bool_], epochs: Sequence[Epoch]
+        self,
+        number: int,
+        hits: Floats,
+        losses: Floats,
+        running: npt.NDArray[np.bool_],
+        epochs: Sequence[Epoch],
     ) -> None:
-        """Keep the weights of those running members [M] whose loss [M] was never lower."""
-        better = running & (losses < self._loss)
-        self._loss[better] = losses[better]
+        """Keep the weights of those running members [M] that were never better."""
+        is_equal = hits == self._hits
+        better = running & ((hits > self._hits) | (is_equal & (losses < self._loss)))
+        self._hits[better], self._loss[better] = hits[better], losses[better]
         self.epoch[better] = number
         for epoch in epochs:
             members = epoch.stack.members
@@ -104,6 +114,7 @@ class Outcomes:
         cross_fit: see `Settings`.
         is_forward: whether shares are in an order: then those before a share choose its epoch, and
             no epoch is chosen for the first.
+        criterion: see `Settings`.
 
     Attributes:
         running: [M] bool."""
@@ -115,15 +126,17 @@ class Outcomes:
         initial: Tensor,
         cross_fit: bool = False,
         is_forward: bool = False,
+        criterion: Metric = LOSS,
     ) -> None:
         count = len(members)
         patience = [member.training.patience for member in members]
         self._epochs = np.array([member.training.epochs for member in members])
         self._patience = np.array([np.inf if value is None else value for value in patience])
         self._metrics, self._is_forward = metrics, is_forward
+        self._by_accuracy = criterion == ACCURACY
         self._curves: list[Floats] = []
         self._ran = np.zeros(count, dtype=int)
-        # By the loss on all validation rows, then on all but those of each share.
+        # On all validation rows, then on all but those of each share.
         clones = CROSS_FIT_SHARES if cross_fit else 0
         self._best = [Best(initial), *(Best(initial.clone()) for _ in range(clones))]
         self._states: list[FitState] = ["complete"] * count
@@ -138,17 +151,21 @@ class Outcomes:
         Args:
             number: from 1.
             epochs: what it gave in each stack."""
-        values = np.full((4 + len(self._metrics) + CROSS_FIT_SHARES, len(self.running)), np.nan)
+        measured = 4 + len(self._metrics)
+        values = np.full((measured + 2 * CROSS_FIT_SHARES, len(self.running)), np.nan)
         for epoch in epochs:
             scored = [epoch.scores[metric.name] for metric in self._metrics]
-            rows = [*epoch.trained, *scored, epoch.rates, *epoch.share_losses]
+            shares = *epoch.share_losses, *epoch.share_hits
+            rows = [*epoch.trained, *scored, epoch.rates, *shares]
             members = epoch.stack.members
             # The host waits for the device here, and nowhere else in an epoch.
             values[:, members] = torch.stack([row.double() for row in rows]).cpu().numpy()
             for member in members if number == 1 else ():
                 self._engines[member] = epoch.stack.engine
-        train_loss, gradients, weights, *scores, rates = values[:-CROSS_FIT_SHARES]
-        shares = values[-CROSS_FIT_SHARES:]
+        train_loss, gradients, weights, *scores, rates = values[:measured]
+        losses, hits = np.split(values[measured:], 2)
+        if not self._by_accuracy:
+            hits = np.zeros_like(hits)
         loss = scores[self._metrics.index(LOSS)]
         names = "the training loss", "a gradient", "a weight", "the validation loss"
         for what, row in zip(names, (train_loss, gradients, weights, loss), strict=True):
@@ -158,12 +175,13 @@ class Outcomes:
         self._ran[self.running] = number
 
         choosing = [
-            slice(share) if self._is_forward else np.arange(len(shares)) != share
-            for share in range(len(shares))
+            slice(share) if self._is_forward else np.arange(CROSS_FIT_SHARES) != share
+            for share in range(CROSS_FIT_SHARES)
         ]
-        others = (shares[chosen].sum(axis=0) for chosen in choosing)
-        for best, losses in zip(self._best, (loss, *others), strict=False):
-            best.add(number, losses, self.running, epochs)
+        on_all = hits.sum(axis=0), loss
+        on_others = ((hits[chosen].sum(axis=0), losses[chosen].sum(axis=0)) for chosen in choosing)
+        for best, scored_on in zip(self._best, (on_all, *on_others), strict=False):
+            best.add(number, *scored_on, self.running, epochs)
 
     def fail(self, members: Iterable[int], reason: str) -> None:
         """End members that have no result."""

@@ -219,4 +219,4 @@ def _kernel(
     # Fewer networks than threads, and large ones, are faster with torch's own threads.
     alone = fills_the_threads(len(members), architecture, training.batch_size)
     program = None if alone or not can_train(architecture, task) else library()
-    return Kernel(program, architecture) if program else None
+    return Kernel(program, architecture, task.smoothing) if program else None

@@ -56,7 +56,7 @@ class Trainer:
         engines: which way somebody's networks are trained, where the search has begun already.
 
     Attributes:
-        arrays: the rows, encoded for each split.
+        y: [N] int64, label ids of the rows; dependence: what makes these depend on each other.
         shipped: positions of the splits whose networks are the model."""
 
     def __init__(
@@ -71,31 +71,45 @@ class Trainer:
         check_device(config)
         rows = load_training(parts)
         self.splits = splits(config, parts, rows)
-        raw, schema = torch.from_numpy(rows.raw), parts.schema
-        training_rows = [torch.from_numpy(split.training) for split in self.splits]
-        is_built_in = isinstance(config.model, Model)
-        encoder = encoder_for(raw, schema, training_rows, as_columns=is_built_in)
+        self.y, self.dependence = torch.from_numpy(rows.y), rows.dependence
+        self._raw, self._schema = torch.from_numpy(rows.raw), parts.schema
         # Of forward splits the last one alone has seen what came last.
         last = max(split.fold for split in self.splits)
         is_forward = rows.dependence.order is not None
         self.shipped = [
             s for s, split in enumerate(self.splits) if split.fold == last or not is_forward
         ]
-        self._encoder = encoder
-        if len(self.shipped) < len(self.splits):
-            of_last = [training_rows[split] for split in self.shipped]
-            self._encoder = encoder_for(raw, schema, of_last, as_columns=is_built_in)
-        task = task_of(parts, with_objective(metric_of(config)))
-        # Where nothing is fitted the rows are held once, as they are.
-        is_shared = schema.inputs is not None and not is_built_in
-        x, y = raw.unsqueeze(0) if is_shared else encoded(encoder, raw), torch.from_numpy(rows.y)
-        self.arrays = Arrays(x, y, self.splits, task, is_shared, rows.dependence)
-        self._schema, self._metrics = schema, metrics_of(config)
+        self._task = task_of(parts, with_objective(metric_of(config)))
+        self._metrics = metrics_of(config)
+        self._arrays: dict[int, Arrays] = {}
+        self._encoders: dict[tuple[int, ...], nn.Module] = {}
         seed = config.seed if seed is None else seed
-        self._settings = Settings(seed, cross_fit=cross_fit, engines=engines or Engines())
-        self._exporter = Exporter(raw.shape[1:], raw.dtype)
+        criterion, engines = metric_of(config), engines or Engines()
+        self._settings = Settings(seed, cross_fit=cross_fit, criterion=criterion, engines=engines)
+        self._exporter = Exporter(self._raw.shape[1:], self._raw.dtype)
         self._exported: set[Hashable] = set()
         self._example = rows.given(slice(EXAMPLE_ROWS))
+
+    def arrays(self, config: Config) -> Arrays:
+        """The rows, encoded for each split as a trial's networks take them."""
+        pieces = pieces_of(config)
+        if pieces not in self._arrays:
+            # Where nothing is fitted the rows are held once, as they are.
+            is_shared = self._schema.inputs is not None and not isinstance(config.model, Model)
+            encoder = self._encoder(config, range(len(self.splits)))
+            x = self._raw.unsqueeze(0) if is_shared else encoded(encoder, self._raw)
+            how = self.splits, self._task, is_shared, self.dependence
+            self._arrays[pieces] = Arrays(x, self.y, *how)
+        return self._arrays[pieces]
+
+    def _encoder(self, config: Config, splits: Sequence[int]) -> nn.Module:
+        """What encodes raw rows for the networks of these splits."""
+        key = pieces_of(config), *splits
+        if key not in self._encoders:
+            rows = [torch.from_numpy(self.splits[split].training) for split in splits]
+            how = isinstance(config.model, Model), key[0]
+            self._encoders[key] = encoder_for(self._raw, self._schema, rows, *how)
+        return self._encoders[key]
 
     def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
         """The trials of a batch, stack by stack; what `watch` gives for a stack prunes them."""
@@ -105,7 +119,8 @@ class Trainer:
             members = [member for proposal in proposals for member in self._members(proposal)]
             numbers = [proposal.number for proposal in proposals for _ in self.splits]
             watching = watch(proposals, numbers) if watch else None
-            fits = _fit(self.arrays, members, self._settings, watching)
+            arrays = self.arrays(proposals[0].settings)
+            fits = _fit(arrays, members, self._settings, watching)
             seconds = (time.perf_counter() - started) / len(proposals)
             for place, proposal in enumerate(proposals):
                 of_trial = self._measured(proposal, fits[place * count : (place + 1) * count])
@@ -120,24 +135,24 @@ class Trainer:
     def _measured(self, trial: Trial, fits: Sequence[Fit]) -> list[Fit]:
         """The members' outcomes with the scores of those metrics that have no curve, by the weights
         of the best epoch."""
-        others = [metric for metric in self._metrics if metric not in self.arrays.task.metrics]
+        others = [metric for metric in self._metrics if metric not in self._task.metrics]
         if not others or any(one.state != "complete" for one in fits):
             return list(fits)
         weights = torch.stack([fit.weights for fit in fits])
         networks = ensemble_of(self.architecture(trial.settings), nn.Identity(), weights)
-        measured = []
+        measured, arrays = [], self.arrays(trial.settings)
         for member, (one, split) in enumerate(zip(fits, self.splits, strict=True)):
             rows = torch.from_numpy(split.validation)
             with torch.no_grad():
-                logits = networks.logits(member, self.arrays.rows(member, rows))
-            y = self.arrays.y[rows]
+                logits = networks.logits(member, arrays.rows(member, rows))
+            y = self.y[rows]
             scores = {metric.name: float(metric.score(logits, y)) for metric in others}
             measured.append(replace(one, scores={**one.scores, **scores}))
         return measured
 
     def architecture(self, config: Config) -> Architecture:
         """That of a trial's networks."""
-        return self.arrays.architecture(config.model, config.training)
+        return self.arrays(config).architecture(config.model, config.training)
 
     def export(self, trial: Trial) -> Trial:
         """Export the program for the trial's architecture; the trial, which has failed where torch
@@ -169,7 +184,8 @@ class Trainer:
         rows; with `temperature` its probabilities are tempered."""
         states = torch.stack([trial.fits[split].weights for split in self.shipped])
         architecture = self.architecture(trial.settings)
-        return ensemble_of(architecture, self._encoder, states, temperature)
+        encoder = self._encoder(trial.settings, self.shipped)
+        return ensemble_of(architecture, encoder, states, temperature)
 
     def saved(self, ensemble: Ensemble, threshold: float | None = None) -> Mapping[str, Any]:
         """What the flavor saves; `threshold` is what `predict` takes when it is told none."""
@@ -180,6 +196,11 @@ class Trainer:
             "input_example": self._example,
             "requirements": flavor.default_requirements(),
         }
+
+
+def pieces_of(config: Config) -> int:
+    """Pieces that numbers are encoded in (`Model.quantiles`); of somebody's network 0."""
+    return config.model.quantiles if isinstance(config.model, Model) else 0
 
 
 def task_of(

@@ -428,6 +428,7 @@ def test_optimizers_of_every_kind(place: Place) -> None:
     warm = [{"name": "LinearLR", "total_iters": 1}, "CosineAnnealingLR"]
     search = settings(
         model={"name": "nets.py:perceptron"},
+        training={"epochs": 4, "schedule": None},
         validation={"folds": 2, "final": {"folds": 2, "repeats": 1}},
         optimizers=[
             {"name": "Adam", "lr": lr, "schedule": {"name": "OneCycleLR", "max_lr": 0.1}},

@@ -333,8 +333,8 @@ def test_a_name_alone_is_an_entry() -> None:
     read = training(loss="BCELoss", schedule="CosineAnnealingLR")
     assert read.loss == Component("BCELoss", {})
     assert read.schedule == Component("CosineAnnealingLR", {})
-    assert training(loss="auto", schedule=None) == training()
-    assert training().loss is training().schedule is training().clip_norm is None
+    assert training(loss="auto", schedule="CosineAnnealingLR") == training()
+    assert training().loss is training().clip_norm is training(schedule=None).schedule is None
     assert training().to_plain()["loss"] == "auto"
 
 

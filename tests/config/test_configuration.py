@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import UserError
-from pipeline.config import Choice, Config, FloatRange, IntRange, check, json_schema, loads
+from pipeline.config import (
+    Choice,
+    Config,
+    FloatRange,
+    IntRange,
+    check,
+    from_mapping,
+    json_schema,
+    loads,
+)
 from pipeline.config.component import OPTIMIZERS, Component
 from pipeline.config.ranges import plain
 from pipeline.config.signatures import signature
@@ -78,11 +87,12 @@ def test_the_contract_is_read() -> None:
     written["data"] |= dict.fromkeys(("separator", "encoding", "decimal", "header"))
     written["data"] |= {"unlabelled": "error", "rare_labels": "error"}
     written["metrics"] = []
-    written["model"]["name"] = "mlp"
+    written["model"] |= {"name": "mlp", "encoding": "standard", "pieces": 8}
     written["training"] |= {
         "loss": "auto",
+        "label_smoothing": 0.1,
         "class_weight": None,
-        "schedule": None,
+        "schedule": {"name": "CosineAnnealingLR"},
         "clip_norm": None,
     }
     written["registry"] |= {"model": "ensemble", "threshold": 0.5, "calibrate": True}
@@ -90,6 +100,18 @@ def test_the_contract_is_read() -> None:
     assert config.flat()["optimizers.0.lr"] == "{low: 0.001, high: 1.0, log: true}"
     assert config.flat()["model.hidden"] == "[64, 32]"
     assert config.flat()["data.sha256"] == "null"
+
+
+def test_labels_are_smoothed_where_accuracy_is_asked_for_and_nothing_else_said() -> None:
+    for keys, smoothing in (
+        ({}, 0.1),
+        ({"training": {"epochs": 3, "loss": "auto"}}, 0.1),
+        ({"search": {"objective": "val_loss"}}, 0.0),
+        ({"training": {"loss": "BCELoss"}}, 0.0),
+        ({"training": {"label_smoothing": 0.2}, "search": {"objective": "val_loss"}}, 0.2),
+    ):
+        data = {"source": "t.csv", "target": "y"}
+        assert from_mapping({"data": data, **keys}).training.label_smoothing == smoothing
 
 
 # Configurations in the form of the file: each leaf is drawn with the value that a trial gives it.

@@ -311,6 +311,38 @@ def test_encoder_agrees_with_scikit_learn() -> None:
         np.testing.assert_allclose(encoded[member].numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_pieces_say_between_which_quantiles_a_number_is() -> None:
+    """By their sum, which is NumPy's interpolation of the quantiles' numbers."""
+    draw = np.random.default_rng(0)
+    rows = 200
+    columns = {
+        "skewed": draw.lognormal(size=rows),
+        "repeated": draw.integers(0, 5, rows).astype(float),
+        "two": draw.integers(0, 2, rows).astype(float),
+        "gaps": np.where(draw.random(rows) < 0.2, np.nan, draw.normal(size=rows)),
+    }
+    table = pa.table({**columns, "y": [i % 2 for i in range(rows)]})
+    schema, _ = infer_schema(table, "y")
+    raw = torch.from_numpy(to_raw(table, schema))
+    parts = [torch.arange(start, rows, 2) for start in range(2)]
+    found = Encoder.fit(raw, schema, parts, pieces=6)(raw).numpy()
+    plain = Encoder.fit(raw, schema, parts)(raw).numpy()
+    np.testing.assert_array_equal(found[..., : plain.shape[2]], plain)
+    assert found.shape[2] == plain.shape[2] + 6 + 4 + 6  # none of a column of two values
+    for member, training in enumerate(parts):
+        start = plain.shape[2]
+        for name, pieces in (("skewed", 6), ("repeated", 4), ("gaps", 6)):
+            values = columns[name]
+            known = values[training.numpy()]
+            known = known[~np.isnan(known)]
+            edges = np.unique(np.quantile(known, np.linspace(0, 1, 7), method="nearest"))
+            expected = np.interp(values, edges, np.arange(len(edges)))
+            shares = found[member, :, start : start + pieces]
+            np.testing.assert_allclose(shares.sum(axis=1), np.nan_to_num(expected), atol=1e-5)
+            assert ((np.diff(shares, axis=1) <= 0) & (shares[:, 1:] >= 0)).all()
+            start += pieces
+
+
 def test_encoder_in_float64_agrees_to_rounding() -> None:
     _, schema, raw = example()
     training = halves(len(raw))
@@ -352,8 +384,10 @@ def test_extreme_columns_stay_finite(column: list[float]) -> None:
     schema = Schema((Column("c", "number"),), "y", (0, 1))
     raw = torch.tensor(column, dtype=torch.float64).unsqueeze(1)
     encoded = Encoder.fit(raw, schema, [torch.arange(3)])(raw)
-    assert torch.isfinite(encoded).all()
-    assert encoded.abs().max() <= 10
+    in_pieces = Encoder.fit(raw, schema, [torch.arange(3)], pieces=2)(raw)
+    assert torch.isfinite(in_pieces).all()
+    assert in_pieces.abs().max() <= 10
+    assert torch.equal(in_pieces[..., : encoded.shape[2]], encoded)
     if raw[:3].unique().numel() == 1 or raw[:3].isnan().all():
         assert (encoded[0, :3] == 0).all()
     if raw[:3].isnan().all():
@@ -373,20 +407,21 @@ SCHEMAS = {
 }
 
 
+@pytest.mark.parametrize("pieces", [0, 2])
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_encoder_can_be_exported_with_any_number_of_rows(name: str) -> None:
+def test_encoder_can_be_exported_with_any_number_of_rows(name: str, pieces: int) -> None:
     schema = SCHEMAS[name]
     random = torch.Generator().manual_seed(0)
     raw = torch.randint(-1, 2, (20, len(schema.columns)), generator=random).double()
     raw[torch.rand(raw.shape, generator=random) < 0.2] = torch.nan
-    encoder = Encoder.fit(raw, schema, halves(20))
+    encoder = Encoder.fit(raw, schema, halves(20), pieces)
     program = torch.export.export(
         encoder, (raw[:4],), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
     )
     exported = program.module()
     for rows in (0, 1, 2, 20):
         assert torch.equal(exported(raw[:rows]), encoder(raw[:rows]))
-    other = Encoder.fit(raw.flip(0), schema, halves(20)[::-1])
+    other = Encoder.fit(raw, schema, halves(20)[::-1], pieces)
     exported.load_state_dict(other.state_dict())
     assert torch.equal(exported(raw), other(raw))
 
@@ -421,6 +456,8 @@ def test_any_table_has_a_finite_encoding_of_the_promised_width(
     assert encoded.shape == (1, 8, schema.width)
     assert encoded.dtype == torch.float32
     assert torch.isfinite(encoded).all()
+    in_pieces = Encoder.fit(torch.from_numpy(raw), schema, [torch.arange(cut)], pieces=3)
+    assert torch.isfinite(in_pieces(torch.from_numpy(raw))).all()
     numbers = len(schema.numeric)
     position = numbers
     for index, column in enumerate(schema.columns):

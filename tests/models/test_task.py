@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from pipeline.common.errors import UserError
+from pipeline.config.sections import Training
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.models.task import Classification
 
@@ -37,6 +39,26 @@ def test_gradients_are_those_of_the_mean_loss(labels: int) -> None:
     outputs.requires_grad_()
     task.losses(outputs, y).mean(dim=1).sum().backward()
     torch.testing.assert_close(task.gradients(outputs.detach(), y), outputs.grad)
+
+
+@pytest.mark.parametrize("labels", [2, 3, 5])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_objective_is_that_of_torch(labels: int, smoothing: float) -> None:
+    task, outputs, logits, y = drawn(labels)
+    task = task.trained_by(Training(label_smoothing=smoothing))
+    outputs.requires_grad_()
+    objective = task.objective(outputs, y)
+    expected = cross_entropy(logits, y, reduction="none", label_smoothing=smoothing).mean(dim=1)
+    torch.testing.assert_close(objective, expected)
+    objective.sum().backward()
+    torch.testing.assert_close(task.gradients(outputs.detach(), y), outputs.grad)
+    torch.testing.assert_close(task.losses(outputs, y), drawn(labels)[0].losses(outputs, y))
+
+
+def test_smoothing_is_of_the_built_in_loss() -> None:
+    training = Training(loss={"name": "CrossEntropyLoss"}, label_smoothing=0.1)
+    with pytest.raises(UserError, match=r"training.label_smoothing: .*; got CrossEntropyLoss"):
+        Classification(3).trained_by(training)
 
 
 @pytest.mark.parametrize("labels", [2, 3])

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.data.dependence import Dependence
-from pipeline.models.metrics import Metric
+from pipeline.models.metrics import ACCURACY, LOSS, Metric
 from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.task import Classification
 from pipeline.training import loop, stacks
@@ -58,6 +58,7 @@ def arrays(labels: int = 2, rows: int = 61, splits: int = 3) -> Arrays:
 
 
 KEYS = {"hidden": (5, 4), "batch_size": 16, "epochs": 100, "patience": None, "device": "cpu"}
+KEYS |= {"label_smoothing": 0.0}
 
 
 def member(split: int, optimizer: str, arguments: dict[str, Any] | None = None, **keys: Any) -> Any:
@@ -118,17 +119,19 @@ def members_for(batch_norm: bool, **keys: Any) -> list[Member]:
 
 @dataclass(frozen=True)
 class Plain:
-    """What the plain loop finds: curves, and after each epoch the network's weights [P] and its
-    losses on the validation rows [V]."""
+    """What the plain loop finds: curves, and after each epoch the network's weights [P], its
+    losses on the validation rows [V] and which of these are right [V]."""
 
     curves: list[tuple[float, float, float]]
     weights: list[Tensor]
     losses: list[Tensor]
+    hits: list[Tensor]
 
-    def kept(self, rows: list[int]) -> Tensor:
-        """The weights after the epoch that is best for these of the validation rows."""
+    def best(self, rows: list[int], criterion: Metric) -> int:
+        """The epoch, from 0, that is best for these of the validation rows."""
         sums = [float(losses[rows].sum()) for losses in self.losses]
-        return self.weights[int(np.argmin(sums))]
+        hits = [int(right[rows].sum()) if criterion == ACCURACY else 0 for right in self.hits]
+        return min(range(len(sums)), key=lambda epoch: (-hits[epoch], sums[epoch]))
 
 
 def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
@@ -151,7 +154,7 @@ def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
             logits = torch.cat((torch.zeros_like(logits), logits), dim=1)
         return nn.functional.cross_entropy(logits, y, reduction="none")
 
-    found = Plain([], [], [])
+    found = Plain([], [], [], [])
     for _ in range(member.training.epochs):
         orders = [torch.randperm(len(s.training), generator=drawn.order) for s in data.splits]
         order = torch.from_numpy(split.training)[orders[member.split]]
@@ -172,6 +175,7 @@ def plain_loop(data: Arrays, member: Member, settings: Settings) -> Plain:
         found.curves.append((float(np.mean(losses)), val_loss, accuracy_score(y_val, label)))
         found.weights.append(nn.utils.parameters_to_vector(model.parameters()).detach().clone())
         found.losses.append(row_losses)
+        found.hits.append(label == y_val)
     return found
 
 
@@ -189,30 +193,46 @@ def assert_same(found: Fit, expected: Fit, tolerance: float = 1e-9) -> None:
     torch.testing.assert_close(found.weights, expected.weights, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize(("labels", "batch_norm"), [(2, False), (4, False), (2, True)])
-def test_each_member_is_trained_as_a_plain_loop_trains_it(labels: int, batch_norm: bool) -> None:
+@pytest.mark.parametrize(
+    ("labels", "batch_norm", "criterion"),
+    [
+        (2, False, LOSS),
+        (4, False, LOSS),
+        (2, True, LOSS),
+        (2, False, ACCURACY),
+        (4, True, ACCURACY),
+    ],
+)
+def test_each_member_is_trained_as_a_plain_loop_trains_it(
+    labels: int, batch_norm: bool, criterion: Metric
+) -> None:
     data = arrays(labels)
-    settings = Settings(dtype=FLOAT64, cross_fit=True)
+    settings = Settings(dtype=FLOAT64, cross_fit=True, criterion=criterion)
     members = members_for(batch_norm, activation="tanh")
     atol = 1e-7 if batch_norm else 1e-9
     differ = 0
     for member, found in zip(members, fit(data, members, settings), strict=True):
         plain = plain_loop(data, member, settings)
         np.testing.assert_allclose(curves_of(found), np.array(plain.curves), atol=atol, rtol=0)
-        assert found.best_epoch == 1 + int(np.argmin([values[1] for values in plain.curves]))
-        assert found.scores["loss"] == found.curves["val_loss"].min()
-        assert found.scores["accuracy"] == found.curves["val_accuracy"][found.best_epoch - 1]
+        rows = data.splits[member.split].validation
+        everything = list(range(len(rows)))
+        assert found.best_epoch == 1 + plain.best(everything, criterion)
+        extreme = {LOSS: min, ACCURACY: max}[criterion]
+        assert found.scores[criterion.name] == extreme(found.curves[criterion.curve])
+        for metric in (LOSS, ACCURACY):
+            assert found.scores[metric.name] == found.curves[metric.curve][found.best_epoch - 1]
         assert found.state == "complete"
 
         size = len(plain.weights[0])
-        rows = data.splits[member.split].validation
-        weights = plain.kept(list(range(len(rows))))
+        weights = plain.weights[found.best_epoch - 1]
         torch.testing.assert_close(found.weights[:size], weights, atol=atol, rtol=0)
         by_label = sorted(range(len(rows)), key=lambda place: data.y[rows[place]].item())
         assert found.cross_fitted is not None
         for part, kept in enumerate(found.cross_fitted):
             others = [place for i, place in enumerate(by_label) if i % 5 != part]
-            torch.testing.assert_close(kept[:size], plain.kept(others), atol=atol, rtol=0)
+            torch.testing.assert_close(
+                kept[:size], plain.weights[plain.best(others, criterion)], atol=atol, rtol=0
+            )
             differ += not torch.equal(kept, found.weights)
     assert differ > 0
 

@@ -64,7 +64,8 @@ def arrays(shape: tuple[int, ...], labels: int = 3, whole: bool = False) -> Arra
 
 def training(**keys: Any) -> Training:
     fixed = {"epochs": EPOCHS, "batch_size": 10, "patience": None, "device": "cpu"}
-    return Training(**{**fixed, **keys})
+    plain = {"label_smoothing": 0.0, "schedule": None}
+    return Training(**{**fixed, **plain, **keys})
 
 
 def members(

@@ -114,12 +114,14 @@ def test_every_activation_trains_as_in_float64(activation: str, labels: int) -> 
     rows=st.integers(60, 400),
     batch_size=st.integers(1, 300),
     dropout=st.sampled_from([0.0, 0.3]),
+    smoothing=st.sampled_from([0.0, 0.1]),
 )
 def test_any_shape_trains_as_with_torch(
-    hidden: list[int], labels: int, rows: int, batch_size: int, dropout: float
+    hidden: list[int], labels: int, rows: int, batch_size: int, dropout: float, smoothing: float
 ) -> None:
     data = arrays(labels, rows)
     keys = {"hidden": tuple(hidden), "batch_size": max(batch_size, rows // 20), "epochs": 2}
+    keys["label_smoothing"] = smoothing
     arguments = {"lr": 0.05, "momentum": 0.5}
     some = [member(k, "SGD", arguments, dropout=dropout * k / 2, **keys) for k in range(3)]
     plain = fit(data, some, Settings(seed=1, native=False))

@@ -372,18 +372,21 @@ struct Network {
         }
     }
 
-    // The tile's summed losses; the last layer's `delta` is made the gradient of their mean over
-    // all rows of the batch.
-    double loss(long rows, const int64_t *y, float share) {
+    // The tile's summed losses, of labels of which `smoothing` is dealt out evenly; the last layer's
+    // `delta` is made the gradient of their mean over all rows of the batch.
+    double loss(long rows, const int64_t *y, float share, float smoothing) {
         const Layer &last = layers[count - 1];
-        return last.out == 1 ? binary_loss(last, rows, y, share) : labels_loss(last, rows, y, share);
+        return last.out == 1 ? binary_loss(last, rows, y, share, smoothing)
+                             : labels_loss(last, rows, y, share, smoothing);
     }
 
-    static double binary_loss(const Layer &last, long rows, const int64_t *y, float share) {
+    static double binary_loss(const Layer &last, long rows, const int64_t *y, float share,
+                              float smoothing) {
         alignas(64) float z[TILE], target[TILE], d[TILE], losses[TILE];
         for (long r = 0; r < TILE; r++) {
             z[r] = r < rows ? last.after[r * last.out_row] : 0;
-            target[r] = r < rows ? static_cast<float>(y[r]) : 0;
+            const float certain = r < rows ? static_cast<float>(y[r]) : 0;
+            target[r] = certain + smoothing * (0.5f - certain);
         }
         for (long r = 0; r < TILE; r += LANES) {
             const vec logit = load(z + r), wanted = load(target + r);
@@ -401,17 +404,19 @@ struct Network {
         return sum;
     }
 
-    static double labels_loss(const Layer &last, long rows, const int64_t *y, float share) {
+    static double labels_loss(const Layer &last, long rows, const int64_t *y, float share,
+                              float smoothing) {
         double sum = 0;
+        const float each = smoothing / static_cast<float>(last.out);
         for (long r = 0; r < rows; r++) {
             float *z = last.after + r * last.out_row, *d = last.delta + r * last.out_row;
-            float top = z[0], total = 0;
+            float top = z[0], total = 0, all_logits = 0;
             for (long o = 1; o < last.out; o++) top = z[o] > top || z[o] != z[o] ? z[o] : top;
             for (long o = 0; o < last.out; o += LANES) store(d + o, exponential(load(z + o) - top));
-            for (long o = 0; o < last.out; o++) total += d[o];
-            sum += std::log(total) + top - z[y[r]];
+            for (long o = 0; o < last.out; o++) total += d[o], all_logits += z[o];
+            sum += std::log(total) + top - (1 - smoothing) * z[y[r]] - each * all_logits;
             for (long o = 0; o < last.out; o++)
-                d[o] = (d[o] / total - (o == y[r] ? 1.0f : 0.0f)) * share;
+                d[o] = (d[o] / total - each - (o == y[r] ? 1 - smoothing : 0.0f)) * share;
         }
         return sum;
     }
@@ -431,7 +436,7 @@ extern "C" int64_t lanes() { return LANES; }
 extern "C" int train(int64_t layers, const int64_t *widths, int64_t activation, int64_t members,
                      int64_t batches, int64_t rows, int64_t splits, const float *x,
                      const int64_t *y, const float *const *draws, const int64_t *split,
-                     const float *rates, int64_t rule, double steps, float *parameters,
+                     const float *rates, double smoothing, int64_t rule, double steps, float *parameters,
                      char *const *states, const int64_t *state_bytes, int64_t state_count,
                      const double *hyper, int64_t hyper_count, double *losses,
                      double *gradient_sums) {
@@ -458,7 +463,8 @@ extern "C" int train(int64_t layers, const int64_t *widths, int64_t activation, 
                     tile_draws[l] = draws[l] + (first + start) * widths[l + 1];
                 const float *const *drawn = draws ? tile_draws : nullptr;
                 network.forward(count, tile, drawn, rates[m]);
-                loss += network.loss(count, y + first + start, share) * share;
+                loss += network.loss(count, y + first + start, share,
+                                     static_cast<float>(smoothing)) * share;
                 network.backward(count, tile, drawn, rates[m]);
             }
             network.gather_gradients();

@@ -40,15 +40,18 @@ class Kernel:
 
     The interpreter is free while it runs.
 
+    Args:
+        smoothing: of labels, see `Task`.
+
     Attributes:
         width: columns of the rows that it is given: the inputs, padded with zeros.
         rules: the classes of `torch.optim` whose update rule it has."""
 
-    def __init__(self, program: ctypes.CDLL, architecture: MLP) -> None:
+    def __init__(self, program: ctypes.CDLL, architecture: MLP, smoothing: float = 0.0) -> None:
         widths = architecture.widths
         lanes = program.lanes()
         self.width = -(-widths[0] // lanes) * lanes
-        self._program = program
+        self._program, self._smoothing = program, float(smoothing)
         self._outputs = widths[-1]
         activation = activations().index(architecture.activation)
         self._shape = [_as_c(each) for each in (len(widths) - 1, widths, activation)]
@@ -82,7 +85,7 @@ class Kernel:
         shape = len(split), count, rows, splits
         member = group.parameters, states, strides, len(states), hyper, hyper.shape[1]
         rule = function.number, float(group.steps)
-        data = x, y, list(draws) or None, split, dropout
+        data = x, y, list(draws) or None, split, dropout, self._smoothing
         self._call(self._program.train, *shape, *data, *rule, *member, losses, gradient_sums)
         group.steps += count
 

