@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline.report.tables import Table
     from pipeline.training.trial import Trial
 
+__version__ = "0.1.0"
+
 __all__ = ["Result", "RunError", "UserError", "run"]
 
 _LONGEST_CALL = 2000  # characters

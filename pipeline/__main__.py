@@ -7,13 +7,12 @@ import os
 import shlex
 import signal
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pipeline import __version__
 from pipeline.common import signals as interrupts
 from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, first_line
@@ -136,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         prog=_called(),
         description="Which optimizer, and which learning rate? A tracked search over both.",
     )
-    parser.add_argument("--version", action="version", version=f"{COMMAND} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
@@ -190,15 +189,6 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--name", dest="study_name", default="", metavar="NAME", help=text)
     command("schema", _schema, "print the JSON Schema of the configuration", False)
     return parser
-
-
-def _version() -> str:
-    """Of the installed package, or of the clone that this is."""
-    try:
-        return metadata.version(COMMAND)
-    except metadata.PackageNotFoundError:
-        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-        return str(tomllib.loads(text)["project"]["version"])
 
 
 def _say(problem: str) -> None:

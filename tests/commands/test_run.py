@@ -515,7 +515,14 @@ def test_mlflow_run(
 
 def test_shipped_entry_points() -> None:
     project = yaml.safe_load((ROOT / "MLproject").read_text())
-    assert set(project["entry_points"]) == {"main", "prepare", "train", "evaluate", "predict"}
+    assert set(project["entry_points"]) == {
+        "main",
+        "prepare",
+        "train",
+        "evaluate",
+        "predict",
+        "sweep",
+    }
     assert project["conda_env"] == "conda.yaml"
     for entry in project["entry_points"].values():
         assert {"config", "set"} <= entry["parameters"].keys()

@@ -174,10 +174,6 @@ def test_sigterm_closes_the_runs(store: Store, client: MlflowClient) -> None:
 
 
 def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> None:
-    import matplotlib.figure
-
-    figure = matplotlib.figure.Figure()
-    figure.subplots().plot([1, 2])
     values = {f"data.{i}": i for i in range(250)} | {"long": "x" * 7000, "empty": ""}
     with store.run("pipeline", "p") as run:
         run.params(values)
@@ -185,7 +181,7 @@ def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> Non
         run.metrics({"a": 1.0, "none": None, "nan": math.nan, "inf": math.inf})
         run.describe("**bold** " + "x" * 9000)
         run.text("a: 1\n", "config.yaml")
-        run.figures({"a": figure})
+        run.figures({"a": "<svg/>"})
         Path("local.md").write_text("summary")
         run.file("local.md", "notes")
         run.inputs((DATA, "training"), (DATA, "testing"))
@@ -198,8 +194,7 @@ def test_params_metrics_and_artifacts(store: Store, client: MlflowClient) -> Non
     assert stored.data.tags["mlflow.note.content"].startswith("**bold** x")
     folder = Path(client.download_artifacts(run.run_id, "", str(Path.cwd())))
     assert (folder / "config.yaml").read_text() == "a: 1\n"
-    assert (folder / "plots" / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (folder / "plots" / "a.svg").read_text()
+    assert (folder / "plots" / "a.svg").read_text() == "<svg/>"
     assert (folder / "notes" / "local.md").read_text() == "summary"
 
 
