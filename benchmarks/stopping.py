@@ -69,9 +69,9 @@ def errors(seed: int, rows: int) -> np.ndarray:
     for start in range(0, len(fits), len(splits)):
         own = slice(start, start + len(splits))
         answers = cross_fitted(fits[own], arrays, architecture)
-        true_scores = [predictions.scores for predictions in truths[own]]
+        true_scores = [predictions.scores() for predictions in truths[own]]
         kept = [each.scores for each in fits[own]]
-        crossed = [predictions.scores for predictions in answers]
+        crossed = [predictions.scores() for predictions in answers]
         found.append(
             [
                 np.mean([each[name] for each in scores])

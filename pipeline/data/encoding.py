@@ -190,9 +190,11 @@ class Encoder(Columns):
         self.register_buffer("category_code", positions([code for _, code in categories]).double())
         self.register_buffer("missing_column", positions(missing))
         starts, widths, piece = _pieces(edges, schema.numeric, len(mean))
-        self.register_buffer("start", torch.from_numpy(starts).to(device))
-        self.register_buffer("width", torch.from_numpy(widths).to(device))
-        self.register_buffer("piece", positions(piece))
+        self.has_pieces = len(piece) > 0
+        if self.has_pieces:  # a graph without them is none the larger
+            self.register_buffer("start", torch.from_numpy(starts).to(device))
+            self.register_buffer("width", torch.from_numpy(widths).to(device))
+            self.register_buffer("piece", positions(piece))
 
     @staticmethod
     def fit(
@@ -225,7 +227,7 @@ class Encoder(Columns):
         indicators = (codes == self.category_code) & self.known.unsqueeze(1)
         missing = absent.index_select(1, self.missing_column).expand(members, -1, -1)
         parts = [standard, indicators.float(), missing.float()]
-        if len(self.piece):
+        if self.has_pieces:
             beyond = raw.index_select(1, self.piece) - self.start.unsqueeze(1)
             shares = (beyond / self.width.unsqueeze(1)).clamp(0, 1)
             gaps = absent.index_select(1, self.piece)
