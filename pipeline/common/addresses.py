@@ -11,6 +11,10 @@ _CLOSING = "\"'`)]}>,.;:|"  # what ends a sentence's address, and is none of it
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
 _FILES = ("sqlite", "file")  # whose `#` belongs to the path
 _REMOTE = (*_DATABASES, "http", "https", "s3", "gs", "ftp")  # known where a path lost a slash, too
+_PAGE = re.compile(  # of MLflow, which holds no secret
+    r"#/experiments/\d+/runs(/[0-9a-f]{32})?"
+    r"(\?viewStateShareKey=(trials|rates|final)(&compareRunsMode=CHART)?)?(?![^\s)\"'])"
+)
 _SHORTEST = 4  # characters of a secret that is looked for by itself: others are words, too
 
 
@@ -29,6 +33,9 @@ def masked(text: str, *known: str) -> str:
 
 def _mask_word(word: str) -> str:
     """A word with an address in it, in brackets or quotes or after a key; or any other word."""
+    if page := _PAGE.search(word):
+        before, after = word[: page.start()], word[page.end() :]
+        return f"{_mask_word(before)}{page.group()}{_mask_word(after)}"
     if (scheme := _SCHEME.search(word)) is None:
         path, mark, query = word.partition("?")
         return f"{path}?{_mask_query(query)}" if mark and "=" in query else word

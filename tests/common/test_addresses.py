@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.common.addresses import has_userinfo, masked
+from pipeline.common.addresses import HIDDEN, has_userinfo, masked
 from pipeline.common.errors import UserError
 
 SECRET = "S3cr3tW0rd"
@@ -97,3 +97,15 @@ def test_passwords_of_any_signs(secret: str) -> None:
     address = f"postgresql://user:{secret}@host/db"
     for text in (address, shlex.quote(address), json.dumps(f"no {address}")):
         assert secret not in masked(text, address)
+
+
+@pytest.mark.parametrize("where", ["", "http://127.0.0.1:5000/", "https://me:pass@host/"])
+def test_pages_of_mlflow_are_shown_and_nothing_that_only_looks_so(where: str) -> None:
+    page = "#/experiments/1/runs?viewStateShareKey=rates&compareRunsMode=CHART"
+    shown = where.replace("me:pass", HIDDEN)
+    assert masked(f"[x]({where}{page}) y") == f"[x]({shown}{page}) y"
+    assert masked(f"{where}#/experiments/1/runs/{'a1' * 16}") == (
+        f"{shown}#/experiments/1/runs/{'a1' * 16}"
+    )
+    for other in ("viewStateShareKey=topsecret", "viewStateShareKey=trials&token=topsecret"):
+        assert "topsecret" not in masked(f"{where}#/experiments/1/runs?{other}")
