@@ -1,9 +1,10 @@
 """Predictions for the rows that networks were validated on, each by a network it did not choose.
 
 A member trains on its fold's training rows, but stops at the epoch that its validation rows like
-best, so its scores on these are flattered, the more the more its scores go up and down: where
-accuracy chooses by three points on 80 rows at low learning rates and by five at high ones. Here every share of the validation rows
-is predicted with the weights of the epoch that the other shares chose (`Fit.cross_fitted`)."""
+best, so its scores on these are flattered, the more the more these go up and down: on 80 rows whose
+accuracy chooses by three points at low learning rates and by five at high ones. Here every share of
+the validation rows is predicted with the weights of the epoch that the other shares chose
+(`Fit.cross_fitted`)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
