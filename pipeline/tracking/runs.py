@@ -3,6 +3,7 @@
 Nothing here is a global of MLflow."""
 
 import json
+import logging
 import math
 import os
 import time
@@ -24,7 +25,6 @@ from mlflow.entities import (
 )
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils import git_utils, name_utils
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
@@ -34,6 +34,8 @@ from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import shorten
 from pipeline.data.arrays import is_code
 from pipeline.data.given import ARRAYS, TABLE
+
+_log = logging.getLogger(__name__)
 
 Context = Literal["training", "validation", "testing"]
 
@@ -185,12 +187,17 @@ class Run:
     @contextmanager
     def monitored(self) -> Iterator[None]:
         """Log the machine's load during the block, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks
-        for it."""
+        for it and psutil, without which MLflow comes, is there."""
         monitor = None
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
-            about: Any = {"resume_logging": True, "tracking_uri": self.client.tracking_uri}
-            monitor = SystemMetricsMonitor(self.run_id, **about)
-            monitor.start()
+            try:
+                from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+                about: Any = {"resume_logging": True, "tracking_uri": self.client.tracking_uri}
+                monitor = SystemMetricsMonitor(self.run_id, **about)
+                monitor.start()
+            except ImportError:
+                _log.warning("the machine's load is not logged: pip install psutil")
         try:
             yield
         finally:
