@@ -69,14 +69,13 @@ def _stage(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from pipeline.config.shipped import path_of
     from pipeline.config.variants import variants
 
-    found = variants(list(map(path_of, arguments.configs)), _overrides(arguments))
+    found = variants(arguments.configs, _overrides(arguments))
     from pipeline.commands import sweep
 
-    experiment = arguments.experiment or found[0].config.experiment
-    return int(sweep.sweep(found, experiment, arguments.jobs or sweep.default_jobs()) > 0)
+    jobs = sweep.default_jobs() if arguments.jobs is None else arguments.jobs
+    return int(sweep.sweep(found, arguments.experiment or found[0].config.experiment, jobs) > 0)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -144,13 +143,14 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(action=action, name=name)
         if configured:
-            if name != "sweep":
-                text = "YAML file, or the name of a shipped one (default: %(default)s)"
-                added.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=text)
-            text = "override a key of the file, e.g. search.trials=8"
-            several: Any = {"action": "extend", "nargs": "*", "default": [], "dest": "overrides"}
-            added.add_argument("--set", metavar="KEY=VALUE", help=text, **several)
+            text = "YAML file, or the name of a shipped one (default: %(default)s)"
+            added.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=text)
+            overridden(added, "override a key of the file, e.g. search.trials=8")
         return added
+
+    def overridden(added: argparse.ArgumentParser, text: str) -> None:
+        several: Any = {"action": "extend", "nargs": "*", "default": [], "dest": "overrides"}
+        added.add_argument("--set", metavar="KEY=VALUE", help=text, **several)
 
     run = command("run", _stage, "all stages: prepare, train, evaluate", True)
     command("prepare", _stage, "read the table, split it, write its rows", True)
@@ -159,13 +159,14 @@ def _parser() -> argparse.ArgumentParser:
         text = "start a new search even where one can go on or is finished"
         added.add_argument("--fresh", action="store_true", help=text)
     command("evaluate", _stage, "score the best trial on the test rows and register it", True)
-    sweep = command("sweep", _sweep, "many searches, and what they say together", True)
-    text = "YAML files or patterns of them (default: %(default)s)"
+    sweep = command("sweep", _sweep, "many searches, and what they say together", False)
+    overridden(sweep, "override a key, or set it to several values in turn, e.g. seed=0..4")
+    text = "YAML files, patterns of them, or names of shipped ones (default: %(default)s)"
     sweep.add_argument("configs", nargs="*", default=[DEFAULT_CONFIG], metavar="CONFIG", help=text)
     text = "of all the searches (default: the first configuration's)"
     sweep.add_argument("--experiment", default="", metavar="NAME", help=text)
     text = "searches at a time (default: one for each core)"
-    sweep.add_argument("--jobs", type=int, default=0, metavar="N", help=text)
+    sweep.add_argument("--jobs", type=int, metavar="N", help=text)
     scoring = command("predict", _predict, "score the rows of a file with a registered model", True)
     for option, metavar, text in (
         ("--model", "URI", "default: the configuration's @champion"),

@@ -30,9 +30,11 @@ MARGIN = 0.01
 class Searched:
     """One finished search: the table's name, what it was one of, and what it found.
 
+    rows_and_label: the same where the rows and what is told of them are the same.
     settings: what told it apart from the sweep's other searches, by dotted path."""
 
     table: str
+    rows_and_label: str
     run_id: str
     settings: Mapping[str, Any]
     rows: int

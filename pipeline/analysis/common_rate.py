@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.analysis.across import FEWEST_TABLES, Searched
 from pipeline.analysis.comparison import Floats
 from pipeline.models.metrics import Metric
-from pipeline.training.trial import Trial
 
 _STEP = 0.25
 """Decades between the rates that are looked at, and the width of the kernel that smooths the
@@ -45,13 +44,8 @@ def common_rates(searches: Sequence[Searched], metric: Metric) -> tuple[CommonRa
         lambda: defaultdict(list)
     )
     for search in searches:
-        scored = [t for t in search.trials if t.is_complete and metric.name in t.scores]
-        if not scored:
-            continue
-        worst = min(metric.sign * t.scores[metric.name] for t in scored)
-        for name in {t.optimizer for t in scored}:
-            trials = [t for t in search.trials if t.optimizer == name and t.state != "RUNNING"]
-            points = [(math.log10(t.lr), _score(t, metric, worst)) for t in trials]
+        for name, trials in _by_optimizer(search, metric).items():
+            points = [(math.log10(lr), score) for lr, score in trials if lr > 0]
             if len({lr for lr, _ in points}) > 2:
                 lr, score = np.array(points).T
                 curves[name][search.table].append((lr, score))
@@ -59,10 +53,17 @@ def common_rates(searches: Sequence[Searched], metric: Metric) -> tuple[CommonRa
     return tuple(rate for rate in rates if rate is not None)
 
 
-def _score(trial: Trial, metric: Metric, worst: float) -> float:
-    if trial.is_complete and metric.name in trial.scores:
-        return metric.sign * trial.scores[metric.name]
-    return worst
+def _by_optimizer(search: Searched, metric: Metric) -> dict[str, list[tuple[float, float]]]:
+    """Of each optimizer with a complete trial the learning rate and the score of every trial, of
+    one that did not complete the worst of all that did; higher scores are better."""
+    done = [trial for trial in search.trials if trial.is_complete and metric.name in trial.scores]
+    scores = {trial.number: metric.sign * trial.scores[metric.name] for trial in done}
+    found: dict[str, list[tuple[float, float]]] = {trial.optimizer: [] for trial in done}
+    for trial in search.trials:
+        if trial.optimizer in found and trial.state != "RUNNING":
+            score = scores.get(trial.number, min(scores.values()))
+            found[trial.optimizer].append((trial.lr, score))
+    return found
 
 
 def _common(name: str, curves: Mapping[str, Sequence[tuple[Floats, Floats]]]) -> CommonRate | None:
@@ -114,13 +115,8 @@ def tuning_curve(searches: Sequence[Searched], metric: Metric, optimizer: str) -
     tables: by the expected best of n of the N trials, drawn without repetition."""
     curves: dict[str, list[Floats]] = defaultdict(list)
     for search in searches:
-        scored = [t for t in search.trials if t.is_complete and metric.name in t.scores]
-        if not scored:
-            continue
-        worst = min(metric.sign * t.scores[metric.name] for t in scored)
-        trials = [t for t in search.trials if t.optimizer == optimizer and t.state != "RUNNING"]
-        if trials:
-            scores = np.sort([_score(t, metric, worst) for t in trials])
+        if trials := _by_optimizer(search, metric).get(optimizer):
+            scores = np.sort([score for _, score in trials])
             curves[search.table].append(scores[-1] - _expected_best(scores))
     if not curves:
         return np.empty(0)

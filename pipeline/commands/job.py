@@ -109,7 +109,12 @@ class Job:
         return self.store.run(stage, f"{stage} · {name}", tags=tags, resume=again, **place)
 
     def facts(self, model_uri: str = "") -> Facts:
-        return Facts.of(self.config, self.parts, self.command, self.store.uri, model_uri, commit())
+        where = self.store.uri, model_uri, self._commit
+        return Facts.of(self.config, self.parts, self.command, *where)
+
+    @cached_property
+    def _commit(self) -> str:
+        return commit()
 
 
 def fingerprint(config: Config, parts: PreparedData) -> str:

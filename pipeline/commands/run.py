@@ -242,7 +242,7 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
     description = descriptions.search_description(report)
     run.describe(description)
     pages = {"This search": run.link, **pages_of(job.store.experiment_id)}
-    job.store.describe(f"{description}\n{descriptions.links(pages)}")
+    job.store.describe(description, descriptions.links(pages))
     candidate, evidence = evaluated.candidate, report.evidence
     if candidate.model_id is not None:
         run.outputs(candidate.model_id)

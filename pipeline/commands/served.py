@@ -16,7 +16,7 @@ class Served:
     """What people load, and what became of the alias that the model had."""
 
     uri: str = (
-        ""  # the alias, while it is this model's, else the version; "": nothing was registered
+        ""  # the alias, while it is this model's, else the version; "": nothing is registered
     )
     version_uri: str = ""
     note: str = ""  # "": the alias is what it was

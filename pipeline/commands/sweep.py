@@ -8,9 +8,11 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.analysis.across import Across, Searched, across
 from pipeline.analysis.common_rate import CommonRate, common_rates
@@ -24,6 +26,7 @@ from pipeline.common.text import count, duration
 from pipeline.config import Config
 from pipeline.config.variants import Variant
 from pipeline.models.metrics import Metric, metric_of
+from pipeline.report import descriptions
 from pipeline.report import overview as words
 from pipeline.report.console import Console
 from pipeline.report.descriptions import markdown, markdown_table
@@ -39,11 +42,12 @@ SUMMARY = "sweep.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one search: the pipeline's run, or why there is none."""
+    """What became of one search: the pipeline's run, or why there is none, and all warnings."""
 
     variant: Variant
     run_id: str = ""
     problem: str = ""
+    warnings: Sequence[str] = ()
 
 
 def sweep(variants: Sequence[Variant], experiment: str, jobs: int) -> int:
@@ -52,11 +56,14 @@ def sweep(variants: Sequence[Variant], experiment: str, jobs: int) -> int:
 
     A search that fails is named, the others go on. Started again, a sweep goes on in its run.
 
-    Raises UserError: searches that cannot be compared, for their objectives differ."""
+    Raises UserError: no search at a time, or searches that cannot be compared, for their objectives
+    differ or they have no final round."""
+    if jobs < 1:
+        raise UserError(f"--jobs: must be at least 1; got {jobs}")
     metric = _metric(variants)
     store, console = Store.open(experiment, launched="sweep"), Console()
     keys = {_key(variant.config): variant for variant in variants}
-    fingerprint = hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:16]
+    fingerprint = _digest("".join(sorted(keys)))
     with store.lease(fingerprint):
         before = store.latest("sweep", fingerprint)
         again = before.info.run_id if before is not None else None
@@ -78,7 +85,7 @@ def sweep(variants: Sequence[Variant], experiment: str, jobs: int) -> int:
                     done[key] = outcome
             if not done:
                 raise RunError("no search of the sweep finished")
-            searched = [_read(store, each) for key, each in sorted(done.items())]
+            searched = _told_apart([_read(store, each) for _, each in sorted(done.items())])
             _conclude(store, run, console, searched, failed, metric)
     return len(failed)
 
@@ -87,7 +94,9 @@ def _metric(variants: Sequence[Variant]) -> Metric:
     objectives = {variant.config.search.objective: variant for variant in variants}
     texts = [f"{name} ({each.name})" for name, each in objectives.items()]
     if len(texts) > 1:
-        raise UserError(f"search.objective: must be one for the whole sweep; got {texts}")
+        raise UserError(
+            f"search.objective: must be one for the whole sweep; got {', '.join(texts)}"
+        )
     refuse(
         [
             f"{each.name}: validation.final: must not be null in a sweep, which compares by it"
@@ -106,6 +115,10 @@ def _key(config: Config) -> str:
     files = [Path(name).expanduser() for name in names if isinstance(name, str)]
     digests = [file_digest(file) for file in files if file.is_file()]
     text = json.dumps([plain, digests], sort_keys=True, default=str)
+    return _digest(text)
+
+
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -125,6 +138,8 @@ def _progress(console: Console, total: int, done: int) -> Callable[[Outcome], No
         ended += 1
         rest = (total - done - ended) * (console.clock() - started) / ended
         name = f"{done + ended} of {total} · {outcome.variant.name}"
+        for warning in outcome.warnings:
+            console.warn(f"{name}: {warning}")
         if outcome.problem:
             console.warn(f"{name}: {outcome.problem}")
         else:
@@ -141,7 +156,7 @@ def _searches(
         sweep_worker.workers(store.uri, min(jobs, max(1, len(left)))) as perform,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        futures: dict[Future[tuple[str, str]], str] = {}
+        futures: dict[Future[sweep_worker.Performed], str] = {}
         for key, variant in left.items():
             config = variant.config.model_copy(update={"experiment": store.experiment})
             futures[pool.submit(perform, config, run.run_id)] = key
@@ -158,23 +173,33 @@ def _searches(
 def _read(store: Store, outcome: Outcome) -> Searched:
     """A finished search as the store has it."""
     run = Run(store.client, outcome.run_id, store.experiment_id, "pipeline", "")
-    train = store.child(run, "train")
+    train, prepared = store.child(run, "train"), store.child(run, "prepare")
     assert train is not None
-    config = outcome.variant.config
+    assert prepared is not None
     text = store.needed(train.info.run_id, EVIDENCE)
-    evidence = Evidence.from_plain(json.loads(text), metric_of(config))
-    prepared = store.child(run, "prepare")
-    metrics = prepared.data.metrics if prepared is not None else {}
-    source = Path(config.data.source.rpartition(":")[2] or config.data.source)
     return Searched(
-        source.stem,
+        train.data.tags["data.table"],
+        f"{prepared.data.params['source.sha256']} {outcome.variant.config.data.target}",
         outcome.run_id,
         outcome.variant.settings,
-        int(metrics.get("rows_train", 0)),
-        int(metrics.get("labels", 0)),
-        evidence,
+        int(prepared.data.metrics["rows_train"]),
+        int(prepared.data.metrics["labels"]),
+        Evidence.from_plain(json.loads(text), metric_of(outcome.variant.config)),
         trials_of(store, train.info.run_id),
     )
+
+
+def _told_apart(searched: Sequence[Searched]) -> list[Searched]:
+    """Tables of one name that are not the same rows and label get a part of their digest."""
+    of_name: dict[str, set[str]] = {}
+    for each in searched:
+        of_name.setdefault(each.table, set()).add(each.rows_and_label)
+    return [
+        each
+        if len(of_name[each.table]) == 1
+        else replace(each, table=f"{each.table} {_digest(each.rows_and_label)[:6]}")
+        for each in searched
+    ]
 
 
 def _conclude(
@@ -196,49 +221,48 @@ def _conclude(
     problems = [f"{each.variant.name}: {each.problem}" for each in failed]
     run.metrics({"searches": len(searched), "failed": len(failed), "tables": len(compared.scores)})
     run.tags({"optimizer.winner": compared.winner or ""})
-    content = _plain(compared, rates, searched) | {"answer": answer, "failed": problems}
+    content = _content(compared, rates, searched) | {"answer": answer, "failed": problems}
     run.text(json.dumps(content, indent=1, allow_nan=False), SUMMARY)
     for name, table in tables.items():
         run.text(words.csv_text(table), f"{name}.csv")
     run.text(words.page(compared, rates, searched, answer, problems, _address(store)), "sweep.html")
     described = [f"**{markdown(answer[0])}** {markdown(' '.join(answer[1:]))}"]
     described += [markdown_table(table) for name, table in tables.items() if name != "tables"]
-    run.describe("\n\n".join([*described, *(f"**Failed:** {markdown(p)}" for p in problems)]))
+    about = "\n\n".join([*described, *(f"**Failed:** {markdown(p)}" for p in problems)])
+    run.describe(about)
+    store.describe(about, descriptions.links({"This sweep": run.link}))
     console.closing(tables["optimizers"], answer, [])
 
 
-def _plain(
+def _content(
     compared: Across, rates: Sequence[CommonRate], searched: Sequence[Searched]
 ) -> dict[str, Any]:
-    """For JSON, which has no NaN."""
-
-    def number(value: float) -> float | None:
-        return float(value) if math.isfinite(value) else None
-
-    return {
+    """What `sweep.json` holds beside the answer."""
+    pairs = [asdict(pair) | {"is_clear": pair.is_clear} for pair in compared.pairs]
+    searches = [
+        {"table": each.table, "run_id": each.run_id, "settings": dict(each.settings),
+         "training_rows": each.rows, "labels": each.labels}
+        for each in searched
+    ]  # fmt: skip
+    content = {
         "objective": compared.metric.curve,
         "winner": compared.winner,
         "scores": compared.scores,
-        "ranks": vars(compared.ranks) if compared.ranks is not None else None,
-        "pairs": [
-            vars(pair) | {"effect": vars(pair.effect), "is_clear": pair.is_clear}
-            for pair in compared.pairs
-        ],
-        "rates": [
-            {
-                key: [number(v) for v in value] if hasattr(value, "__len__") else value
-                for key, value in {**vars(rate), "error": number(rate.error)}.items()
-                if not isinstance(value, str)
-            }
-            | {"optimizer": rate.optimizer}
-            for rate in rates
-        ],
-        "searches": [
-            {"table": each.table, "run_id": each.run_id, "settings": dict(each.settings),
-             "training_rows": each.rows, "labels": each.labels}
-            for each in searched
-        ],
-    }  # fmt: skip
+        "ranks": asdict(compared.ranks) if compared.ranks is not None else None,
+        "pairs": pairs,
+        "rates": list(map(asdict, rates)),
+        "searches": searches,
+    }
+    return {key: _plain(value) for key, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers for JSON, which has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return [_plain(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _address(store: Store) -> str:

@@ -11,12 +11,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from queue import SimpleQueue
 
+from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, first_line
 from pipeline.config import Config
 
-Perform = Callable[[Config, str], tuple[str, str]]
-"""A configuration and the run around it, to the pipeline's run and what went wrong, "" for what is
-not there."""
+Performed = tuple[str, str, list[str]]
+"""The pipeline's run and what went wrong, "" for what is not there; and what was warned of."""
+Perform = Callable[[Config, str], Performed]
+"""A configuration and the run around it, to what became of it."""
 
 _searching = threading.Lock()
 
@@ -31,13 +33,13 @@ def workers(store_uri: str, count: int) -> Iterator[Perform]:
     def start() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, context, initializer=_begin, initargs=(store_uri, count))
 
-    def perform(config: Config, above: str) -> tuple[str, str]:
+    def perform(config: Config, above: str) -> Performed:
         pool = free.get()
         try:
             return pool.submit(_search, config, above).result()
         except BrokenProcessPool:
             pool = start()
-            return "", "its process died, perhaps for want of memory"
+            return "", "its process died, perhaps for want of memory", []
         finally:
             free.put(pool)
 
@@ -77,15 +79,18 @@ def _end_with_parent() -> None:
             os._exit(128 + signal.SIGTERM)
 
 
-def _search(config: Config, above: str) -> tuple[str, str]:
+def _search(config: Config, above: str) -> Performed:
     from pipeline.commands.run import run_all
 
     os.environ["MLFLOW_RUN_ID"] = above
-    said = io.StringIO()
+    said, run_id, problem = io.StringIO(), "", ""
     try:
-        with _searching, redirect_stdout(said), redirect_stderr(said):
-            return run_all(config, "python -m pipeline sweep").run_id, ""
+        with _searching, redirect_stdout(io.StringIO()), redirect_stderr(said):
+            run_id = run_all(config, "python -m pipeline sweep").run_id
     except (UserError, RunError) as error:
-        return "", "; ".join(str(error).splitlines())
+        problem = "; ".join(str(error).splitlines())
     except Exception as error:
-        return "", f"{type(error).__name__}: {first_line(error)}"
+        problem = masked(f"{type(error).__name__}: {first_line(error)}")
+    lines = said.getvalue().splitlines()
+    mark = "warning: "
+    return run_id, problem, [line.removeprefix(mark) for line in lines if line.startswith(mark)]

@@ -1,5 +1,6 @@
 """The configurations that come with the program, known by a name wherever it is installed."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -14,19 +15,24 @@ def shipped() -> dict[str, Path]:
     folders = _PACKAGE / "configs", _PACKAGE.parent / "configs"  # installed, or a clone
     folder = next(filter(Path.is_dir, folders), None)
     files = sorted(folder.glob("*.yaml")) if folder is not None else []
-    experiments = {yaml.safe_load(f.read_text(encoding="utf-8"))["experiment"]: f for f in files}
-    return experiments | {file.stem: file for file in files}
+    found = {}
+    for file in files:
+        with suppress(OSError, ValueError, yaml.YAMLError):  # somebody's own, in a clone
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and "experiment" in content:
+                found[str(content["experiment"])] = file
+    return found | {file.stem: file for file in files}
 
 
 def path_of(name: str) -> str:
     """The file of a shipped configuration that is asked for by its name; any other text as it is.
 
     Raises UserError: a bare name that neither a file nor a shipped configuration has."""
-    if Path(name).exists() or Path(name).name != name or Path(name).suffix:
-        return name
-    known = shipped()
-    if name not in known:
-        hint = did_you_mean(name, known)
-        names = ", ".join(sorted(known))
-        raise UserError(f"{name}: no such file, nor one of the shipped {names}{hint}")
-    return str(known[name])
+    with suppress(OSError, ValueError):  # of what can be no file's name: reading it says so
+        if not Path(name).exists() and Path(name).name == name and not Path(name).suffix:
+            known = shipped()
+            if name not in known:
+                hint, names = did_you_mean(name, known), ", ".join(sorted(known))
+                raise UserError(f"{name}: no such file, nor one of the shipped {names}{hint}")
+            return str(known[name])
+    return name

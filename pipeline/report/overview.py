@@ -4,20 +4,13 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from pipeline.analysis.across import FEWEST_TABLES, MARGIN, Across, AcrossPair, Searched
 from pipeline.analysis.common_rate import CommonRate
-from pipeline.common.text import count, listing, number, percent, printable
-from pipeline.report.figures import optimizer_style, svg
+from pipeline.common.text import count, listing, number, percent
 from pipeline.report.figures.many import overview_figures
 from pipeline.report.tables import NOTHING, Table
-
-_HERE = Path(__file__).parent
+from pipeline.report.templates import rendered
 
 
 def answer(compared: Across, rates: Sequence[CommonRate], searches: int) -> list[str]:
@@ -138,25 +131,13 @@ def page(
 ) -> str:
     """`sweep.html`: all of it on one page without scripts. `address`: where the pages of runs are;
     "" where no server is known."""
-
-    def shown(value: Any) -> Any:
-        return value if isinstance(value, Markup) else printable(str(value))
-
-    how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "finalize": shown}
-    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FileSystemLoader(_HERE), **how, **blocks)
-    return environment.get_template("overview.html").render(
+    return rendered(
+        "overview.html",
         answer=sentences,
         problems=problems,
         compared=compared,
         searches=sorted(searches, key=lambda each: (each.table, each.run_id)),
         address=address,
-        figures=[
-            (plot, Markup(svg(plot, name)))
-            for name, plot in overview_figures(compared, rates, searches).items()
-        ],
+        figures=overview_figures(compared, rates, searches),
         tables=(optimizer_table(compared, rates), pair_table(compared), score_table(compared)),
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        color=lambda optimizer: optimizer_style(optimizer)[0],
-        count=count,
     )

@@ -1,52 +1,36 @@
 """`report.html`: what was found out, shown on one page that needs no other file and no network.
 
-`page.html` is its template, which escapes all that it is given; `page.css` and `page.js` go into it
-as they are."""
+`page.html` is its template; `page.js` goes into it as it is."""
 
 import base64
 import hashlib
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.common.text import count, listing, number, percent, printable, shorten
+from pipeline.common.text import count, number, percent
 from pipeline.models.metrics import ACCURACY
-from pipeline.report import figures, tables, words
+from pipeline.report import tables, words
 from pipeline.report.report import Report
-
-_HERE = Path(__file__).parent
+from pipeline.report.templates import HERE, rendered, shown
 
 
 def page(report: Report) -> str:
     """The page as HTML; its content security policy allows its own script only."""
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     failed = [trial for trial in report.trials if trial.state == "FAIL"]
-    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
-    strict: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "finalize": _shown}
-    environment = Environment(loader=FileSystemLoader(_HERE), **strict, **blocks)
-    return environment.get_template("page.html").render(
+    return rendered(
+        "page.html",
         report=report,
         cards=_cards(report),
         failures=Counter((t.optimizer, t.reason or "no reason recorded") for t in failed),
         script=Markup(script),
         script_digest=digest,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        color=lambda optimizer: figures.optimizer_style(optimizer)[0],
-        svg=lambda plot, name: Markup(figures.svg(plot, name.replace("_", "-"))),
-        lines=lambda text: Markup("\n").join(_shown(line) for line in text.split("\n")),
-        **{helper.__name__: helper for helper in (count, listing, percent, shorten)},
+        lines=lambda text: Markup("\n").join(shown(line) for line in text.split("\n")),
         tables=tables,
         words=words,
     )
-
-
-def _shown(value: Any) -> Any:
-    """Text without control characters, a percent sign with its number; markup as it is."""
-    return value if isinstance(value, Markup) else printable(str(value)).replace(" %", "\xa0%")
 
 
 def _cards(report: Report) -> list[tuple[str, str, str]]:

@@ -28,8 +28,6 @@ PAGE = 1000  # MLflow returns no more runs at once
 # The UI opens the experiment with runs and metrics first, not with traces of prompts.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
-_DESCRIBED = "mlflow.pipeline.description"  # as it was written; MLflow's pages do not show its own
-
 FINISHED = "attributes.status = 'FINISHED'"  # a condition of searches
 
 _PIPELINES = "tags.`pipeline.stage` = 'pipeline'"
@@ -98,13 +96,15 @@ class Store:
                 f"its runs have them; {mend(self.uri, location)}, or choose another experiment"
             )
 
-    def describe(self, markdown: str) -> None:
-        """Set the experiment's description, unless somebody has written another."""
-        tags = self.client.get_experiment(self.experiment_id).tags
-        text = shorten(masked(markdown, self.uri), runs.EXPERIMENT_TAG_LENGTH)
-        if tags.get(runs.DESCRIPTION, "") == tags.get(_DESCRIBED, ""):
-            for key in (_DESCRIBED, runs.DESCRIPTION):
-                self.client.set_experiment_tag(self.experiment_id, key, text)
+    def describe(self, markdown: str, links: str) -> None:
+        """Set the experiment's description, with links to its pages at the end, unless somebody has
+        written another: one without such a link."""
+        before = self.client.get_experiment(self.experiment_id).tags.get(runs.DESCRIPTION, "")
+        if not before or f"(#/experiments/{self.experiment_id}/runs" in before:
+            ending = f"\n\n{links}"
+            text = masked(markdown, self.uri)
+            text = shorten(text, runs.EXPERIMENT_TAG_LENGTH - len(ending)) + ending
+            self.client.set_experiment_tag(self.experiment_id, runs.DESCRIPTION, text)
 
     @contextmanager
     def run(

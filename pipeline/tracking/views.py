@@ -16,7 +16,7 @@ TRIALS, RATES, FINAL = "trials", "rates", "final"
 NAMES = {
     TRIALS: "Trials, best first",
     RATES: "Learning rate against score",
-    FINAL: "Final round on fresh folds",
+    FINAL: "Final rounds on fresh folds",
 }
 """What the views are called, by their keys."""
 

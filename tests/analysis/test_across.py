@@ -21,7 +21,7 @@ def searched(table, scores, metric=ACCURACY, trials=()):
     known = {"metric": metric, "folds": 5, "repeats": 1, "overlap": overlap(5)}
     known |= {"is_forward": False, "finalists": finalists, "ageing": None}
     evidence = Evidence(**{field.name: known.get(field.name, ()) for field in fields(Evidence)})
-    return Searched(table, f"run {table}", {}, 100, 2, evidence, trials)
+    return Searched(table, table, f"run {table}", {}, 100, 2, evidence, trials)
 
 
 def simulated(draw, means, tables=12, between=0.02, within=0.01, seeds=1):

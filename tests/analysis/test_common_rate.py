@@ -73,3 +73,12 @@ def test_more_trials_lose_less():
     assert np.all(np.diff(curve) <= 0)
     assert curve[-1] == pytest.approx(0)
     assert len(tuning_curve(searches, ACCURACY, "SGD")) == 0
+
+
+def test_a_rate_of_zero_has_no_place() -> None:
+    searches = []
+    for i in range(3):
+        of_it = search_of(str(i), -2.0, RATES)
+        searches.append(searched(str(i), {}, trials=[*of_it.trials, trial(99, "Adam", 0.0)]))
+    (found,) = common_rates(searches, ACCURACY)
+    assert found.rates.min() > 0

@@ -93,6 +93,30 @@ def test_searches_are_children_of_one_run_which_compares_them(client, capsys):
     assert (line["trials"], line["searches"], line["state"]) == (18, 3, "finished")
 
 
+@pytest.mark.slow  # two searches
+def test_tables_of_one_name_are_two_and_warnings_are_heard(client, capsys):
+    """The same words in the file's name, other rows: one of them with a column that says it all."""
+    from sklearn.datasets import load_iris
+
+    frame = load_iris(as_frame=True).frame
+    for folder, each in (("a", frame), ("b", frame.assign(copy=frame["target"]))):
+        Path(folder).mkdir()
+        each.to_csv(f"{folder}/train.csv", index=False)
+        Path(f"{folder}.yaml").write_text(TEXT.format(source=f"{folder}/train.csv", epochs=3))
+    assert command_line.main(["sweep", "a.yaml", "b.yaml", "--jobs", "1"]) == 0
+    said = capsys.readouterr()
+    assert "· b: column 'copy'" in said.err
+    (run,) = runs(client, "sweep")
+    names = sorted(summary(client, run)["scores"])
+    assert len(names) == 2
+    assert all(name.startswith("train ") for name in names)
+    about = client.get_experiment_by_name("many").tags["mlflow.note.content"]
+    assert run.info.run_id in about
+    client.set_experiment_tag(run.info.experiment_id, "mlflow.note.content", "mine")
+    assert command_line.main(["sweep", "a.yaml", "b.yaml", "--jobs", "1"]) == 0
+    assert client.get_experiment_by_name("many").tags["mlflow.note.content"] == "mine"
+
+
 @pytest.mark.slow  # whole processes that are killed
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_resumed_it_ends_in_the_same_trials(client, sign):
@@ -139,5 +163,6 @@ def test_what_cannot_be_compared_leaves_nothing(client, capsys):
     assert command_line.main(["sweep", "iris.yaml", "--set", both]) == 2
     assert command_line.main(["sweep", "iris.yaml", "--set", "validation.final=null"]) == 2
     assert command_line.main(["sweep", "irs.yaml"]) == 2
+    assert command_line.main(["sweep", "iris.yaml", "--jobs", "0"]) == 2
     assert "iris.yaml" in capsys.readouterr().err
     assert client.get_experiment_by_name("many") is None

@@ -41,6 +41,22 @@ def test_a_list_that_the_key_takes_is_its_value():
     assert found.settings == {}
 
 
+def test_shipped_ones_by_name_and_names_that_no_shell_takes() -> None:
+    assert [v.config.experiment for v in variants(["quick a.yaml"], [])][1] == "optimizer-search"
+    Path("it's.yaml").write_text(TEXT)
+    assert names(["it's.yaml"], []) == ["it's"]
+
+
+def test_settings_hold_no_secrets() -> None:
+    key = "data.source=['https://me:topsecret@host/a.csv?sig=topsecret', b.csv]"
+    with pytest.raises(UserError) as caught:
+        variants(["a.yaml"], [key])
+    assert "topsecret" not in str(caught.value)
+    found = variants(["a.yaml"], ["data.source=['https://host/a.csv?sig=topsecret', b.csv]"])
+    assert "topsecret" not in "".join(variant.name for variant in found)
+    assert found[0].config.data.source.endswith("sig=topsecret")
+
+
 @pytest.mark.parametrize(
     ("files", "overrides", "message"),
     [
@@ -49,6 +65,12 @@ def test_a_list_that_the_key_takes_is_its_value():
         (["a.yaml"], ["seeds=[1, 2]"], "did you mean 'seed'"),
         (["a.yaml"], ["seed=0..99", "training.epochs=1..200"], "at most 10,000"),
         (["a.yaml"], ["seed"], "KEY=VALUE"),
+        (["a.yaml"], ["seed=0..99999999999999"], "at most 10,000"),
+        ([""], [], "needs a configuration"),
+        (["a.yaml"], ["seed=[1, 2"], "--set seed"),
+        (["it's gone.yaml"], [], "no such file"),
+        (["x" * 5000], [], "cannot be read"),
+        (["quik"], [], "did you mean 'quick'"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(files, overrides, message):

@@ -1,7 +1,7 @@
 """The figures of a run: each says in its title what is seen in it.
 
 Every function returns a `Plot` that belongs to nobody else: pyplot and its global state are not
-used. `savefig` draws it on white at the resolution of print, `svg` on nothing, for a page
+used. `drawn` is it on white, as a file, `svg` without ground and heading, for a page
 whose style sheet turns its colours round where the page is dark."""
 
 from pipeline.report.figures.colours import optimizer_style as optimizer_style
