@@ -223,7 +223,7 @@ def final_round(table: Table, one: Candidate, seed: int) -> float:
     x = encode(table.raw, table.schema, fresh)
     (fits,), arrays, architecture = train(x, table, fresh, one, [chosen], cross_fit=True)
     answers = cross_fitted(fits, arrays, architecture)
-    return float(np.mean([one.scores["accuracy"] for one in answers]))
+    return float(np.mean([one.scores()["accuracy"] for one in answers]))
 
 
 def baselines(table: Table, seed: int) -> dict[str, Scores]:

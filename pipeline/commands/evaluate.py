@@ -155,6 +155,7 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
         for model, scores in baseline_scores.items():
             run.metrics({f"test_{baselines.key(model)}_{key}": v for key, v in scores.items()})
         plots = figures.evaluation_figures(evaluation, job.parts.schema.labels)
+        job.drawn.update(plots)
         run.figures({name: plot.drawn for name, plot in plots.items()})
         doubt = _doubt(trained.evidence, evaluation)
         registered = _promoted(job, run, candidate, evaluation, predictions, rows, doubt)

@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pipeline.common.addresses import masked
@@ -23,6 +23,9 @@ from pipeline.report.report import Facts
 from pipeline.tracking.runs import DataSet, Run, Stage, commit
 from pipeline.tracking.store import Store
 from pipeline.training.engines import Engines
+
+if TYPE_CHECKING:
+    from pipeline.report.figures import Plot
 
 ENGINE = "training.engine."
 """What the tags of a train run begin with that say how an architecture is trained."""
@@ -43,6 +46,7 @@ class Job:
     store: Store
     console: Console
     command: str
+    drawn: "dict[str, Plot]" = field(default_factory=dict)  # figures, by name
 
     @cached_property
     def metric(self) -> Metric:

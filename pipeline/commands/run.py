@@ -266,9 +266,9 @@ def _publish(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> None
 
 def _report(job: Job, trained: Trained, evaluated: Evaluated | None, uri: str) -> Report:
     if evaluated is None:
-        return Report(job.facts(uri), trained.trials, evidence=trained.evidence)
+        return Report(job.facts(uri), trained.trials, None, trained.evidence, drawn=job.drawn)
     outcome = evaluated.evaluation, evaluated.evidence, evaluated.sentence
-    return Report(job.facts(uri), trained.trials, *outcome)
+    return Report(job.facts(uri), trained.trials, *outcome, drawn=job.drawn)
 
 
 def _concluded(job: Job, run: Run, trained: Trained, evaluated: Evaluated) -> Conclusion:

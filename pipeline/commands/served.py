@@ -39,7 +39,7 @@ def served_as(job: Job, parent: Run, trained: Trained) -> Served | None:
     if not job.keeps_models and not number:
         return Served()
     version = get_version(client, name, number) if number else None
-    if version is None or version.model_id != candidate.model_id:
+    if version is None or candidate.model_id not in (None, version.model_id):
         return None
     begun = f"Version {version.version} of {name} was @{was} when it was registered;"
     if was in version.aliases:

@@ -149,7 +149,7 @@ def _conclude(job: Job, run: Run, trained: Trained) -> None:
     names = {"complete": "COMPLETE", "failed": "FAIL", "pruned": "PRUNED"}
     counts = {f"trials_{name}": states[state] for name, state in names.items()}
     run.metrics({"trials": len(trials), **counts})
-    report = Report(job.facts(), trials, evidence=trained.evidence)
+    report = Report(job.facts(), trials, None, trained.evidence, drawn=job.drawn)
     best = best_trial(trials, job.metric)
     if best is None:
         raise UserError(" ".join(verdict(report)))

@@ -37,8 +37,8 @@ class InputError(ValueError):
 
 
 def as_frame(rows: Any) -> pd.DataFrame:
-    """Rows as a pandas DataFrame: one of pandas, polars or pyarrow, a dictionary of columns, or a
-    list of dictionaries. Raises InputError for anything else."""
+    """Rows as a pandas DataFrame: one of pandas, polars or pyarrow, a dictionary of columns or
+    of one row's values, or a list of such rows. Raises InputError for anything else."""
     if isinstance(rows, pd.DataFrame):
         return rows
     if not isinstance(rows, (Mapping, list)) and not hasattr(rows, "to_pandas"):
@@ -46,6 +46,8 @@ def as_frame(rows: Any) -> pd.DataFrame:
             "rows must be a DataFrame (pandas, polars), a pyarrow Table, a dictionary of columns "
             f"or a list of dictionaries; got {type(rows).__name__}"
         )
+    if isinstance(rows, Mapping) and rows and all(map(pd.api.types.is_scalar, rows.values())):
+        rows = [rows]
     try:
         frame = rows.to_pandas() if hasattr(rows, "to_pandas") else pd.DataFrame(rows)
     except (TypeError, ValueError) as error:

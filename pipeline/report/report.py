@@ -118,6 +118,8 @@ class Report:
     evaluation: Evaluation | None = None  # None until the test rows have been scored
     evidence: Evidence | None = None  # None where there is no final round
     registered: str = ""  # what became of the model; empty where none was registered
+    drawn: "dict[str, figures.Plot]" = field(default_factory=dict, compare=False)
+    """Figures that an earlier stage of the command drew; those of this report are added."""
 
     @property
     def metric(self) -> Metric:
@@ -146,11 +148,11 @@ class Report:
         """Of the search, the final round and the evaluation, as far as there are, by file name."""
         from pipeline.report import figures  # slow to import, and words need none
 
-        drawn = {}
-        if (plot := figures.landscape(self.trials, self.metric)) is not None:
-            drawn[f"landscape_{self.metric.name}"] = plot
-        if self.evidence is not None and self.winner is not None:
+        drawn, name = self.drawn, f"landscape_{self.metric.name}"
+        if name not in drawn and (plot := figures.landscape(self.trials, self.metric)) is not None:
+            drawn[name] = plot
+        if "final_scores" not in drawn and self.evidence is not None and self.winner is not None:
             drawn["final_scores"] = figures.final_scores(self.evidence)
-        if self.evaluation is not None:
+        if "calibration" not in drawn and self.evaluation is not None:
             drawn |= figures.evaluation_figures(self.evaluation, self.facts.labels)
         return drawn

@@ -138,7 +138,7 @@ STORES = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))  # which the folder is named after
 def test_errors(
     form: str,
     address: str,
