@@ -1,5 +1,6 @@
 """Every benchmark runs, on the smallest work."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ),
         pytest.param(
             "stopping", ["--seeds", "2", "--rows", "60"], "cross-fitted", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "ranking",
+            ["--out", os.devnull, "--tables", "iris", "--rows", "90"],
+            "chosen by",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "evidence",

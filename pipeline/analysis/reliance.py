@@ -12,7 +12,7 @@ from pipeline.data.schema import Schema
 from pipeline.inference import TabularModel
 from pipeline.models.metrics import Metric
 
-_SHUFFLES = 10
+_SHUFFLES = 5
 _MOST_PREDICTED = 200_000  # rows in all: seconds
 _LEAST_ROWS = 50
 
