@@ -27,6 +27,10 @@ from pipeline.training.engines import Engines
 from pipeline.training.trainer import Trainer, pieces_of
 from pipeline.training.trial import Trial, proposed
 
+MANY_ROWS = 20_000
+"""From which on the rows make scores sure, and the round trains half as many networks as the search
+at most, if one repeat allows."""
+
 MOST_ELEMENTS = 2**29
 """Encoded numbers that all folds together may hold (2 GB); a larger table has fewer repeats."""
 
@@ -94,8 +98,11 @@ def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[split
     elif rows.dependence.order is not None:
         count = max(2, min(count, rows.dependence.count - 1))
     at_once = count * len(rows.y) * max(parts.schema.width, 1) * (1 + pieces_of(config))
-    repeats = max(1, min(final.repeats, MOST_ELEMENTS // at_once))
-    how = count, repeats, config.validation.fraction, final_seed(config), parts.schema.labels
+    repeats = min(final.repeats, MOST_ELEMENTS // at_once)
+    if len(rows.y) >= MANY_ROWS:
+        networks = config.search.trials * config.validation.folds * config.validation.repeats
+        repeats = min(repeats, networks // (2 * count * len(config.optimizers)))
+    how = count, max(1, repeats), config.validation.fraction, final_seed(config), parts.schema.labels
     return splits.make_splits(rows.y, *how, rows.dependence)
 
 
