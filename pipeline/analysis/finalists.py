@@ -102,7 +102,13 @@ def final_splits(config: Config, parts: PreparedData, rows: Rows) -> tuple[split
     if len(rows.y) >= MANY_ROWS:
         networks = config.search.trials * config.validation.folds * config.validation.repeats
         repeats = min(repeats, networks // (2 * count * len(config.optimizers)))
-    how = count, max(1, repeats), config.validation.fraction, final_seed(config), parts.schema.labels
+    how = (
+        count,
+        max(1, repeats),
+        config.validation.fraction,
+        final_seed(config),
+        parts.schema.labels,
+    )
     return splits.make_splits(rows.y, *how, rows.dependence)
 
 
