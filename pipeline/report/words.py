@@ -202,8 +202,8 @@ def _test_sentence(report: Report, scores: Scores) -> str:
             objective += f" (95 % interval {low} to {high})"
         objective += "."
     return (
-        f"On {rows}, which the search never saw, the model is right for {right} ({between}); "
-        f"always answering the most frequent label would be right for {percent(scores.baseline)}."
+        f"On {rows}, which the search never saw, the model gets {right} right ({between}); "
+        f"always answering the most frequent label would get {percent(scores.baseline)} right."
         f"{objective}"
     )
 
