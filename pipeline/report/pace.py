@@ -57,6 +57,8 @@ class Pace:
         writing = self._writing[1:]  # the first prepares what the others use
         to_write = (self.total - self.written) * sum(writing) / max(1, len(writing))
         waiting = self.total - self.trained
+        if self.trained and not writing:
+            return None
         if self._measured:
             seconds, trials = map(sum, zip(*self._measured, strict=True))
             each = seconds / trials
