@@ -14,6 +14,9 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     ("name", "arguments", "word"),
     [
         ("prepare", ["--rows", "500", "--columns", "3"], "rows per second"),
+        pytest.param(
+            "recording", [os.devnull, "--config", "quick"], "bytes", marks=pytest.mark.slow
+        ),
         pytest.param("inference", ["--rows", "1", "50"], "times bare", marks=pytest.mark.slow),
         pytest.param(
             "defaults",

@@ -24,7 +24,7 @@ from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.models.export import ensemble_of
 from pipeline.models.metrics import Metric, metric_of, metrics_of, with_objective
 from pipeline.training.engines import Engines
-from pipeline.training.trainer import Trainer, pieces_of
+from pipeline.training.trainer import Trainer, Watching, pieces_of
 from pipeline.training.trial import Trial, proposed
 
 MANY_ROWS = 20_000
@@ -45,18 +45,23 @@ class TrainedFinalists:
 
 
 def train_finalists(
-    config: Config, parts: PreparedData, trials: Sequence[Trial], engines: Engines | None = None
+    config: Config,
+    parts: PreparedData,
+    trials: Sequence[Trial],
+    engines: Engines | None = None,
+    watch: Watching | None = None,
 ) -> TrainedFinalists:
     """Train the best trial of each optimizer on fresh folds and compare them.
 
     Args:
         trials: all of the search; the best of each optimizer with its curves and folds. One at
-            least is complete."""
+            least is complete.
+        watch: see `Trainer.train`."""
     metric, how = metric_of(config), (final_splits, final_seed(config))
     trainer = Trainer(config, parts, *how, cross_fit=True, engines=engines)
     ordered = sorted(best_per_optimizer(trials, metric), key=lambda trial: trial.number)
     batch = [proposed(t.number, t.optimizer, t.params, config) for t in ordered]
-    trained = {trial.number: trial for trial in trainer.train(batch)}
+    trained = {trial.number: trial for trial in trainer.train(batch, watch)}
     of = trainer, metrics_of(config), metric
     entries = [_finalist(each, trained[each.number], *of) for each in ordered]
     entries.sort(key=lambda finalist: finalist.ranking(metric))

@@ -135,6 +135,7 @@ def evaluate(job: Job, parent: Run, trained: Trained) -> Evaluated:
         same = before.data.tags.get("best.run_id") == candidate.run_id and not job.store.launcher
         before = before if same else None
     name = f"{candidate.optimizer} lr={candidate.lr:.2g}"
+    job.console.say("evaluate: the test rows, then the report")
     with job.stage("evaluate", name, before, parent) as run:
         test = job.data_set("test")
         run.inputs((test, "testing"))

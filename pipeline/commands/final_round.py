@@ -28,6 +28,7 @@ from pipeline.data.splits import Split
 from pipeline.models import calibration
 from pipeline.models.export import Ensemble
 from pipeline.models.metrics import KNOWN, metrics_of
+from pipeline.report.console import FinalProgress
 from pipeline.report.words import round_words
 from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Run
@@ -69,7 +70,9 @@ def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> No
     if job.config.validation.final is None or not chosen:
         return
     started = time.perf_counter()
-    trained = computed.train_finalists(job.config, job.parts, trials, job.engines(run.run_id))
+    with FinalProgress(job.console, len(chosen)) as progress:
+        how = job.engines(run.run_id), progress.watching()
+        trained = computed.train_finalists(job.config, job.parts, trials, *how)
     lease.check()
     evidence = trained.evidence
     further = {finalist.trial: finalist.metrics(job.metric) for finalist in evidence.finalists}
@@ -80,8 +83,8 @@ def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> No
     winner = _log(job, log, trained)
     _conclude(run, evidence, winner, log.round)
     job.console.say(
-        f"final round: the best trial of {count(len(chosen), 'optimizer')} on "
-        f"{round_words(evidence)}, took {duration(time.perf_counter() - started)}"
+        f"final round: the best trials of {count(len(chosen), 'optimizer')}, "
+        f"{round_words(evidence)}; took {duration(time.perf_counter() - started)}"
     )
 
 

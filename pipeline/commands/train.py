@@ -105,11 +105,12 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
     if search.remaining:
         with (
             SearchProgress(job.console, len(done) + search.remaining, job.metric, done) as progress,
-            Writer(log, model, journal, job.console.warn) as writer,
+            Writer(log, model, journal, job.console.warn, progress.written) as writer,
         ):
             while asked := {proposal.number for proposal in search.ask()}:
                 # A batch that was cut short is trained whole: results depend on the stack's size.
-                for trial in trainer.train(search.batch, search.watch):
+                for trial in trainer.train(search.batch, progress.watching(search.watch)):
+                    progress.trained()
                     lease.check()
                     engines |= {fit.engine for fit in trial.fits if fit.engine}
                     if trial.number in asked:
@@ -118,7 +119,6 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
                                 trial = trainer.export(trial)
                         writer.put(trial)
                         search.tell(trial)
-                        progress.update([trial])
     if engines:
         run.tags({"training.engine": ", ".join(sorted(engines))})
     if search.exhausted:

@@ -105,10 +105,10 @@ def _module(module: str, path: str, key: str) -> ModuleType:
 
 
 def check_arguments(
-    made: Callable[..., Any], arguments: Collection[str], key: str, passed: int = 0
+    made: Callable[..., Any], arguments: Collection[str], key: str, passed: int = 0, hint: str = ""
 ) -> None:
     """Refuse arguments that a class or a function does not take, or lacks. So many of the first
-    are `passed` by the program."""
+    are `passed` by the program; `hint` is said of what it lacks."""
     try:
         parameters = list(inspect.signature(made).parameters.values())[passed:]
     except (TypeError, ValueError):  # of built-ins
@@ -117,7 +117,8 @@ def check_arguments(
     takes = {p.name: p.default for p in parameters if p.kind in by_name}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         takes = {**dict.fromkeys(arguments), **takes}
-    refuse(misfits(getattr(made, "__name__", type(made).__name__), takes, arguments, key))
+    problems = misfits(getattr(made, "__name__", type(made).__name__), takes, arguments, key)
+    refuse([text + hint if "must be given" in text else text for text in problems])
 
 
 def misfits(called: str, takes: Mapping[str, Any], given: Collection[str], key: str) -> list[str]:

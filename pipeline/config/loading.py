@@ -2,6 +2,7 @@
 
 Every problem is reported at once, with its path and its line."""
 
+import inspect
 import json
 import os
 import re
@@ -95,8 +96,21 @@ def _value(value: Any, *way: str) -> Any:
         return [_value(child, *way, str(index)) for index, child in enumerate(value)]
     if value is None or isinstance(value, str | int | float | bool):
         return value
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return _path_of(value, path)
     kinds = "text, a number, true, false, null, a list or a mapping"
     raise UserError(f"{path}: must be {kinds}; got {type(value).__name__}")
+
+
+def _path_of(made: Any, key: str) -> str:
+    """The path of a class or a function that Python gives in place of it."""
+    module, name = str(made.__module__), str(made.__qualname__)
+    if module == "__main__" or "<" in name:
+        raise UserError(f"{key}: {name} must be in a file that can be imported: FILE.py:NAME")
+    if module.startswith(("torch.", "torchmetrics.")):
+        return name
+    # Of a file on its own as YAML has it.
+    return f"{module}.{name}" if "." in module else f"{inspect.getfile(made)}:{name}"
 
 
 def _start(where: str) -> str:

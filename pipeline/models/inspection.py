@@ -93,7 +93,8 @@ def _builder(component: Component, x: Tensor, told: dict[str, Any]) -> Callable[
     except (TypeError, ValueError):
         names = {}  # type: ignore[assignment]
     arguments = {key: value for key, value in told.items() if key in names} | arguments
-    imports.check_arguments(made, arguments, KEY)
+    hint = f" ({' and '.join(told)}, where it has them, are filled in)"
+    imports.check_arguments(made, arguments, KEY, hint=hint)
 
     def build() -> nn.Module:
         try:

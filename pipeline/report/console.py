@@ -8,7 +8,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self, TextIO
 
@@ -21,7 +21,10 @@ from pipeline.analysis.ranking import best_trial
 from pipeline.common import text as formats
 from pipeline.common.addresses import masked
 from pipeline.models.metrics import Metric
+from pipeline.report.pace import Pace
 from pipeline.report.tables import Table
+from pipeline.training.outcomes import Watch
+from pipeline.training.trainer import Watching
 from pipeline.training.trial import Trial
 
 _WIDTH = 100_000  # where the output is no terminal: no cell of a table is cut or broken
@@ -120,22 +123,20 @@ class Console:
 
 class _Progress:
     """On a terminal a bar, which lines are written above and which goes however the block ends;
-    elsewhere lines of text, one at most every `interval` seconds."""
+    elsewhere lines of text, `interval` seconds apart at least, and ever further."""
 
     def __init__(self, console: Console, name: str, total: float, before: float = 0) -> None:
-        self._console, self._total, self._before = console, total, before
+        self._console, self._total = console, total
         self._bar = progress.Progress(
             progress.TextColumn(name, markup=False),
             progress.BarColumn(bar_width=28),
             progress.TextColumn("{task.description}", markup=False),
-            progress.TimeRemainingColumn(compact=True),
             console=console.rich,
             transient=True,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total, completed=int(before))
-        self._started = console.clock()
-        self._spoken: float | None = None
+        self._started = self._spoken = console.clock()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -144,23 +145,61 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def _show(self, completed: float, words: str) -> None:
-        """So much of the total is done, in words; a line where there is no bar, if it is time for
-        one or the end."""
-        self._bar.update(self._task, completed=completed, description=formats.printable(words))
-        now, at_end = self._console.clock(), completed >= self._total
-        is_due = self._spoken is None or now - self._spoken >= self._console.interval
-        if self._console.is_terminal or not (at_end or is_due):
-            return
-        passed, self._spoken = now - self._started, now
-        left = passed / (completed - self._before) * (self._total - completed)
-        took = formats.duration(passed)
-        time = f"took {took}" if at_end else f"about {formats.duration(left)} left"
-        self._console.say(f"{words}, {time}")
+    def _show(self, completed: float, words: str, left: str) -> None:
+        """So much of the total is done, in words, and what is left; a line where there is no bar,
+        if it is time for one."""
+        shown = formats.printable(words + left)
+        self._bar.update(self._task, completed=completed, description=shown)
+        now = self._console.clock()
+        pause = max(self._console.interval, (now - self._started) / 10)
+        is_due = now - self._spoken >= pause and completed < self._total
+        if is_due and not self._console.is_terminal:
+            self._spoken = now
+            self._console.say(words + left)
 
 
-class SearchProgress(_Progress):
-    """Trials done, the best so far and the time left.
+class _TrainingProgress(_Progress):
+    """Trials that are trained in stacks, by epochs, and the time left."""
+
+    def __init__(self, console: Console, name: str, total: int, before: int = 0) -> None:
+        super().__init__(console, name, total, before)
+        self._pace, self._before = Pace(total - before, console.clock), before
+
+    def watching(self, watch: Watching | None = None) -> Watching:
+        """As `watch`, and each epoch is shown."""
+
+        def of_stack(stack: Sequence[Trial], trial_of: Sequence[int]) -> Watch:
+            pruning = watch(stack, trial_of) if watch is not None else None
+            self._pace.begin(len(stack), max(trial.settings.training.epochs for trial in stack))
+
+            def after(epoch: int, scores: Mapping[str, Any], members: Any) -> Collection[int]:
+                self._pace.ran(epoch)
+                self._tell()
+                return pruning(epoch, scores, members) if pruning is not None else ()
+
+            return after
+
+        return of_stack
+
+    def trained(self) -> None:
+        """The last epoch shown was that stack's last."""
+        self._pace.end()
+
+    def _tell(self) -> None:
+        pace, left = self._pace, self._pace.left
+        # Epochs say something where writing does not lag behind.
+        is_shown = pace.epoch and pace.written in (0, pace.trained)
+        epoch = f"epoch {pace.epoch} of at most {pace.epochs}" if is_shown else ""
+        how = "up to" if pace.is_bound else "about"
+        time = "" if left is None else f", {how} {formats.duration(left)} left"
+        self._show(self._before + pace.written, self._words(epoch), time)
+
+    def _words(self, epoch: str) -> str:
+        raise NotImplementedError
+
+
+class SearchProgress(_TrainingProgress):
+    """Trials done, the best so far and the time left; a trial is done once it is written.
 
     `total` trials in all, of which `done` were there before."""
 
@@ -168,20 +207,31 @@ class SearchProgress(_Progress):
         self, console: Console, total: int, metric: Metric, done: Sequence[Trial] = ()
     ) -> None:
         super().__init__(console, "Trials", total, len(done))
-        self._trials, self._metric, self._done = total, metric, len(done)
+        self._trials, self._metric = total, metric
         self._best = best_trial(done, metric)
         if done and not console.is_terminal:
-            console.say(f"{self._counted()} are there from an earlier start{self._best_words()}")
+            verb = "is" if len(done) == 1 else "are"
+            console.say(f"{self._counted} {verb} there from an earlier start{self._best_words()}")
 
-    def update(self, trials: Sequence[Trial]) -> None:
-        """`trials` have ended, in whatever state."""
-        self._done += len(trials)
-        candidates = [*trials, self._best] if self._best is not None else trials
-        self._best = best_trial(candidates, self._metric)
-        self._show(self._done, self._counted() + self._best_words())
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if error[0] is None:
+            took = formats.duration(self._console.clock() - self._started)
+            self._console.say(f"{self._words()}, took {took}")
 
+    def written(self, trial: Trial, seconds: float = 0.0) -> None:
+        """A trial has ended, in whatever state, and is written, which took so long."""
+        before = [] if self._best is None else [self._best]
+        self._best = best_trial([trial, *before], self._metric)
+        self._pace.write(seconds)
+        self._tell()
+
+    def _words(self, epoch: str = "") -> str:
+        return self._counted + (f", the next at {epoch}" if epoch else "") + self._best_words()
+
+    @property
     def _counted(self) -> str:
-        return f"{self._done} of {formats.count(self._trials, 'trial')}"
+        return f"{self._before + self._pace.written} of {formats.count(self._trials, 'trial')}"
 
     def _best_words(self) -> str:
         if (best := self._best) is None:
@@ -191,12 +241,21 @@ class SearchProgress(_Progress):
         return f", best {score} ({name}, lr {formats.number(best.lr, 2)})"
 
 
+class FinalProgress(_TrainingProgress):
+    """Epochs of the final round's networks."""
+
+    def __init__(self, console: Console, optimizers: int) -> None:
+        super().__init__(console, "Final round", optimizers)
+
+    def _words(self, epoch: str) -> str:
+        return f"final round: {self._pace.trained} of {self._pace.total} optimizers, {epoch}"
+
+
 class RowProgress(_Progress):
     """Rows scored and rejected so far."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console, "Rows", 1.0)
-        self._spoken = self._started
         self.scored = self.rejected = 0
 
     def update(self, scored: int, rejected: int, done: float) -> None:
@@ -205,4 +264,6 @@ class RowProgress(_Progress):
         self.rejected += rejected
         rejections = f", {self.rejected:,} rejected" if self.rejected else ""
         if 0 < done < 1:
-            self._show(done, formats.count(self.scored, "row") + rejections)
+            left = (self._console.clock() - self._started) / done * (1 - done)
+            words = formats.count(self.scored, "row") + rejections
+            self._show(done, words, f", about {formats.duration(left)} left")

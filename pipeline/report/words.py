@@ -202,8 +202,8 @@ def _test_sentence(report: Report, scores: Scores) -> str:
             objective += f" (95 % interval {low} to {high})"
         objective += "."
     return (
-        f"On {rows}, which the search never saw, the model is right for {right} ({between}); "
-        f"always answering the most frequent label would be right for {percent(scores.baseline)}."
+        f"On {rows}, which the search never saw, the model gets {right} right ({between}); "
+        f"always answering the most frequent label would get {percent(scores.baseline)} right."
         f"{objective}"
     )
 
@@ -239,13 +239,14 @@ def _winner_sentence(report: Report, evidence: Evidence, winner: Finalist) -> st
     """The final round's estimate, and what the search had shown."""
     metric, own = evidence.metric, [t.optimizer for t in completed(report.trials)]
     low, high = map(metric.text, evidence.interval_of(winner))
+    tried = own.count(winner.optimizer)
+    flatters = f", which flatters: it is the best of {tried} trials of {winner.optimizer}"
     clearly = ", but not clearly" if len(evidence.level) > 1 else ""
     return (
         f"{_with_settings(winner)} did best{clearly}: {metric.words} "
         f"{metric.text(winner.mean(metric))} on average over {round_words(evidence)} (95 % "
         f"interval {low} to {high}). The search had shown {metric.text(winner.search[metric.name])}"
-        f", which flatters: it is the best of {count(own.count(winner.optimizer), 'trial')} of "
-        f"{winner.optimizer}."
+        f"{flatters if tried > 1 else ''}."
     )
 
 

@@ -91,7 +91,8 @@ class Writer:
         model: what the flavor saves of a trial; called in the writer's thread, so it may use
             what belongs to nobody else.
         journal: where trials wait; what is in it is written first.
-        say: is told when the store goes away and when it is back."""
+        say: is told when the store goes away and when it is back.
+        written: is told of each trial, in the writer's thread, and how many seconds it took."""
 
     def __init__(
         self,
@@ -99,9 +100,11 @@ class Writer:
         model: Callable[[Trial], Mapping[str, Any] | None],
         journal: Journal,
         say: Callable[[str], None] = lambda _: None,
+        written: Callable[[Trial, float], None] = lambda *_: None,
         capacity: int = CAPACITY,
     ) -> None:
         self._log, self._model, self._journal, self._say = log, model, journal, say
+        self._written = written
         self._queue: queue.Queue[Trial | Literal["stop"]] = queue.Queue(capacity)
         self._error: BaseException | None = None
         self._hurry = threading.Event()
@@ -161,8 +164,10 @@ class Writer:
                     continue
                 if trial == "stop":
                     break
+                started = time.monotonic()
                 if is_away or not self._write(trial):
                     self._journal.add(trial)
+                self._written(trial, time.monotonic() - started)
             self._write_the_rest()
             with suppress(queue.Empty):  # what a signal leaves waits on disk for the next start
                 while True:

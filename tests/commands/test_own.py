@@ -147,7 +147,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         brought("perceptron", hiden=3),
         "model.hiden: unknown argument of perceptron; did you mean 'hidden'?",
     ),
-    "missing argument": (model("too_wide"), "model.width: must be given: too_wide has no default"),
+    "missing argument": (
+        model("too_wide"),
+        "model.width: must be given: too_wide has no default for it (inputs and outputs, where",
+    ),
     "building": (
         model("Raises", hidden=3),
         "model: FILE:Raises cannot be built with hidden=3: ValueError: hidden must be even",

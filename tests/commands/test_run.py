@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from pipeline.tracking.trials import TrialLog
 from tests.small_model import make_rows, make_schema, shared_program
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "mlflow.md").read_text()
 SETTINGS = """
 experiment: cells
 seed: 3
@@ -127,6 +129,62 @@ def test_the_pipeline_holds_configuration_summary_and_report(finished: Finished)
         "Test" in run.data.tags["mlflow.note.content"]
         or "test" in run.data.tags["mlflow.note.content"]
     )
+
+
+def described(heading: str) -> re.Pattern[str]:
+    """The names in one section of docs/mlflow.md; what is in capitals there stands for others."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    metric = "(loss|accuracy|auroc|balanced_accuracy|f1_score)"
+    for_capitals = {"METRIC": metric, "accuracy": metric, "MODEL": "[a-z_]+", "LABEL": ".+"}
+    for_capitals |= {"KEY": ".+", "NAME": "[^/]+", "N": "[0-9]+"}
+    names = []
+    for name in re.findall(r"`([^`\s]+)`", section):
+        parts = re.split(r"(METRIC|accuracy|MODEL|LABEL|KEY|NAME|\bN\b)", name)
+        pattern = "".join(for_capitals.get(part, re.escape(part)) for part in parts)
+        names.append(pattern + ("(.*/)?[^/]+" if name.endswith("/") else ""))
+    return re.compile("|".join(names))
+
+
+def test_everything_that_is_written_is_described(finished: Finished) -> None:
+    """docs/mlflow.md names all that a run leaves in MLflow and in the folder."""
+    (experiment,) = finished.client.search_experiments(filter_string="name = 'cells'")
+    (version,) = finished.client.search_model_versions("name = 'cells'")
+    stages = "pipeline", "prepare", "train", "trial", "final", "evaluate"
+    runs = [run for stage in stages for run in finished.runs(stage)]
+    leaves = configuration.loads(SETTINGS, "given").flat()
+    model = mlflow.artifacts.download_artifacts("models:/cells@champion")
+    here = {path.name for path in finished.folder.iterdir() if path.is_file()} - {"cells.yaml"}
+    written = {
+        "Metrics": {name for run in runs for name in run.data.metrics},
+        "Parameters": {name for run in runs for name in run.data.params} - leaves.keys(),
+        "Tags": {name for run in runs for name in run.data.tags} | version.tags.keys(),
+        "Files": {file for run in runs for file in _files(finished.client, run.info.run_id)},
+        "Runs": {name for name in experiment.tags if "sharedViewState" in name},
+    }
+    written["Files"] |= here | {path.name for path in (finished.folder / "prepared").glob("*/*")}
+    written["Files"] |= {path.name for path in Path(model).iterdir() if path.is_file()}
+    written["Files"] -= MLFLOWS_OWN
+    written["Tags"] = {n for n in written["Tags"] if not n.startswith("mlflow.")}
+    assert all(written.values())
+    for heading, names in written.items():
+        known = described(heading)
+        assert {name for name in names if not known.fullmatch(name)} == set(), heading
+    documented = (ROOT / "docs" / "configuration.md").read_text()
+    keys = re.findall(r"^\| `([a-z_0-9.]+)` \|", documented, re.MULTILINE)
+    of_a_key = [rf"{re.escape(key)}(\..*)?" for key in keys]
+    assert [leaf for leaf in leaves if not any(re.fullmatch(k, leaf) for k in of_a_key)] == []
+
+
+MLFLOWS_OWN = {"python_env.yaml", "conda.yaml", "requirements.txt", "input_example.json"}
+MLFLOWS_OWN |= {"serving_input_example.json", "registered_model_meta"}
+
+
+def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[str]:
+    for each in client.list_artifacts(run_id, folder):
+        if each.is_dir:
+            yield from _files(client, run_id, each.path)
+        else:
+            yield each.path
 
 
 def test_prepare_names_the_rows(finished: Finished) -> None:

@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipeline.config import (
     FloatRange,
     IntRange,
     check,
+    from_mapping,
     json_schema,
     load,
     loads,
@@ -686,3 +688,35 @@ def test_nothing_heavy_is_imported() -> None:
     code = f"import sys, pipeline.config; print(set(sys.modules) & set({heavy.split()!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_python_gives_classes_and_functions_in_place_of_their_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from examples.networks import Convolutions
+
+    (tmp_path / "own_rows.py").write_text("def rows(): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {
+        "data": {"source": importlib.import_module("own_rows").rows},
+        "model": {"name": Convolutions},
+        "optimizers": [{"name": torch.optim.Adam, "lr": 0.01}],
+        "training": {"loss": torch.nn.CrossEntropyLoss},
+    }
+    named = {
+        "data": {"source": f"{tmp_path}/own_rows.py:rows"},
+        "model": {"name": "examples.networks.Convolutions"},
+        "optimizers": [{"name": "Adam", "lr": 0.01}],
+        "training": {"loss": "CrossEntropyLoss"},
+    }
+    assert from_mapping(given) == from_mapping(named)
+
+
+def test_what_no_file_holds_has_no_path() -> None:
+    class Local:
+        """Within a function."""
+
+    with pytest.raises(UserError, match=r"model\.name: .*Local must be in a file"):
+        from_mapping({"data": {"source": "a"}, "model": {"name": Local}})

@@ -3,11 +3,13 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.models.metrics import ACCURACY, LOSS
-from pipeline.report.console import Console, SearchProgress
+from pipeline.report.console import Console, FinalProgress, SearchProgress
 from pipeline.report.report import Report
 from pipeline.report.tables import Table, optimizer_table
 from tests.study import NASTY, failed, search, study_evidence, study_facts, trial
@@ -41,40 +43,99 @@ def test_warnings_go_to_stderr_one_line_each(streams):
     ]
 
 
+def _stack(count, epochs=50):
+    training = SimpleNamespace(training=SimpleNamespace(epochs=epochs))
+    return [SimpleNamespace(settings=training) for _ in range(count)]
+
+
 def test_plain_progress_speaks_at_most_every_interval_and_at_the_end(streams):
-    output, errors = streams
+    """Writing is what takes long: four trials at once, then two seconds for them."""
     clock = _Clock()
-    console = Console(output, errors, interval=5, clock=clock)
-    with SearchProgress(console, 40, ACCURACY) as progress:
+    with SearchProgress(Console(*streams, interval=5, clock=clock), 40, ACCURACY) as progress:
         for start in range(0, 40, 4):
-            clock.now += 2
-            progress.update(
-                [trial(start, "Adam", 0.003, accuracy=0.6 + start / 1000)]
-                + [failed(start + i) for i in range(1, 4)]
-            )
-    assert output.getvalue().splitlines() == [
-        "4 of 40 trials, best accuracy 60.0 % (Adam, lr 0.003), about 18 s left",
-        "16 of 40 trials, best accuracy 61.2 % (Adam, lr 0.003), about 12 s left",
-        "28 of 40 trials, best accuracy 62.4 % (Adam, lr 0.003), about 6.0 s left",
+            epochs = progress.watching()(_stack(4), range(4))
+            for epoch in (1, 2):
+                epochs(epoch, {}, ())
+            progress.trained()
+            for number in range(start, start + 4):
+                clock.now += 0.5
+                scored = trial(number, "Adam", 0.003, accuracy=0.6 + start / 1000)
+                progress.written(failed(number) if number % 4 else scored, 0.5)
+    assert streams[0].getvalue().splitlines() == [
+        "10 of 40 trials, best accuracy 60.8 % (Adam, lr 0.003), about 15 s left",
+        "20 of 40 trials, best accuracy 61.6 % (Adam, lr 0.003), about 10 s left",
+        "30 of 40 trials, best accuracy 62.8 % (Adam, lr 0.003), about 5.0 s left",
         "40 of 40 trials, best accuracy 63.6 % (Adam, lr 0.003), took 20 s",
     ]
+
+
+def test_progress_by_epochs(streams):
+    """Compiling takes a minute, and networks stop after twenty of fifty epochs, a second each."""
+    clock = _Clock()
+    console = Console(*streams, interval=10, clock=clock)
+    with SearchProgress(console, 16, ACCURACY) as progress:
+        asked = []
+        for start in (0, 8):
+            pruning = lambda *given: asked.append(given) or [given[0]]  # noqa: E731
+            epochs = progress.watching(lambda *_, pruning=pruning: pruning)(_stack(8), range(8))
+            clock.now += 60 if start == 0 else 0
+            for epoch in range(1, 21):
+                clock.now += 1
+                assert epochs(epoch, {}, ()) == [epoch]
+            progress.trained()
+            for number in range(start, start + 8):
+                progress.written(trial(number), 0.0)
+    assert len(asked) == 40
+    first, *lines = streams[0].getvalue().splitlines()
+    assert first == "0 of 16 trials, the next at epoch 1 of at most 50"
+    assert lines == [
+        "0 of 16 trials, the next at epoch 11 of at most 50, up to 1 min 30 s left",
+        "8 of 16 trials, the next at epoch 1 of at most 50, best accuracy 70.0 % "
+        "(Adam, lr 0.01), about 20 s left",
+        "8 of 16 trials, the next at epoch 11 of at most 50, best accuracy 70.0 % "
+        "(Adam, lr 0.01), about 10 s left",
+        "16 of 16 trials, best accuracy 70.0 % (Adam, lr 0.01), took 1 min 40 s",
+    ]
+
+
+def test_lines_come_further_and_further_apart(streams):
+    clock = _Clock()
+    with FinalProgress(Console(*streams, clock=clock), 5) as progress:
+        epochs = progress.watching()(_stack(5, 3600), range(5))
+        for epoch in range(1, 3601):
+            clock.now += 1
+            epochs(epoch, {}, ())
+    lines = streams[0].getvalue().splitlines()
+    assert lines[0].endswith("0 of 5 optimizers, epoch 5 of at most 3600, up to 59 min 56 s left")
+    assert len(lines) < 60
 
 
 def test_progress_of_a_resumed_search(streams):
     clock = _Clock()
     with SearchProgress(Console(*streams, clock=clock), 4, LOSS, [trial(0)]) as progress:
-        clock.now = 2
-        progress.update([trial(1, "SGD", loss=0.5)])
+        clock.now = 6
+        progress.written(trial(1, "SGD", loss=0.5))
+        progress.written(trial(2, "SGD", loss=0.6))
+        progress.written(trial(3, "SGD", loss=0.6))
     assert streams[0].getvalue().splitlines() == [
-        "1 of 4 trials are there from an earlier start, best loss 0.6 (Adam, lr 0.01)",
-        "2 of 4 trials, best loss 0.5 (SGD, lr 0.01), about 4.0 s left",
+        "1 of 4 trials is there from an earlier start, best loss 0.6 (Adam, lr 0.01)",
+        "2 of 4 trials, best loss 0.5 (SGD, lr 0.01)",
+        "4 of 4 trials, best loss 0.5 (SGD, lr 0.01), took 6.0 s",
     ]
 
 
 def test_progress_without_a_completed_trial(streams):
     with SearchProgress(Console(*streams), 1, ACCURACY) as progress:
-        progress.update([failed(0)])
+        progress.written(failed(0))
     assert streams[0].getvalue().startswith("1 of 1 trial, took ")
+
+
+def test_an_interrupted_search_has_no_last_line(streams):
+    progress = SearchProgress(Console(*streams), 1, ACCURACY)
+    with suppress(KeyboardInterrupt), progress:
+        progress.written(trial(0))
+        raise KeyboardInterrupt
+    assert streams[0].getvalue() == ""
 
 
 def test_closing_holds_table_answer_and_commands(streams):
@@ -131,7 +192,7 @@ def test_a_stream_that_cannot_write_everything():
     console = Console(output, output)
     console.closing(_table([trial(0, "Größe" * 9), failed(1)]), ["± 1 日本"], [])
     with SearchProgress(console, 1, ACCURACY) as progress:
-        progress.update([trial(0, "日本")])
+        progress.written(trial(0, "日本"))
     output.flush()
     text = raw.getvalue().decode("ascii")
     assert "\\xb1 1 \\u65e5\\u672c" in text
@@ -148,7 +209,8 @@ def test_on_a_terminal_the_bar_goes_when_interrupted(monkeypatch):
 
         def interrupted():
             with SearchProgress(console, 4, ACCURACY) as progress:
-                progress.update([trial(0, "[red]Adam[/red]"), trial(1)])
+                progress.written(trial(0, "[red]Adam[/red]"))
+                progress.written(trial(1))
                 console.warn("between [b]x[/b]")
                 raise KeyboardInterrupt
 

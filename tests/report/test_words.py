@@ -34,7 +34,7 @@ def test_verdict_says_best_and_test():
     )
     assert second == NOT_COMPARED
     scores = evaluation.scores
-    assert f"right for {100 * scores.accuracy:.1f} %" in third
+    assert f"gets {100 * scores.accuracy:.1f} % right" in third
     interval = f"{100 * scores.accuracy_low:.1f} % to {100 * scores.accuracy_high:.1f} %"
     assert f"(95 % interval {interval})" in third
 
