@@ -8,13 +8,18 @@ FOLDER, and one sweep searches all of them: every optimizer with a constant rate
 schedule, equal budgets, learning rates evenly spread over three decades. A sweep that was stopped
 goes on. Then `--pages FOLDER` gets what it says: the page, and `atlas.json` with the same over
 groups of tables, the rates of each optimizer, where the tables come from, and what it took.
+
+    python benchmarks/atlas.py --out FOLDER --cost
+
+sweeps three tables, one search at a time, and trains a few of the same networks as the libraries'
+examples have it: Optuna, a loop over a DataLoader, `mlflow.log_metrics` each epoch, `log_model`.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import public_tables
 import yaml
 from setting import machine, show
@@ -216,6 +222,109 @@ def write(folder: Path, pages: Path, seconds: float) -> None:
     print(json.dumps(took, indent=1))
 
 
+COSTED = ("heart", "segment", "banana")
+"""Tables of 270, 2,310 and 5,300 rows."""
+
+
+def cost(folder: Path, trials: int = 2) -> None:
+    """Seconds a network on each of three tables, tracked, ours and the examples' way."""
+    rows = []
+    for name in COSTED:
+        own = folder / name
+        seconds = search(own, prepare(own, [name]), seeds=1, jobs=1)
+        entries = len(CONFIG["optimizers"])
+        networks = entries * (TRIALS_EACH * 5 + 10)
+        script = [sys.executable, __file__, "--out", str(own), "--as-examples", str(trials)]
+        done = subprocess.run(
+            [*script, "--tables", name],
+            cwd=own,
+            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{own}/examples.db"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        others = float(done.stdout.splitlines()[-1]) / 5
+        ours = seconds / networks
+        texts = [f"{seconds:.0f}", f"{ours:.4f}", f"{others:.2f}", f"{others / ours:.0f}"]
+        rows.append([name, networks, *texts, f"{others * networks / 3600:.1f}"])
+    print(machine(["torch", "mlflow", "optuna"]))
+    head = ["table", "networks", "seconds, ours, all in", "each", "examples, each", "times ours",
+            "hours for as many"]  # fmt: skip
+    show(head, rows)
+
+
+def as_examples(name: str, trials: int) -> float:
+    """Seconds of a trial of five folds, after the imports and the making of the store."""
+    import mlflow
+    import optuna
+    import torch
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.preprocessing import StandardScaler
+    from torch.utils.data import DataLoader, TensorDataset
+
+    frame = public_tables.load(name)
+    assert frame is not None
+    columns = pd.get_dummies(frame.drop(columns=public_tables.LABEL)).to_numpy(dtype="float32")
+    x = StandardScaler().fit_transform(columns)
+    y = pd.factorize(frame[public_tables.LABEL])[0]
+    how = CONFIG["training"]
+    mlflow.set_experiment("examples")
+
+    def train(optimizer: str, lr: float, training: Any, validation: Any) -> float:
+        widths = [x.shape[1], *CONFIG["model"]["hidden"]]
+        layers = [
+            layer
+            for ends in itertools.pairwise(widths)
+            for layer in (torch.nn.Linear(*ends), torch.nn.ReLU())
+        ]
+        net = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], int(y.max()) + 1))
+        criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+        stepper = getattr(torch.optim, optimizer)(net.parameters(), lr=lr)
+        parts = [
+            TensorDataset(torch.from_numpy(x[rows]), torch.from_numpy(y[rows]))
+            for rows in (training, validation)
+        ]
+        batches = DataLoader(parts[0], batch_size=how["batch_size"], shuffle=True)
+        held = DataLoader(parts[1], batch_size=how["batch_size"])
+        best, since = 0.0, 0
+        for epoch in range(how["epochs"]):
+            net.train()
+            total = 0.0
+            for features, labels in batches:
+                stepper.zero_grad()
+                loss = criterion(net(features), labels)
+                loss.backward()
+                stepper.step()
+                total += loss.item()
+            net.eval()
+            with torch.no_grad():
+                right = sum(int((net(a).argmax(dim=1) == b).sum()) for a, b in held)
+            values = {"train_loss": total / len(batches), "val_accuracy": right / len(validation)}
+            mlflow.log_metrics(values, step=epoch)
+            since = 0 if right > best else since + 1
+            best = max(best, right)
+            if since >= how["patience"]:
+                break
+        mlflow.pytorch.log_model(net, name="model", input_example=x[:2], pip_requirements=["torch"])
+        return best / len(validation)
+
+    def objective(trial: optuna.Trial) -> float:
+        optimizer = trial.suggest_categorical("optimizer", ["SGD", "Adagrad", "RMSprop", "Adam"])
+        lr = trial.suggest_float("lr", 3e-3, 3e-1, log=True)
+        scores = []
+        for training, validation in StratifiedKFold(5, shuffle=True).split(x, y):
+            with mlflow.start_run():
+                mlflow.log_params({"optimizer": optimizer, "lr": lr})
+                scores.append(train(optimizer, lr, training, validation))
+        return sum(scores) / len(scores)
+
+    with mlflow.start_run(run_name="warm-up"):
+        mlflow.log_metric("started", 1.0)
+    started = time.perf_counter()
+    optuna.create_study(direction="maximize").optimize(objective, n_trials=trials)
+    return (time.perf_counter() - started) / trials
+
+
 def _licence(package: str) -> str:
     of = metadata.metadata(package)
     said = of.get("License-Expression") or of.get("License") or ""
@@ -231,13 +340,19 @@ def main() -> None:
     parser.add_argument("--tables", default=",".join(n for n in every if n not in LEFT_OUT))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cost", action="store_true", help="beside the examples' way")
+    parser.add_argument("--as-examples", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = arguments.out.resolve()
-    shutil.rmtree(folder / "prepared", ignore_errors=True)
-    paths = prepare(folder, arguments.tables.split(","))
-    seconds = search(folder, paths, arguments.seeds, arguments.jobs)
-    if arguments.pages:
-        write(folder, arguments.pages, seconds)
+    if arguments.as_examples:
+        print(as_examples(arguments.tables, arguments.as_examples))
+    elif arguments.cost:
+        cost(folder)
+    else:
+        paths = prepare(folder, arguments.tables.split(","))
+        seconds = search(folder, paths, arguments.seeds, arguments.jobs)
+        if arguments.pages:
+            write(folder, arguments.pages, seconds)
 
 
 if __name__ == "__main__":
