@@ -85,7 +85,7 @@ def optimizer_table(compared: Across, rates: Sequence[CommonRate]) -> Table:
 
 
 def pair_table(compared: Across) -> Table:
-    """Every optimizer against every other one, over the tables."""
+    """Every optimizer against every other one over the tables; first those of the leader."""
     amount = compared.metric.amount
     cells: dict[str, Callable[[AcrossPair], str]] = {
         "Better": lambda pair: pair.better,
@@ -99,7 +99,9 @@ def pair_table(compared: Across) -> Table:
         f"New table: by > {amount(MARGIN)}": lambda pair: percent(pair.chance, 0),
         "The other": lambda pair: percent(pair.chance_worse, 0),
     }
-    return Table.of(compared.pairs, cells, ["optimizer", "optimizer"])
+    leader = compared.winner or next(iter(compared.optimizers), "")
+    pairs = sorted(compared.pairs, key=lambda pair: leader not in (pair.better, pair.worse))
+    return Table.of(pairs, cells, ["optimizer", "optimizer"])
 
 
 def score_table(compared: Across) -> Table:

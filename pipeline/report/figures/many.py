@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.analysis.across import Across, AcrossPair, Searched
+from pipeline.analysis.across import MARGIN, Across, AcrossPair, Searched
 from pipeline.analysis.common_rate import CommonRate, tuning_curve
 from pipeline.common import text as formats
 from pipeline.models.metrics import Metric
 from pipeline.report.figures.colours import FAINT, optimizer_style
-from pipeline.report.figures.plot import Panel, Plot, padded, text_of
+from pipeline.report.figures.plot import Plot, padded, text_of
+
+_MOST_LINES = 6
+"""Curves in one panel, of the best optimizers."""
 
 
 def overview_figures(
@@ -22,8 +25,11 @@ def overview_figures(
     if compared.pairs:
         figures["differences"] = differences(compared)
     if rates:
-        figures["rates"] = rate_losses(rates, compared.metric)
-        figures["tuning"] = tuning(searches, [rate.optimizer for rate in rates], compared.metric)
+        order = {name: place for place, name in enumerate(compared.optimizers)}
+        rates = sorted(rates, key=lambda rate: order.get(rate.optimizer, len(order)))
+        figures["rates"] = rate_ranges(rates, compared.metric)
+        shown = [rate.optimizer for rate in rates][:_MOST_LINES]
+        figures["tuning"] = tuning(searches, shown, compared.metric)
     return figures
 
 
@@ -66,36 +72,35 @@ def _unit(metric: Metric) -> str:
     return " (points)" if metric.is_share else ""
 
 
-def _legend(axes: Panel) -> None:
-    """Of the optimizers' lines, below the panel: curves may be anywhere in it."""
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=4, fontsize=8, frameon=False,
-                handlelength=1.6, columnspacing=1.1, borderpad=0)  # fmt: skip
-
-
 def _other(pair: AcrossPair, leader: str) -> str:
     return pair.worse if pair.better == leader else pair.better
 
 
-def rate_losses(rates: Sequence[CommonRate], metric: Metric) -> Plot:
-    """What each learning rate loses against the best one of each table, by optimizer."""
+def rate_ranges(rates: Sequence[CommonRate], metric: Metric) -> Plot:
+    """The learning rate of each optimizer that serves all tables, and how far it may be missed."""
     plot = Plot(
-        "What one learning rate for all tables loses",
-        "Mean over tables, against the best rate of each table, by the smoothed trials",
-        (2.8,),
+        "One learning rate for all tables",
+        "Marks: the rate that loses least. Bars: rates that lose up to "
+        f"{metric.difference(MARGIN)} more. Thin lines: where the middle half of the tables have "
+        "their best rate",
+        rows=[text_of(rate.optimizer) for rate in rates],
     )
     (axes,) = plot.panels
-    least = [float(np.nanmin(rate.loss)) for rate in rates]
-    for rate in rates:
+    for place, rate in enumerate(rates):
         color, marker = optimizer_style(rate.optimizer)
-        losses = metric.scale * rate.loss
-        look: dict[str, Any] = {"marker": marker, "markevery": [int(np.nanargmin(losses))]}
-        look |= {"color": color, "linewidth": 1.7, "zorder": 4}
-        axes.plot(rate.rates, losses, label=text_of(rate.optimizer), **look)
+        near = np.flatnonzero(rate.loss <= np.nanmin(rate.loss) + MARGIN)
+        best = int(np.nanargmin(rate.loss))
+        # Those beside the best one, without a gap.
+        apart = near - np.arange(len(near))
+        near = near[apart == apart[near == best]]
+        ends = rate.rates[near[[0, -1]]]
+        axes.plot(ends, [place, place], color=color, linewidth=6, alpha=0.4, zorder=3,
+                  solid_capstyle="butt")  # fmt: skip
+        axes.plot([rate.best_low, rate.best_high], [place, place], color=color, linewidth=1.4,
+                  zorder=4)  # fmt: skip
+        axes.mark([rate.rate], [place], (color, marker), 8)
     axes.log_x([lr for rate in rates for lr in rate.rates])
-    top = metric.scale * 6 * max(max(least), 0.005)
-    axes.set(ylim=(0, top), xlabel="Learning rate")
-    axes.set_ylabel(f"Behind the best rate{_unit(metric)}")
-    _legend(axes)
+    axes.set_xlabel("Learning rate")
     return plot
 
 
@@ -103,7 +108,8 @@ def tuning(searches: Sequence[Searched], optimizers: Sequence[str], metric: Metr
     """What is lost by trying fewer learning rates."""
     plot = Plot(
         "What fewer trials lose",
-        "The expected best of n trials of an optimizer against the best of all, mean over tables",
+        "The expected best of n trials of an optimizer against the best of all its trials, mean "
+        "over tables",
         (2.5,),
     )
     (axes,) = plot.panels
@@ -115,5 +121,5 @@ def tuning(searches: Sequence[Searched], optimizers: Sequence[str], metric: Metr
         axes.plot(trials, losses, color=color, label=text_of(name), zorder=4, **look)
     axes.set(ylim=(0, None), xlabel="Trials of the optimizer")
     axes.set_ylabel(f"Behind the best of all{_unit(metric)}")
-    _legend(axes)
+    axes.legend(loc="upper right", fontsize=8, frameon=False, handlelength=1.6)
     return plot
