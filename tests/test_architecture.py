@@ -32,6 +32,7 @@ STRANGERS = {"search", "tracking"}
 
 ONLY_IN = {
     "optuna": ("search/optuna_study.py",),
+    "ray": ("training/ray_engine.py",),
     # inference/ names MLflow's error for bad input, where MLflow has loaded it.
     "mlflow": ("tracking/", "models/flavor.py", "inference/"),
 }

@@ -21,9 +21,11 @@ from pipeline.config import Config
 from pipeline.data import splits
 from pipeline.data.encoding import encoded, encoder_for
 from pipeline.data.prepared import PreparedData, Rows, load_training
+from pipeline.data.schema import Schema
 from pipeline.models.export import ensemble_of
 from pipeline.models.metrics import Metric, metric_of, metrics_of, with_objective
 from pipeline.training.engines import Engines
+from pipeline.training.executors import LOCAL, Executor
 from pipeline.training.trainer import Trainer, Watching, pieces_of
 from pipeline.training.trial import Trial, proposed
 
@@ -50,6 +52,7 @@ def train_finalists(
     trials: Sequence[Trial],
     engines: Engines | None = None,
     watch: Watching | None = None,
+    executor: Executor = LOCAL,
 ) -> TrainedFinalists:
     """Train the best trial of each optimizer on fresh folds and compare them.
 
@@ -58,7 +61,7 @@ def train_finalists(
             least is complete.
         watch: see `Trainer.train`."""
     metric, how = metric_of(config), (final_splits, final_seed(config))
-    trainer = Trainer(config, parts, *how, cross_fit=True, engines=engines)
+    trainer = Trainer(config, parts, *how, cross_fit=True, engines=engines, executor=executor)
     ordered = sorted(best_per_optimizer(trials, metric), key=lambda trial: trial.number)
     batch = [proposed(t.number, t.optimizer, t.params, config) for t in ordered]
     trained = {trial.number: trial for trial in trainer.train(batch, watch)}
@@ -80,7 +83,7 @@ def train_finalists(
         is_forward=is_forward,
         finalists=tuple(entries),
         pairs=pairs(scores, overlap),
-        baselines=_baselines(parts, trainer.splits, with_objective(metric)),
+        baselines=_baselines(parts, trainer, with_objective(metric)),
         ageing=_ageing(trained[done[0].trial], trainer, parts) if is_forward and done else None,
     )
     return TrainedFinalists(evidence, trainer, trained)
@@ -188,24 +191,40 @@ def _ageing(trial: Trial, trainer: Trainer, parts: PreparedData) -> Ageing | Non
     return None
 
 
+@dataclass(frozen=True)
+class _Folds:
+    """What baselines are fitted and measured on."""
+
+    raw: torch.Tensor
+    y: np.ndarray
+    schema: Schema
+    splits: Sequence[splits.Split]
+    metrics: Sequence[Metric]
+
+
 def _baselines(
-    parts: PreparedData, splitting: Sequence[splits.Split], metrics: Sequence[Metric]
+    parts: PreparedData, trainer: Trainer, metrics: Sequence[Metric]
 ) -> tuple[Baseline, ...]:
-    """The majority label on all folds; models that cost something on those of the first repeat."""
     rows, schema = load_training(parts), parts.schema
-    raw = torch.from_numpy(rows.raw)
+    size = len(rows.y), schema.width, schema.classes
+    names = [name for name in baselines.NAMES if baselines.affordable(name, *size)]
+    folds = _Folds(torch.from_numpy(rows.raw), rows.y, schema, trainer.splits, metrics)
+    done = dict(trainer.executor.run(_baseline, [(folds, name) for name in names]))
+    return tuple(done[number] for number in range(len(names)))
+
+
+def _baseline(folds: _Folds, name: baselines.Name) -> Baseline:
+    """The majority label on all folds; models that cost something on those of the first repeat."""
+    is_majority = name == "majority label"
+    used = [split for split in folds.splits if is_majority or split.repeat == 0]
 
     def inputs(split: splits.Split) -> np.ndarray:
-        encoder = encoder_for(raw, schema, [torch.from_numpy(split.training)], as_columns=True)
-        return encoded(encoder, raw)[0].numpy()
+        if is_majority:
+            return folds.raw.numpy()
+        rows = [torch.from_numpy(split.training)]
+        encoder = encoder_for(folds.raw, folds.schema, rows, as_columns=True)
+        return encoded(encoder, folds.raw)[0].numpy()
 
-    first = [split for split in splitting if split.repeat == 0]
-    scored = []
-    for name in baselines.NAMES:
-        if baselines.affordable(name, len(rows.y), schema.width, schema.classes):
-            is_majority = name == "majority label"
-            used = splitting if is_majority else first
-            x = (rows.raw if is_majority else inputs(split) for split in used)
-            of_splits = baselines.scores(name, x, rows.y, used, schema.classes, metrics)
-            scored.append(Baseline(name, of_splits))
-    return tuple(scored)
+    x = map(inputs, used)
+    scored = baselines.scores(name, x, folds.y, used, folds.schema.classes, folds.metrics)
+    return Baseline(name, scored)

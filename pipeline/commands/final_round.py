@@ -33,6 +33,7 @@ from pipeline.report.words import round_words
 from pipeline.tracking.processes import Lease
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import FinalLog, Logged
+from pipeline.training.executors import Executor
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial
 
@@ -62,7 +63,9 @@ def check(config: Config, parts: PreparedData) -> None:
             computed.final_splits(config, parts, load_training(parts))
 
 
-def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> None:
+def final_round(
+    job: Job, run: Run, trials: Sequence[Trial], lease: Lease, executor: Executor
+) -> None:
     """Train the finalists, log each under its trial and leave the evidence on the train run.
 
     Cut short it is trained again whole, with the same results, and what was logged stays."""
@@ -71,7 +74,8 @@ def final_round(job: Job, run: Run, trials: Sequence[Trial], lease: Lease) -> No
         return
     started = time.perf_counter()
     with FinalProgress(job.console, len(chosen)) as progress:
-        how = job.engines(run.run_id), progress.watching()
+        watch = progress.watching() if executor.is_here else None
+        how = job.engines(run.run_id), watch, executor
         trained = computed.train_finalists(job.config, job.parts, trials, *how)
     lease.check()
     evidence = trained.evidence
@@ -175,16 +179,17 @@ def _ensemble(job: Job, trainer: Trainer, trial: Trial) -> tuple[Trainer, Ensemb
         else:
             threshold = float(goal)
     if registry.model == "single":
-        trainer, trial = _retrained(job, trial)
+        trainer, trial = _retrained(job, trial, trainer.executor)
     return trainer, trainer.ensemble(trial, temperature), threshold
 
 
-def _retrained(job: Job, trial: Trial) -> tuple[Trainer, Trial]:
+def _retrained(job: Job, trial: Trial, executor: Executor) -> tuple[Trainer, Trial]:
     """One network on all training rows, for the median of the members' best epochs."""
     epochs = max(1, round(median(fit.best_epoch for fit in trial.fits)))
     training = trial.settings.training.model_copy(update={"epochs": epochs, "patience": None})
     config = trial.settings.model_copy(update={"training": training})
-    trainer = Trainer(job.config, job.parts, all_rows, computed.final_seed(job.config))
+    how = all_rows, computed.final_seed(job.config)
+    trainer = Trainer(job.config, job.parts, *how, executor=executor)
     again = Trial(trial.number, trial.optimizer, trial.params, trial.lr, config)
     (single,) = trainer.train([again])
     if single.state != "COMPLETE":

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ from pipeline.report.report import Facts
 from pipeline.tracking.runs import DataSet, Run, Stage, commit
 from pipeline.tracking.store import Store
 from pipeline.training.engines import Engines
+from pipeline.training.executors import LOCAL, Executor
 
 if TYPE_CHECKING:
     from pipeline.report.figures import Plot
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 ENGINE = "training.engine."
 """What the tags of a train run begin with that say how an architecture is trained."""
 
-VERSION = 4
+VERSION = 5
 """Part of the fingerprint: raise it when the same configuration and rows mean other trials."""
 
 _MLFLOW_TYPES = {"number": "double", "boolean": "boolean", "date": "datetime", "category": "string"}
@@ -112,6 +113,18 @@ class Job:
         place: Any = {"parent": parent, "fingerprint": self.fingerprint}
         return self.store.run(stage, f"{stage} · {name}", tags=tags, resume=again, **place)
 
+    @contextmanager
+    def executor(self) -> Iterator[Executor]:
+        """What `compute` asks for, as long as the block runs. Raises RunError where a cluster does
+        not answer within a bound."""
+        if self.config.compute.engine == "local":
+            yield LOCAL
+            return
+        from pipeline.training import ray_engine
+
+        with ray_engine.connected(self.config, self.console.say) as executor:
+            yield executor
+
     def facts(self, model_uri: str = "") -> Facts:
         where = self.store.uri, model_uri, self._commit
         return Facts.of(self.config, self.parts, self.command, *where)
@@ -126,9 +139,9 @@ def fingerprint(config: Config, parts: PreparedData) -> str:
 
     Over all that decides what a trial's number means: the rows, their reading and their split, the
     seed, the validation, the model, the training, the optimizers and how the search draws; not the
-    number of trials, the final round, the names or the device."""
+    number of trials, the final round, the names, the device or where it is computed."""
     content = config.to_plain() | {"version": VERSION}
-    for key in ("data", "experiment", "registry", "tracking"):
+    for key in ("compute", "data", "experiment", "registry", "tracking"):
         del content[key]
     if not config.metrics:
         del content["metrics"]

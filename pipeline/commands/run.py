@@ -32,7 +32,7 @@ from pipeline.tracking.runs import Run, Stage
 from pipeline.tracking.store import FINISHED, Store
 from pipeline.tracking.views import address, pages_of
 from pipeline.training.checks import check, check_paths
-from pipeline.training.trainer import check_device
+from pipeline.training.executors import check_compute
 
 SUMMARY = "summary.json"  # of the pipeline's run
 
@@ -84,7 +84,7 @@ def run_all(
         given: the rows where `data.source` is no place to read them from.
         launched: as `Store.open` has it."""
     console = Console()
-    check_device(config)
+    check_compute(config)
     parts = _prepare(config, console, given)
     job = Job(config, parts, Store.open(config.experiment, launched), console, command)
     with job.store.lease(job.fingerprint) as lease:
@@ -120,7 +120,7 @@ def prepare_alone(config: Config, command: str) -> None:
 
 def train_alone(config: Config, command: str, fresh: bool = False) -> Conclusion:
     """Search on the prepared parts."""
-    check_device(config)
+    check_compute(config)
     store = Store.open(config.experiment, launched="train")
     job = Job(config, open_prepared(config), store, Console(), command)
     check_final(config, job.parts)

@@ -110,7 +110,7 @@ def _metric(variants: Sequence[Variant]) -> Metric:
 def _key(config: Config) -> str:
     """Which search it is: the configuration, and the files that it names as they are now."""
     plain: dict[str, Any] = config.to_plain()
-    del plain["experiment"], plain["tracking"]
+    del plain["compute"], plain["experiment"], plain["tracking"]
     names = [config.data.source, config.data.test]
     files = [Path(name).expanduser() for name in names if isinstance(name, str)]
     digests = [file_digest(file) for file in files if file.is_file()]

@@ -23,6 +23,7 @@ from pipeline.tracking.runs import Run, now_ms
 from pipeline.tracking.trials import TrialLog, trials_of, with_curve, with_history
 from pipeline.tracking.views import write_views
 from pipeline.tracking.writer import Journal, Writer
+from pipeline.training.executors import Executor
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import Trial, proposed
 
@@ -55,14 +56,17 @@ def train(job: Job, parent: Run, lease: Lease) -> Trained:
             return finished
     budget = str(job.config.search.trials)
     tags = {"search.trials": budget, "data.table": job.table}
-    with job.stage("train", f"{budget} trials", before, parent, tags) as run:
+    with (
+        job.executor() as executor,
+        job.stage("train", f"{budget} trials", before, parent, tags) as run,
+    ):
         run.inputs((job.data_set("train"), "training"))
         flat = job.config.flat()
         run.params({key: flat[key] for key in flat if key.partition(".")[0] in _SEARCHED})
-        _search(job, run, lease)
+        _search(job, run, lease, executor)
         trained = read_trained(job, run.run_id)
         if trained.evidence is None:
-            final_round(job, run, trained.trials, lease)
+            final_round(job, run, trained.trials, lease, executor)
             final = read_final(job, run.run_id, trained.trials)
             trained = replace(trained, final=final)
         _conclude(job, run, trained)
@@ -87,10 +91,10 @@ def read_trained(job: Job, train_run_id: str) -> Trained:
     return Trained(trials, read_final(job, train_run_id, trials))
 
 
-def _search(job: Job, run: Run, lease: Lease) -> None:
+def _search(job: Job, run: Run, lease: Lease, executor: Executor) -> None:
     """Ask, train, log and tell until the budget is spent."""
     config = job.config
-    trainer = Trainer(config, job.parts, engines=job.engines(run.run_id))
+    trainer = Trainer(config, job.parts, engines=job.engines(run.run_id), executor=executor)
     data, keeps = job.data_set("train"), job.keeps_models
     log = TrialLog(job.store, run, config.search.trials, data, rungs_of(config), job.metric)
     model = trainer.model if keeps else lambda trial: None
@@ -109,8 +113,9 @@ def _search(job: Job, run: Run, lease: Lease) -> None:
         ):
             while asked := {proposal.number for proposal in search.ask()}:
                 # A batch that was cut short is trained whole: results depend on the stack's size.
-                for trial in trainer.train(search.batch, progress.watching(search.watch)):
-                    progress.trained()
+                watch = progress.watching(search.watch) if executor.is_here else search.watch
+                for trial in trainer.train(search.batch, watch):
+                    progress.trained(executor.is_here)
                     lease.check()
                     engines |= {fit.engine for fit in trial.fits if fit.engine}
                     if trial.number in asked:

@@ -126,6 +126,7 @@ class Config(Section):
     search: sections.Search = sections.Search()
     registry: sections.Registry = sections.Registry()
     tracking: sections.Tracking = sections.Tracking()
+    compute: sections.Compute = sections.Compute()
 
     @model_validator(mode="before")
     @classmethod
@@ -166,6 +167,10 @@ class Config(Section):
             if (column := getattr(self.validation, key)) is not None and column == self.data.target:
                 text = f"must be another column than data.target; got {show(column)}"
                 problems.append((("validation", key), text))
+        if self.compute.engine == "ray":
+            for device in (each for each in ends(self.training.device) if ":" in each):
+                text = f"must be auto, cpu or cuda where Ray chooses the GPU; got {device}"
+                problems.append((("training", "device"), text))
         if self.validation.groups is not None and self.validation.order is not None:
             text = f"must be null beside groups; got {show(self.validation.order)}"
             problems.append((("validation", "order"), text))

@@ -323,6 +323,19 @@ class Tracking(Section):
     """Trials whose models stay; a registered one and the best always do. none: no model is made."""
 
 
+class Compute(Section):
+    """Where trials are trained. Another place changes nothing about them."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local: in this process; ray: on a cluster, or in as many processes as there are cores."""
+    address: Annotated[
+        Annotated[String, Field(pattern=r"^(auto|local|[^:/\s]+:[0-9]{1,5})$")] | None,
+        expected("HOST:PORT of a Ray cluster, auto, local or null"),
+    ] = None
+    """Of a Ray cluster that this machine is part of, such as 10.0.0.1:6379; null: that in
+    RAY_ADDRESS, else one is started here."""
+
+
 def model_name(experiment: str) -> str:
     """The experiment's name as one that a registered model can have."""
     name = "".join("-" if c in "/:?@" or ord(c) < 32 or ord(c) == 127 else c for c in experiment)

@@ -181,9 +181,13 @@ class _TrainingProgress(_Progress):
 
         return of_stack
 
-    def trained(self) -> None:
-        """The last epoch shown was that stack's last."""
-        self._pace.end()
+    def trained(self, is_here: bool = True) -> None:
+        """The last epoch shown was that stack's last; of a trial that was trained elsewhere none
+        was."""
+        if is_here:
+            self._pace.end()
+        else:
+            self._pace.came()
 
     def _tell(self) -> None:
         pace, left = self._pace, self._pace.left

@@ -19,6 +19,7 @@ class Pace:
         self.total, self.trained, self.written = total, 0, 0
         self._clock = clock
         self._stack = self.epochs = self.epoch = 0
+        self._came = clock()
         self._first = self._last = 0.0  # when the first and the last epoch of the stack ended
         self._measured: list[tuple[float, int]] = []  # seconds and trials, of stacks
         self._writing: list[float] = []
@@ -40,6 +41,13 @@ class Pace:
             self._measured.append((self._of_epochs(self.epoch), self._stack))
         self.trained += self._stack
         self._stack = self.epoch = 0
+
+    def came(self) -> None:
+        """A trial has come, which was trained elsewhere beside others."""
+        now = self._clock()
+        self._measured.append((now - self._came, 1))
+        self._came = now
+        self.trained += 1
 
     def write(self, seconds: float) -> None:
         """A trial has been written."""

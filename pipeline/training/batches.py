@@ -51,6 +51,11 @@ class Arrays:
         x = self.x[0 if self.is_shared else split]
         return as_inputs(x.index_select(0, index), torch.float32)
 
+    def batches(self, batch_size: int) -> tuple[int, int]:
+        """The fewest training rows that any split has, and the batches of an epoch (`Batches`)."""
+        smallest = min(len(split.training) for split in self.splits)
+        return smallest, -(-smallest // batch_size)
+
     def architecture(self, model: Model | Component, training: Training) -> Architecture:
         """That of the networks of a configuration without ranges.
 
@@ -122,8 +127,7 @@ class Rows:
             torch.from_numpy(split.training) + start
             for split, start in zip(arrays.splits, offset, strict=True)
         ]
-        self.smallest = min(len(split.training) for split in arrays.splits)
-        self.batches = -(-self.smallest // batch_size)
+        self.smallest, self.batches = arrays.batches(batch_size)
         self.batch_rows = self.smallest // self.batches
 
         shares = [validation_shares(split, arrays) for split in arrays.splits]

@@ -42,6 +42,10 @@ TOLERANCE = 1e-3
 """How far gradients of both ways may lie apart, as a part of the largest."""
 
 
+def _tell_nobody(key: str, engine: str) -> None:
+    pass
+
+
 class Engines:
     """The engines of a search's architectures.
 
@@ -52,19 +56,23 @@ class Engines:
     def __init__(
         self,
         known: Mapping[str, str] | None = None,
-        note: Callable[[str, str], None] = lambda key, engine: None,
+        note: Callable[[str, str], None] = _tell_nobody,
     ) -> None:
         self._known, self._note = dict(known or {}), note
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what was chosen; nobody is told there."""
+        return {"_known": self._known, "_note": _tell_nobody}
 
     def choose(
         self, rows: Rows, made: Made, architecture: ModuleArchitecture, places: Places, step: Step
     ) -> str:
         """`STACKED`, `ONE_BY_ONE` or `IN_THREADS`, for the members at these places [K]."""
-        if len(places) == 1:
-            return ONE_BY_ONE
         key = _key(architecture, rows)
+        if len(places) == 1 and key not in self._known:
+            return ONE_BY_ONE
         if key not in self._known:
-            file = files.cache_folder() / "engines.json"
+            file = kept_in()
             engine = _read(file).get(key) or _fastest(rows, made, architecture, places, step)
             with suppress(OSError):  # of a home that cannot be written to: the search remembers it
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +83,16 @@ class Engines:
         return self._known[key]
 
 
+def kept_in() -> Path:
+    """Where this machine keeps what it found out."""
+    return files.cache_folder() / f"engines-{platform.node()}-{os.cpu_count()}.json"
+
+
 def _key(architecture: ModuleArchitecture, rows: Rows) -> str:
-    """16 hexadecimal digits of what decides how fast both ways are, and of the machine."""
-    machine = (platform.node(), platform.machine(), os.cpu_count(), torch.__version__)
-    work = (architecture.program, rows.batch_rows, str(rows.dtype), str(rows.x.device))
-    return hashlib.sha256(repr((machine, work)).encode()).hexdigest()[:16]
+    """16 hexadecimal digits of what decides how fast both ways are, but for the machine: what one
+    has chosen holds for all that train with it."""
+    work = architecture.program, rows.batch_rows, str(rows.dtype), str(rows.x.device)
+    return hashlib.sha256(repr((torch.__version__, work)).encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """How members are trained on one machine: in how many stacks, and in how many threads.
 
-Small operations gain nothing from torch's own threads, and lose much where another process holds a
-core: OpenMP's threads spin while they wait for each other in every operation. So each stack runs in
-one thread, and as many stacks run at once as torch has threads. One stack alone has them all to
-itself if its operations are large."""
+Which members make a stack follows from the work alone, so that they have the same bits on every
+number of threads, and as a shard on another machine. Small operations gain nothing from torch's own
+threads, and lose much where another process holds a core: OpenMP's threads spin while they wait for
+each other in every operation. So each stack runs in one thread, and as many stacks run at once as
+torch has threads. One network alone has them all to itself if its operations are large."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.models.architecture import Architecture
@@ -30,6 +32,13 @@ Python does around it."""
 LARGE_PRODUCT = 2**22
 """Multiplications in a step of one network from which torch's own threads help."""
 
+LARGE_NETWORK = 2**19
+"""Multiplications for a row from which torch's products are faster than the compiled program's."""
+
+SHARD_WORK = 2**32
+"""Multiplications that a shard is worth at least: a tenth of a second, many times what it costs to
+hand it to another process."""
+
 HEAP = 31 * 2**20
 
 
@@ -42,11 +51,17 @@ class Layout:
     threads: int
 
 
-def plan(members: int, architecture: Architecture, rows: int, device: torch.device) -> Layout:
-    """The stacks for so many members, at batches of so many rows.
+def whole_trials(members: int, splits: int, work: int, least: int) -> list[range]:
+    """Members' positions in runs of whole trials, a member for each split, each run worth `least`;
+    `work` is that of a member. A run that is taken by itself is one run again."""
+    trials = -(-members // splits)
+    count = max(1, min(trials, members * work // least))
+    parts = np.array_split(np.arange(trials), count)
+    return [range(part[0] * splits, min(members, (part[-1] + 1) * splits)) for part in parts]
 
-    It follows from the work and from the number of torch's threads, not from any measurement: the
-    same work is done in the same way."""
+
+def plan(members: int, architecture: Architecture, rows: int, device: torch.device) -> Layout:
+    """The stacks for so many members, at batches of so many rows."""
     available = torch.get_num_threads()
     if device.type != "cpu":
         return Layout(1, 1, available)
@@ -54,17 +69,10 @@ def plan(members: int, architecture: Architecture, rows: int, device: torch.devi
     # Parameters, gradients and two states; activations, their gradients and a temporary.
     touched = 4 * (4 * architecture.size + 3 * rows * architecture.activations)
     fitting = max(1, WORKING_SET // touched)
-    useful = max(1, min(available, members, members * products // LEAST_WORK))
+    useful = max(1, min(members, members * products // LEAST_WORK))
     stacks = max(useful, math.ceil(members / fitting))
-    # No thread waits for another's last stack.
-    stacks = min(members, math.ceil(stacks / useful) * useful)
-    alone = useful == 1 and products >= LARGE_PRODUCT
-    return Layout(stacks, useful, available if alone else 1)
-
-
-def fills_the_threads(members: int, architecture: Architecture, rows: int) -> bool:
-    """Whether members are too few for a thread each, and large enough for torch's own threads."""
-    return members < torch.get_num_threads() and 3 * rows * architecture.products >= LARGE_PRODUCT
+    alone = members == 1 and products >= LARGE_PRODUCT
+    return Layout(stacks, min(available, useful), available if alone else 1)
 
 
 def native_plan(members: int, architecture: Architecture, rows: int) -> Layout:
@@ -80,10 +88,10 @@ def apart(
     members: int, architecture: Architecture, rows: int, device: torch.device, in_threads: bool
 ) -> Layout:
     """The same where each member is a stack of its own."""
-    available = torch.get_num_threads()
-    if device.type != "cpu" or fills_the_threads(members, architecture, rows):
-        return Layout(members, 1, available)
-    return Layout(members, min(members, available) if in_threads else 1, 1)
+    alone = plan(1, architecture, rows, device)
+    at_once = in_threads and device.type == "cpu"
+    workers = min(members, torch.get_num_threads()) if at_once else 1
+    return Layout(members, workers, alone.threads if members == 1 else 1)
 
 
 @contextmanager

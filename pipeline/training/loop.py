@@ -98,7 +98,7 @@ def validate(rows: Rows, stack: Stack) -> tuple[dict[str, Tensor], Tensor, Tenso
     task, count = rows.task, len(stack.members)
     share_losses = torch.zeros(CROSS_FIT_SHARES, count, dtype=rows.dtype, device=rows.y.device)
     share_hits = torch.zeros_like(share_losses, dtype=torch.int64)
-    at_once = VALIDATION_ELEMENTS // (count * stack.width)
+    at_once = VALIDATION_ELEMENTS // (stack.counted * stack.width)
     others = [metric for metric in task.metrics if metric not in (LOSS, ACCURACY)]
     chunks: list[tuple[Tensor, Tensor, Tensor]] = []
     for x, y, weights in rows.validation(stack.split, at_once):

@@ -202,9 +202,12 @@ class Outcomes:
                     self.running[member], self._states[member] = False, "dropped"
 
     def fits(self) -> list[Fit]:
+        """Each member's own; none holds the weights of the others."""
         weights, *shares = [best.weights.cpu() for best in self._best]
-        cross_fitted = torch.stack(shares, dim=1) if shares else [None] * len(weights)
-        return [self._fit(k, weights[k], cross_fitted[k]) for k in range(len(weights))]
+        own: list[Tensor | None] = [None] * len(weights)
+        if shares:
+            own = [each.clone() for each in torch.stack(shares, dim=1)]
+        return [self._fit(k, weights[k].clone(), own[k]) for k in range(len(weights))]
 
     def _fit(self, member: int, weights: Tensor, cross_fitted: Tensor | None) -> Fit:
         ran, best = int(self._ran[member]), int(self._best[0].epoch[member])

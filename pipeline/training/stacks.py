@@ -2,7 +2,8 @@
 
 A *member* is one network, a *stack* is K members of one architecture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.component import Component
+from pipeline.config.sections import Training
 from pipeline.models.architecture import Architecture
 from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.module import ModuleArchitecture, ModuleStack
@@ -19,7 +21,16 @@ from pipeline.optimizers.schedules import by_batch
 from pipeline.optimizers.stacked import StackedGroup, StackedOptimizer, group_key, has_rule
 from pipeline.training.batches import Arrays, Batch, Batches, Random, Rows
 from pipeline.training.engines import COMPILED, IN_THREADS, ONE_BY_ONE, STACKED, Places
-from pipeline.training.layouts import Layout, apart, fills_the_threads, native_plan, plan
+from pipeline.training.layouts import (
+    LARGE_NETWORK,
+    LEAST_WORK,
+    SHARD_WORK,
+    Layout,
+    apart,
+    native_plan,
+    plan,
+    whole_trials,
+)
 from pipeline.training.members import Member, Settings
 from pipeline.training.native.kernel import Kernel, can_train, library
 
@@ -80,6 +91,12 @@ class Stack:
             batches,
         )
 
+    @property
+    def counted(self) -> int:
+        """How many members validation reckons with when it chooses how many rows to take at once:
+        the bits of a sum over rows depend on how it is parted."""
+        return len(self.members)
+
     @torch.no_grad()
     def train(self, batches: Batches, step: Step) -> Tensor:
         """Train for an epoch, by `step` on each batch where it has no steps of its own.
@@ -122,6 +139,7 @@ class NativeStack(Stack):
     a member's numbers do not depend on the others."""
 
     network: StackedMLP
+    counted = 8  # however many there are
 
     def __init__(self, kernel: Kernel, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -146,19 +164,89 @@ class NativeStack(Stack):
         return self._kernel.outputs(self.network.parameters, self.split, x)
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """Members that can share a stack, and what trains which of them.
+
+    made: (engine, members' positions) -> a stack.
+    engines: by the engine its members' positions, those of one update rule side by side.
+    in_threads: whether members that are trained one by one gain from threads."""
+
+    rows: Rows
+    architecture: Architecture
+    made: Callable[[str, Places], Stack]
+    engines: Mapping[str, list[int]]
+    in_threads: bool
+
+
 def build(
     arrays: Arrays, members: Sequence[Member], settings: Settings, step: Step
 ) -> tuple[Rows, list[Stack], Layout]:
     """The rows, the members in stacks, and the threads that these shall have.
 
-    The stacks follow from the work and the number of torch's threads; of somebody's network, from
-    its engine as well (`engines.Engines`). Members of one update rule stand side by side; the
-    compiled program has those that it can."""
+    Which members share a stack follows from the work alone; only the compiled program's stacks, in
+    which members do not depend on each other, follow from the number of torch's threads too."""
+    assigned = _assigned(arrays, members, settings, step)
+    rows, architecture, device = assigned.rows, assigned.architecture, assigned.rows.x.device
+    stacks: list[Stack] = []
+    layouts: list[Layout] = []
+    for engine, places in assigned.engines.items():
+        parts = [places]
+        if engine == STACKED and device.type == "cpu":
+            work = 3 * rows.batch_rows * architecture.products
+            together = whole_trials(len(members), rows.splits, work, LEAST_WORK)
+            parts = [[k for k in places if k in run] for run in together]
+        for part in filter(None, parts):
+            if engine == ONE_BY_ONE:
+                how = architecture, rows.batch_rows, device, assigned.in_threads
+                layouts.append(apart(len(part), *how))
+            elif engine == COMPILED:
+                layouts.append(native_plan(len(part), architecture, rows.smallest))
+            else:
+                layouts.append(plan(len(part), architecture, rows.batch_rows, device))
+            split = np.array_split(np.array(part), layouts[-1].stacks)
+            stacks += [assigned.made(engine, k) for k in split]
+    if len(layouts) > 1:
+        layouts = [Layout(len(stacks), min(len(stacks), torch.get_num_threads()), 1)]
+    return rows, stacks, layouts[0]
+
+
+def shards(
+    arrays: Arrays, members: Sequence[Member], settings: Settings, step: Step
+) -> list[range]:
+    """Positions of members that may be trained apart from the others, elsewhere: whole trials.
+
+    They follow from the work. Members of the compiled program, and those that are trained one by
+    one, are the same wherever they are, and a shard is worth `SHARD_WORK`; where members are
+    trained together a shard is what `build` keeps together."""
     model, training = members[0].model, members[0].training
+    architecture = arrays.architecture(model, training)
+    smallest, batches = arrays.batches(training.batch_size)
+    if isinstance(architecture, MLP):
+        kernel = _kernel(architecture, arrays.task.trained_by(training), members, settings)
+        is_stacked = any(_engine(member.optimizer, kernel) == STACKED for member in members)
+    else:
+        is_stacked = STACKED in _assigned(arrays, members, settings, step).engines
+    work, least = 3 * (smallest // batches) * architecture.products, LEAST_WORK
+    if not is_stacked or device_of(training).type != "cpu":
+        epochs = max(member.training.epochs for member in members)
+        work, least = 3 * smallest * architecture.products * epochs, SHARD_WORK
+    return whole_trials(len(members), len(arrays.splits), work, least)
+
+
+def device_of(training: Training) -> torch.device:
     gpu = training.device == "auto" and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else training.device.replace("auto", "cpu"))
+    return torch.device("cuda" if gpu else training.device.replace("auto", "cpu"))
+
+
+def _assigned(
+    arrays: Arrays, members: Sequence[Member], settings: Settings, step: Step
+) -> Assigned:
+    """The compiled program has those that it can."""
+    model, training = members[0].model, members[0].training
+    device = device_of(training)
     architecture, task = arrays.architecture(model, training), arrays.task.trained_by(training)
-    kernel = _kernel(architecture, task, members, device, settings)
+    kernel = _kernel(architecture, task, members, settings)
     width = kernel.width if kernel else None
     rows = Rows(arrays, training.batch_size, device, settings.dtype, width)
     initial = architecture.initial(rows.splits, settings.seed).to(device, settings.dtype)
@@ -171,30 +259,17 @@ def build(
         return Stack(*arguments)
 
     order = sorted(range(len(members)), key=lambda k: group_key(members[k].optimizer))
-    by_engine: dict[str, list[int]] = {}
+    engines: dict[str, list[int]] = {}
     for k in order:
-        by_engine.setdefault(_engine(members[k].optimizer, kernel), []).append(k)
+        engines.setdefault(_engine(members[k].optimizer, kernel), []).append(k)
     in_threads = True
-    if isinstance(architecture, ModuleArchitecture) and STACKED in by_engine:
-        places = np.array(by_engine[STACKED])
+    if isinstance(architecture, ModuleArchitecture) and STACKED in engines:
+        places = np.array(engines[STACKED])
         chosen = settings.engines.choose(rows, made, architecture, places, step)
         in_threads = chosen == IN_THREADS
         if chosen != STACKED:
-            by_engine = {ONE_BY_ONE: order}
-    stacks: list[Stack] = []
-    for engine, those in by_engine.items():
-        count = len(those)
-        if engine == ONE_BY_ONE:
-            layout = apart(count, architecture, rows.batch_rows, device, in_threads)
-        elif engine == COMPILED:
-            layout = native_plan(count, architecture, rows.smallest)
-        else:
-            layout = plan(count, architecture, rows.batch_rows, device)
-        parts = np.array_split(np.array(those), layout.stacks)
-        stacks += [made(engine, places) for places in parts]
-    if len(by_engine) > 1:
-        layout = Layout(len(stacks), min(len(stacks), torch.get_num_threads()), 1)
-    return rows, stacks, layout
+            engines = {ONE_BY_ONE: order}
+    return Assigned(rows, architecture, made, engines, in_threads)
 
 
 def _engine(optimizer: Component, kernel: Kernel | None) -> str:
@@ -205,18 +280,14 @@ def _engine(optimizer: Component, kernel: Kernel | None) -> str:
 
 
 def _kernel(
-    architecture: Architecture,
-    task: Task,
-    members: Sequence[Member],
-    device: torch.device,
-    settings: Settings,
+    architecture: Architecture, task: Task, members: Sequence[Member], settings: Settings
 ) -> Kernel | None:
     """The compiled program, where it can train such members and is faster."""
     training = members[0].training
-    is_possible = device.type == "cpu" and settings.dtype == torch.float32 and settings.native
-    if not is_possible or not isinstance(architecture, MLP) or training.clip_norm is not None:
+    is_possible = settings.dtype == torch.float32 and settings.native
+    is_possible = is_possible and device_of(training).type == "cpu" and training.clip_norm is None
+    if not is_possible or not isinstance(architecture, MLP):
         return None
-    # Fewer networks than threads, and large ones, are faster with torch's own threads.
-    alone = fills_the_threads(len(members), architecture, training.batch_size)
-    program = None if alone or not can_train(architecture, task) else library()
+    is_faster = architecture.products < LARGE_NETWORK
+    program = library() if is_faster and can_train(architecture, task) else None
     return Kernel(program, architecture, task.smoothing) if program else None

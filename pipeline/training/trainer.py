@@ -1,6 +1,5 @@
 """From proposals to trials: members in stacks, and the model of each trial."""
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,11 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.common import files
 from pipeline.common.errors import UserError
-from pipeline.common.imports import is_path, reason_of
-from pipeline.config import Component, Config
-from pipeline.config.ranges import ends
+from pipeline.config import Config
 from pipeline.config.sections import Model
 from pipeline.data.encoding import encoded, encoder_for
 from pipeline.data.prepared import PreparedData, Rows, load_training
@@ -23,12 +19,11 @@ from pipeline.models.architecture import Architecture
 from pipeline.models.export import Ensemble, Exporter, ensemble_of
 from pipeline.models.metrics import METRICS, Metric, metric_of, metrics_of, with_objective
 from pipeline.models.task import Classification
-from pipeline.optimizers.schedules import parts_of
-from pipeline.training.batches import CROSS_FIT_SHARES, Arrays
+from pipeline.training.batches import Arrays
 from pipeline.training.engines import Engines
-from pipeline.training.loop import fit
+from pipeline.training.executors import LOCAL, Executor, Shard, check_compute, fit_shard
 from pipeline.training.members import Member, Settings, scheduled, stack_key
-from pipeline.training.outcomes import Fit, Outcomes, Watch
+from pipeline.training.outcomes import Fit, Watch
 from pipeline.training.trial import Trial, ended
 
 EXAMPLE_ROWS = 5
@@ -54,6 +49,7 @@ class Trainer:
         seed: of initial weights, batches and dropout; None: that of the configuration.
         cross_fit: see `Settings`.
         engines: which way somebody's networks are trained, where the search has begun already.
+        executor: where they are trained.
 
     Attributes:
         y: [N] int64, label ids of the rows; dependence: what makes these depend on each other.
@@ -67,9 +63,11 @@ class Trainer:
         seed: int | None = None,
         cross_fit: bool = False,
         engines: Engines | None = None,
+        executor: Executor = LOCAL,
     ) -> None:
-        check_device(config)
+        check_compute(config)
         rows = load_training(parts)
+        self.executor, self._is_halving = executor, config.search.pruner == "halving"
         self.splits = splits(config, parts, rows)
         self.y, self.dependence = torch.from_numpy(rows.y), rows.dependence
         self._raw, self._schema = torch.from_numpy(rows.raw), parts.schema
@@ -112,25 +110,36 @@ class Trainer:
         return self._encoders[key]
 
     def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
-        """The trials of a batch, stack by stack; what `watch` gives for a stack prunes them."""
-        count = len(self.splits)
-        for proposals in stacks(batch):
-            started = time.perf_counter()
-            members = [member for proposal in proposals for member in self._members(proposal)]
-            numbers = [proposal.number for proposal in proposals for _ in self.splits]
-            watching = watch(proposals, numbers) if watch else None
-            arrays = self.arrays(proposals[0].settings)
-            fits = _fit(arrays, members, self._settings, watching)
-            seconds = (time.perf_counter() - started) / len(proposals)
-            for place, proposal in enumerate(proposals):
+        """The trials of a batch, shard by shard; what `watch` gives for a shard prunes them."""
+        count, begun = len(self.splits), list[list[Trial]]()
+
+        def shards() -> Iterator[tuple[Arrays, Shard]]:
+            for proposals in stacks(batch):
+                arrays = self.arrays(proposals[0].settings)
+                members = [member for proposal in proposals for member in self._members(proposal)]
+                runs: Sequence[range] = [range(len(members))]
+                if not (watch and self._is_halving):  # which compares the trials of a stack
+                    runs = self.executor.shards(arrays, members, self._settings)
+                for run in runs:
+                    trials = proposals[run.start // count : run.stop // count]
+                    numbers = [trial.number for trial in trials for _ in self.splits]
+                    watching = watch(trials, numbers) if watch else None
+                    begun.append(trials)
+                    yield arrays, Shard(members[run.start : run.stop], self._settings, watching)
+
+        for number, (fits, seconds) in self.executor.run(fit_shard, shards()):
+            trials = begun[number]
+            for place, proposal in enumerate(trials):
                 of_trial = self._measured(proposal, fits[place * count : (place + 1) * count])
-                yield ended(proposal, of_trial, self.splits, seconds)
+                yield ended(proposal, of_trial, self.splits, seconds / len(trials))
 
     def _members(self, proposal: Trial) -> list[Member]:
         config = proposal.settings
         optimizer = scheduled(config.optimizers[0], config.training)
+        device = self.executor.device(config.training.device)
+        training = config.training.model_copy(update={"device": device})
         places = range(len(self.splits))
-        return [Member(split, optimizer, config.model, config.training) for split in places]
+        return [Member(split, optimizer, config.model, training) for split in places]
 
     def _measured(self, trial: Trial, fits: Sequence[Fit]) -> list[Fit]:
         """The members' outcomes with the scores of those metrics that have no curve, by the weights
@@ -211,60 +220,6 @@ def task_of(
     # As the configuration has them: YAML writes true and false.
     names = tuple(str(x).lower() if isinstance(x, bool) else str(x) for x in schema.labels)
     return Classification(schema.classes, metrics, names, parts.counts["train"])
-
-
-def _fit(
-    arrays: Arrays, members: Sequence[Member], settings: Settings, watch: Watch | None = None
-) -> list[Fit]:
-    """As `loop.fit`; members have failed whose networks the memory does not hold, or of which what
-    people brought fails: those of other trials are trained without them."""
-    model, training = members[0].model, members[0].training
-    weights = 0
-    try:
-        weights = arrays.architecture(model, training).size
-        # In 32 bits, at least: a network at work, with its gradients, and what members keep.
-        copies = 1 + CROSS_FIT_SHARES if settings.cross_fit else 1
-        if 4 * weights * (copies * len(members) + 2) > files.memory_limit():
-            raise MemoryError
-        return fit(arrays, members, settings, watch)
-    except Exception as error:
-        reason = f"networks of {weights:,} weights do not fit into the memory"
-        if not _is_out_of_memory(error):
-            if not isinstance(error, UserError) and not any(map(_is_brought, members)):
-                raise
-            reason = str(error) if isinstance(error, UserError) else reason_of(error)
-            count = len(arrays.splits)
-            if len(members) > count:
-                trials = [members[i : i + count] for i in range(0, len(members), count)]
-                return [one for trial in trials for one in _fit(arrays, trial, settings)]
-    outcomes = Outcomes(members, arrays.task.metrics, torch.empty(len(members), 0))
-    outcomes.fail(range(len(members)), reason)
-    return outcomes.fits()
-
-
-def _is_brought(member: Member) -> bool:
-    """Whether code that is not this program's or torch's own trains it."""
-    schedules = parts_of(member.optimizer.arguments.get("schedule"))
-    brought = (member.model, member.optimizer, member.training.loss, *schedules)
-    return any(isinstance(each, Component) and is_path(each.path) for each in brought)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch has a class of error for GPUs only."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "not enough memory"))
-
-
-def check_device(config: Config) -> None:
-    """Raise UserError when torch has no such GPU here."""
-    count = torch.cuda.device_count()
-    for value in ends(config.training.device):
-        if value.startswith("cuda") and int(value.partition(":")[2] or 0) >= count:
-            raise UserError(
-                f"training.device: must be a device that torch finds here; got {value!r}, and "
-                f"torch finds {count} GPUs; auto takes one where there is one"
-            )
 
 
 def stacks(batch: Sequence[Trial]) -> list[list[Trial]]:

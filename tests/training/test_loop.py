@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,7 +24,8 @@ from pipeline.models.mlp import MLP, StackedMLP
 from pipeline.models.task import Classification
 from pipeline.training import loop, stacks
 from pipeline.training.batches import Arrays, Batches, Random, Rows, validation_shares
-from pipeline.training.layouts import Layout, native_plan, plan
+from pipeline.training.engines import COMPILED
+from pipeline.training.layouts import Layout, native_plan, plan, whole_trials
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings, stack_key
 from pipeline.training.outcomes import Fit
@@ -490,18 +493,73 @@ def test_threads_are_given_back_and_change_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_the_plan_follows_the_work() -> None:
     cpu, before = torch.device("cpu"), torch.get_num_threads()
-    torch.set_num_threads(2)
+    small, wide = MLP(9, (16, 8), 1), MLP(100, (256, 128), 1)
     try:
-        small, wide = MLP(9, (16, 8), 1), MLP(100, (256, 128), 1)
-        assert plan(40, small, 60, cpu) == Layout(1, 1, 1)
-        assert plan(128, MLP(9, (128, 64), 1), 60, cpu).workers == 2
-        assert plan(7, wide, 1000, cpu).stacks in (4, 6, 7)
-        assert plan(1, wide, 1000, cpu) == Layout(1, 1, 2)
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            assert plan(40, small, 60, cpu) == Layout(1, 1, 1)
+            assert plan(128, MLP(9, (128, 64), 1), 60, cpu) == Layout(6, count, 1)
+            assert plan(7, wide, 1000, cpu) == Layout(7, count, 1)
+            assert plan(1, wide, 1000, cpu) == Layout(1, 1, count)
         assert native_plan(8, small, 1200) == Layout(1, 1, 1)
         assert native_plan(400, small, 1200) == Layout(2, 2, 1)
         assert native_plan(1, wide, 100_000) == Layout(1, 1, 1)
     finally:
         torch.set_num_threads(before)
+
+
+@given(
+    trials=st.integers(1, 64),
+    splits=st.integers(1, 20),
+    work=st.integers(1, 10**12),
+    least=st.integers(1, 10**12),
+)
+def test_runs_of_trials_are_whole_and_stay_one_by_themselves(
+    trials: int, splits: int, work: int, least: int
+) -> None:
+    members = trials * splits
+    runs = whole_trials(members, splits, work, least)
+    assert [place for run in runs for place in run] == list(range(members))
+    for run in runs:
+        assert len(run) % splits == 0
+        assert whole_trials(len(run), splits, work, least) == [range(len(run))]
+
+
+KINDS = (
+    {"activation": "gelu"},
+    {"dropout": 0.3},
+    {"activation": "sigmoid", "batch_norm": True},
+    {"activation": "silu", "clip_norm": 1.0},
+    {"activation": "silu", "clip_norm": 1.0, "hidden": (256, 256), "batch_size": 64},
+)
+
+
+@pytest.mark.parametrize("keys", KINDS)
+@pytest.mark.parametrize("rows", [301, 6007])
+def test_a_shard_has_the_bits_that_it_has_among_all(keys: dict[str, Any], rows: int) -> None:
+    """On any number of threads; what the compiled program trains in any company."""
+    data = arrays(3, rows)
+    data = replace(data, x=data.x.float())
+    rules = ["SGD", "Adam", "RMSprop", "NAdam", "Adam", "AdamW"]
+    given_ = {"lr": 0.01, "schedule": Component("CosineAnnealingLR", {})}
+    members = [member(k, rule, given_, **keys) for rule in rules for k in range(3)]
+    members = changed(members, epochs=4)
+    settings, before = Settings(seed=1, cross_fit=True), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = fit(data, members, settings)
+        torch.set_num_threads(1)
+        parts = stacks.shards(data, members, settings, loop.step)
+        if expected[0].engine == COMPILED:
+            parts = [range(3), range(3, 12), range(12, 18)]
+        found = [one for run in parts for one in fit(data, members[run.start : run.stop], settings)]
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.weights, other.weights)
+        assert torch.equal(one.cross_fitted, other.cross_fitted)  # type: ignore[arg-type]
+        assert one.curves.keys() == other.curves.keys()
+        assert all(np.array_equal(one.curves[name], other.curves[name]) for name in one.curves)
 
 
 def test_a_further_metric_is_measured_beside_the_others() -> None:

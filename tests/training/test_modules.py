@@ -19,7 +19,7 @@ from pipeline.models.draws import Draws
 from pipeline.models.module import ModuleArchitecture
 from pipeline.models.task import LEAST_PROBABILITY, Classification
 from pipeline.training.batches import Arrays, Random
-from pipeline.training.engines import IN_THREADS, ONE_BY_ONE, STACKED, Engines
+from pipeline.training.engines import IN_THREADS, ONE_BY_ONE, STACKED, Engines, kept_in
 from pipeline.training.loop import fit
 from pipeline.training.members import Member, Settings
 from pipeline.training.outcomes import Fit
@@ -363,7 +363,7 @@ def chosen(name: str, engines: Engines, **arguments: Any) -> str:
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "optimizer-search" / "engines.json"
+    return kept_in()
 
 
 def test_engines_are_measured_once(cached: Path) -> None:
