@@ -6,6 +6,7 @@ and the Python files of the working directory are shipped to the nodes, which ne
 packages and no installation of this one."""
 
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -39,7 +40,7 @@ LOOK = 5.0
 RETRIES = 10
 """How often a shard is trained again whose process or node has died."""
 
-SHIPPED = ("*.*", "!*.py", "!*.cpp", "mlruns", "mlartifacts")
+SHIPPED = ("?*.*", ".?*", "!*.py", "!*.cpp", "mlruns", "mlartifacts")
 """What is not shipped, as .gitignore has it: all but source."""
 
 GPU_BYTES, CONTEXT_BYTES = 16 * 2**30, 2**29
@@ -162,7 +163,9 @@ class RayExecutor:
         for number, (shared, own) in enumerate(work):
             gpus = _gpus(shared, own) if isinstance(own, Shard) else 0.0
             how = task.options(num_cpus=1, num_gpus=gpus)
-            arguments = function, [self._put(shared)], own, library() is not None
+            # Pickled here, since arrays that Ray hands over cannot be written to.
+            pickled = ray.cloudpickle.dumps(own)
+            arguments = function, [self._put(shared)], pickled, library() is not None
             pending[how.remote(*arguments)] = number
         try:
             while pending:
@@ -213,10 +216,11 @@ class RayExecutor:
 
 
 def _call(
-    function: Callable[[Any, Any], Any], shared: Sequence[Any], own: Any, is_compiled: bool
+    function: Callable[[Any, Any], Any], shared: Sequence[Any], pickled: bytes, is_compiled: bool
 ) -> Any:
     """What a node does, in one thread."""
     torch.set_num_threads(1)
+    own = pickle.loads(pickled)
     if is_compiled and isinstance(own, Shard) and library() is None:
         raise RunError(
             f"{socket.gethostname()} has no C++ compiler, and where the search was started there "

@@ -87,6 +87,7 @@ def test_the_contract_is_read() -> None:
     written["data"] |= dict.fromkeys(("separator", "encoding", "decimal", "header"))
     written["data"] |= {"unlabelled": "error", "rare_labels": "error"}
     written["metrics"] = []
+    written["compute"] = {"engine": "local", "address": None}
     written["model"] |= {"name": "mlp", "encoding": "standard", "pieces": 8}
     written["training"] |= {
         "loss": "auto",
