@@ -37,6 +37,9 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            "cluster", ["--rows", "200", "--batches", "1"], "same bits", marks=pytest.mark.slow
+        ),
+        pytest.param(
             "own_networks",
             ["--members", "1,2", "--epochs", "1"],
             "by force one by one, 2 networks",
