@@ -7,12 +7,11 @@ packages and no installation of this one."""
 
 import os
 import pickle
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from pipeline.common import imports
+from pipeline.common import imports, signals
 from pipeline.common.errors import RunError, UserError, first_line
 from pipeline.common.text import duration
 from pipeline.config import Config
@@ -80,10 +79,8 @@ def _connect(address: str, environment: dict[str, Any], say: Callable[[str], Non
         try:
             if ":" in address:
                 socket.create_connection(_place(address), LOOK).close()
-            handler = signal.getsignal(signal.SIGTERM)
-            ray.init(address, runtime_env=environment, **how)
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray has taken it; it closes our runs
+            with signals.deferred():  # Ray takes SIGTERM for itself; closing runs is ours
+                ray.init(address, runtime_env=environment, **how)
             return
         except OSError as error:
             waited.more(first_line(error))
@@ -162,36 +159,23 @@ class RayExecutor:
         pending = {}
         for number, (shared, own) in enumerate(work):
             gpus = _gpus(shared, own) if isinstance(own, Shard) else 0.0
-            how = task.options(num_cpus=1, num_gpus=gpus)
             # Pickled here, since arrays that Ray hands over cannot be written to.
-            pickled = ray.cloudpickle.dumps(own)
-            arguments = function, [self._put(shared)], pickled, library() is not None
-            pending[how.remote(*arguments)] = number
+            arguments = [self._put(shared)], ray.cloudpickle.dumps(own), library() is not None
+            reference = task.options(num_cpus=1, num_gpus=gpus).remote(function, *arguments)
+            pending[reference.future()] = number, reference
         try:
             while pending:
-                ready, _ = ray.wait(list(pending), timeout=LOOK)
+                # Not by ray.wait, in which a signal loses the status that it ends with.
+                ready, _ = futures.wait(pending, LOOK, futures.FIRST_COMPLETED)
                 if not ready:
                     self._look()
-                for reference in ready:
+                for future in ready:
                     self._waited.over()
-                    number = pending.pop(reference)
-                    yield number, self._given(reference)
+                    number, _ = pending.pop(future)
+                    yield number, _given(future)
         finally:
-            for reference in pending:
+            for _, reference in pending.values():
                 ray.cancel(reference)
-
-    def _given(self, reference: Any) -> Any:
-        import ray
-
-        try:
-            return ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, RunError) else error from error
-        except ray.exceptions.RayError as error:
-            raise RunError(
-                f"a shard's process or node died {RETRIES + 1} times, perhaps for want of memory: "
-                f"{first_line(error)}"
-            ) from error
 
     def _put(self, shared: Any) -> Any:
         """A reference to what many share, which is put into the object store once."""
@@ -213,6 +197,20 @@ class RayExecutor:
         except (OSError, ray.exceptions.RayError):
             pass
         self._waited.more()
+
+
+def _given(future: "futures.Future[Any]") -> Any:
+    import ray
+
+    try:
+        return future.result()
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, RunError) else error from error
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"a shard's process or node died {RETRIES + 1} times, perhaps for want of memory: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def _call(
