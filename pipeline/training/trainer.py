@@ -111,7 +111,8 @@ class Trainer:
 
     def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
         """The trials of a batch, shard by shard; what `watch` gives for a shard prunes them."""
-        count, begun = len(self.splits), list[list[Trial]]()
+        count = len(self.splits)
+        begun: list[list[Trial]] = []
 
         def shards() -> Iterator[tuple[Arrays, Shard]]:
             for proposals in stacks(batch):
