@@ -118,12 +118,13 @@ def main() -> None:
         "long": (arrays_of(arguments.rows), members_of(60), arguments.batches),
         "short": (arrays_of(600), members_of(100), 3 * arguments.batches),
     }
-    torch.set_num_threads(1)
-    here = {name: trained(LOCAL, *work) for name, work in works.items()}
-    rows = [
-        [name, "here, one thread", f"{wall:.3f}", f"{used:.3f}", "1", "1", ""]
-        for name, (wall, used, *_) in here.items()
-    ]
+    rows, here = [], {}
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        for name, work in works.items():
+            wall, used, *_ = here[name] = trained(LOCAL, *work)
+            figures = [f"{wall:.3f}", f"{used:.3f}", "", "1", ""]
+            rows.append([name, f"here, {threads} threads", *figures])
     notes = []
     for count in (1, 2):
         with workers(count) as (executor, start):
@@ -141,7 +142,15 @@ def main() -> None:
             sizes = f"{arrays.x.numel() * 4 / 2**20:.0f} MB of rows"
             notes.append(f"{count} workers: {each:.2f} ms for a shard that does nothing, {sizes}")
     rows.sort()
-    head = "trials", "where", "s per trial", "of the processor", "times here", "shards", "same bits"
+    head = (
+        "trials",
+        "where",
+        "s per trial",
+        "of the processor",
+        "times one thread",
+        "shards",
+        "same bits",
+    )
     show(head, rows)
     print("\n" + "\n".join(notes))
     assert not ray.is_initialized()

@@ -35,9 +35,9 @@ LARGE_PRODUCT = 2**22
 LARGE_NETWORK = 2**19
 """Multiplications for a row from which torch's products are faster than the compiled program's."""
 
-SHARD_WORK = 2**32
-"""Multiplications that a shard is worth at least: a tenth of a second, many times what it costs to
-hand it to another process."""
+SHARD_WORK = 2**33
+"""Multiplications that a shard is worth at least: a quarter of a second, many times what it costs
+to hand it to another process, and to have fewer members in a stack."""
 
 HEAP = 31 * 2**20
 
