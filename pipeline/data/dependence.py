@@ -133,7 +133,7 @@ class DependenceReader:
             if absent.any():
                 raise UserError(
                     f"{key}: every row must have a {what}; column {column!r} has no value in "
-                    f"{rows(np.flatnonzero(absent))}"
+                    f"{rows(np.flatnonzero(absent))}; fill it in, or leave these rows out"
                 )
             return found
         return INDEPENDENT

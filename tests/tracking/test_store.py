@@ -43,6 +43,7 @@ def test_four_processes_at_once_on_a_new_file(
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
 
 
+@pytest.mark.slow  # a process makes the database
 def test_default_store_is_mlflows_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, database: Path
 ) -> None:

@@ -535,7 +535,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("keys", KINDS)
-@pytest.mark.parametrize("rows", [301, 6007])
+@pytest.mark.parametrize("rows", [301, pytest.param(6007, marks=pytest.mark.slow)])
 def test_a_shard_has_the_bits_that_it_has_among_all(keys: dict[str, Any], rows: int) -> None:
     """On any number of threads; what the compiled program trains in any company."""
     data = arrays(3, rows)
