@@ -16,7 +16,7 @@ from pipeline.report.templates import rendered
 def answer(compared: Across, rates: Sequence[CommonRate], searches: int) -> list[str]:
     """In plain sentences: who is ahead over the tables, by how much, and one rate for all."""
     metric, n = compared.metric, len(compared.scores)
-    of = f"{count(n, 'table')} ({searches} searches)"
+    of = f"{count(n, 'table')} ({count(searches, 'search', 'searches')})"
     if compared.ranks is None or not compared.pairs:
         return [
             f"Over {of} optimizers are not compared: that takes two optimizers and "
@@ -36,7 +36,14 @@ def answer(compared: Across, rates: Sequence[CommonRate], searches: int) -> list
         others = [name for name in compared.optimizers if name != leader and name not in beaten]
         if beaten:
             sentences.append(f"It is ahead of {listing(beaten)} by more than luck.")
-        sentences.append(f"Against {listing(others)} these tables do not decide.")
+        reach = max(max(abs(pair.low), abs(pair.high)) for pair in compared.pairs)
+        if reach <= MARGIN:
+            sentences.append(
+                f"But no optimizer is ahead of another by more than {metric.difference(reach)} on "
+                "average, with 95 % certainty for all pairs together: tuned, they do as well."
+            )
+        else:
+            sentences.append(f"Against {listing(others)} these tables do not decide.")
     sentences += [
         f"On a new table the chance that {pair.better} is better than {pair.worse} by more than "
         f"{metric.difference(MARGIN)} is {percent(pair.chance, 0)}."

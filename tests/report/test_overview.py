@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline.analysis.across import across
-from pipeline.analysis.common_rate import common_rates
+from pipeline.analysis.common_rate import CommonRate, common_rates
 from pipeline.models.metrics import ACCURACY, LOSS
 from pipeline.report import overview
+from pipeline.report.figures.many import rate_ranges
 from tests.analysis.test_across import searched, simulated
 from tests.analysis.test_common_rate import RATES, search_of
 from tests.study import NASTY
@@ -68,3 +69,24 @@ def test_csv_has_every_cell():
     lines = overview.csv_text(table).splitlines()
     assert len(lines) == 5
     assert lines[0].split(",")[0] == "Table"
+
+
+def test_optimizers_that_are_level_are_said_to_be():
+    draw = np.random.default_rng(0)
+    searches = simulated(draw, [0, 0, 0], tables=40, between=0.001, within=0.005)
+    compared = across(searches, ACCURACY)
+    reach = max(max(abs(pair.low), abs(pair.high)) for pair in compared.pairs)
+    assert reach < 0.01
+    _, sentences = shown(searches)
+    assert f"by more than {100 * reach:.1f} points on average" in sentences[1]
+    assert "do not decide" not in " ".join(sentences)
+
+
+def test_the_bar_of_a_rate_ends_where_a_point_is_lost():
+    """Rates that too few tables were tried at neither end it nor are in it."""
+    loss = np.array([0.05, np.nan, 0.009, 0.0, np.nan, 0.008, 0.02, 0.001])
+    rates = 10.0 ** np.arange(-4, 4)
+    rate = CommonRate("Adam", rates, loss, 0.1, 0.0, 0.0, 0.01, 1.0, 5)
+    (axes,) = rate_ranges([rate], ACCURACY).panels
+    bar = next(line for line in axes.lines if line.get_linewidth() == 6)
+    np.testing.assert_allclose(bar.get_xdata(), rates[[2, 5]])

@@ -88,12 +88,12 @@ def rate_ranges(rates: Sequence[CommonRate], metric: Metric) -> Plot:
     (axes,) = plot.panels
     for place, rate in enumerate(rates):
         color, marker = optimizer_style(rate.optimizer)
-        near = np.flatnonzero(rate.loss <= np.nanmin(rate.loss) + MARGIN)
         best = int(np.nanargmin(rate.loss))
-        # Those beside the best one, without a gap.
-        apart = near - np.arange(len(near))
-        near = near[apart == apart[near == best]]
-        ends = rate.rates[near[[0, -1]]]
+        far = np.flatnonzero(rate.loss > rate.loss[best] + MARGIN)
+        place_of = np.searchsorted(far, best)
+        between = slice([-1, *far][place_of] + 1, [*far, len(rate.loss)][place_of])
+        near = rate.rates[between][np.isfinite(rate.loss[between])]  # not tried: nothing is known
+        ends = near[[0, -1]]
         axes.plot(ends, [place, place], color=color, linewidth=6, alpha=0.4, zorder=3,
                   solid_capstyle="butt")  # fmt: skip
         axes.plot([rate.best_low, rate.best_high], [place, place], color=color, linewidth=1.4,
