@@ -44,14 +44,14 @@ from pipeline.config.ranges import (
 from pipeline.config.sections import DEFAULT_EXPERIMENT, Integer, Model, Section, model_name
 from pipeline.config.yaml_text import Location, flow_text, resolve, show, text_of
 
-DEFAULT_OPTIMIZERS: Any = tuple(
+DEFAULT_OPTIMIZERS: Any = tuple(  # the ranges are those of docs/atlas
     {"name": name, "lr": {"low": low, "high": high, "log": True}}
     for name, low, high in (
-        ("SGD", 1e-3, 1.0),
-        ("Adagrad", 1e-3, 1.0),
-        ("RMSprop", 1e-4, 1e-1),
-        ("Adam", 1e-4, 1e-1),
-        ("AdamW", 1e-4, 1e-1),
+        ("SGD", 1e-2, 3.0),
+        ("Adagrad", 1e-2, 1.0),
+        ("RMSprop", 1e-3, 1e-1),
+        ("Adam", 1e-3, 1e-1),
+        ("AdamW", 1e-3, 1e-1),
     )
 )
 
