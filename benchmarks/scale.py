@@ -84,7 +84,9 @@ class Asking:
 
 
 def asking(sampler: str, count: int) -> Asking:
-    """After `count` told trials; batches of 8 and of 32 tell the batch's part from the trials'."""
+    """After `count` told trials, rounded down to whole batches; those of 8 and of 32 tell what
+    comes once a batch from what comes with each trial."""
+    count -= count % 32
     seconds: dict[int, float] = {}
     tell = 0.0
     repeats = 1 if sampler == "tpe" and count > 5000 else 2
@@ -154,6 +156,8 @@ def writing(trials: int) -> dict[str, tuple[float, float]]:
         for name, uri in stores.items():
             wall, processor = measure("ours", uri, trials, 100)
             taken[name] = wall / 1000, processor / 1000
+            wall, processor = measure("bare", uri, trials, 100)
+            taken[f"{name}, no models"] = wall / 1000, processor / 1000
     return taken
 
 
@@ -317,6 +321,7 @@ def scenarios(
     stores: Mapping[str, tuple[float, float]],
     send: float,
     fetch: float,
+    numbers: Sequence[int],
 ) -> None:
     """Trials per hour, by the number of nodes and what is changed."""
 
@@ -339,7 +344,7 @@ def scenarios(
         mark = " (asking extrapolated)" if count == counts[-1] else ""
         print(f"\nAfter {count:,} told trials{mark}:\n")
         rows = []
-        for nodes in (1, 2, 3, 10, 100, 1000):
+        for nodes in numbers:
             cores = nodes * CORES
             size = max(8, cores)
             ahead = -(-5 * cores // 4 // 32)
@@ -350,7 +355,9 @@ def scenarios(
                 ("nothing waited for", "qmc", "SQLite", partial(Plan, batch=32, batches=ahead + 1)),
             ]
             several = partial(Plan, batch=32, batches=ahead + 1, writers=16)
-            ways.append(("and 16 writers", "qmc", server_store, several))
+            bare = f"{server_store}, no models"
+            ways.append(("and no models kept", "qmc", bare, ways[-1][3]))
+            ways.append(("and 16 writers", "qmc", bare, several))
             for name, sampler, store, planned in ways:
                 under_way = planned.keywords["batch"] * planned.keywords.get("batches", 1)
                 plan = planned(trials=max(400, min(40 * cores, 40 * under_way)))
@@ -367,6 +374,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16, help="that are trained")
     parser.add_argument("--written", type=int, default=60, help="trials into each store")
     parser.add_argument("--told", type=int, nargs="+", default=[100, 1000, 3000, 10_000])
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 3, 10, 100, 1000])
     arguments = parser.parse_args()
     print(f"{machine(['torch', 'optuna', 'mlflow', 'ray'])}, {time.strftime('%Y-%m-%d %H:%M')}\n")
     if arguments.check:
@@ -412,7 +420,7 @@ def main() -> None:
         f"{ROWS:,}: {np.mean(durations):.0f} s (a tenth below {low:.0f}, half below {middle:.0f}, "
         f"a tenth above {high:.0f}); {1000 * send:.1f} ms to send a shard and to have it back"
     )
-    scenarios(durations, asked, stores, send, size / NETWORK)
+    scenarios(durations, asked, stores, send, size / NETWORK, arguments.nodes)
 
 
 if __name__ == "__main__":

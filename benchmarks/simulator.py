@@ -91,12 +91,16 @@ class Outcome:
 
     @property
     def bound(self) -> str:
-        """The part that is at work for four fifths of the time; else what the cores wait for."""
-        parts = {"nodes": self.nodes, "asking": self.asking, "sending": self.sending}
-        parts["writing"] = self.writing
+        """Who is at work for four fifths of the time; else what the cores wait for."""
+        driving = self.asking + self.sending
+        parts = {"nodes": self.nodes, "writing": self.writing}
+        parts["asking" if self.asking >= self.sending else "sending"] = driving
         name = max(parts, key=lambda part: parts[part])
-        waited = "size of a batch" if self.too_few else "slowest trials"
-        return name if parts[name] >= 0.8 else waited
+        if parts[name] >= 0.8:
+            return name
+        if driving + self.writing >= 0.9:  # a queue that is full makes them take turns
+            return "asking and writing"
+        return "size of a batch" if self.too_few else "slowest trials"
 
 
 @dataclass

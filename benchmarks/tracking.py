@@ -41,7 +41,7 @@ def timed(action: Callable[[int], object], trials: int) -> tuple[float, float]:
     )
 
 
-def ours(trials: int, epochs: int) -> tuple[float, float]:
+def ours(trials: int, epochs: int, with_model: bool = True) -> tuple[float, float]:
     """Through the pipeline's own log of trials, in line."""
     import torch
 
@@ -85,9 +85,14 @@ def ours(trials: int, epochs: int) -> tuple[float, float]:
             params = {"optimizers.0.lr": 0.01 + number / 1e6}
             proposal = proposed(max(number, 0), "Adam", params, checked)
             trial = ended(proposal, fits, trainer.splits, 1.0)
-            log.log_trial(trial, trainer.model(trial))
+            log.log_trial(trial, trainer.model(trial) if with_model else None)
 
         return timed(one, trials)
+
+
+def without_model(trials: int, epochs: int) -> tuple[float, float]:
+    """The same with `tracking.keep_models: none`."""
+    return ours(trials, epochs, with_model=False)
 
 
 def by_examples(trials: int, epochs: int) -> tuple[float, float]:
@@ -166,10 +171,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--postgres", metavar="URI", help="an empty database")
     parser.add_argument("--server", action="store_true", help="also over an mlflow server")
-    parser.add_argument("--way", choices=["ours", "examples"], help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=["ours", "bare", "examples"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
-        way = {"ours": ours, "examples": by_examples}[arguments.way]
+        way = {"ours": ours, "bare": without_model, "examples": by_examples}[arguments.way]
         print(*way(arguments.trials, arguments.epochs))
         return
 

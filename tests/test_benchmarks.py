@@ -40,6 +40,31 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             "cluster", ["--rows", "200", "--batches", "1"], "same bits", marks=pytest.mark.slow
         ),
         pytest.param(
+            "scale",
+            [
+                "--rows",
+                "200",
+                "--trials",
+                "2",
+                "--written",
+                "1",
+                "--told",
+                "100",
+                "200",
+                "--nodes",
+                "1",
+                "2",
+            ],
+            "cores busy",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "scale",
+            ["--check", "--rows", "200", "--trials", "2"],
+            "simulated / measured",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "own_networks",
             ["--members", "1,2", "--epochs", "1"],
             "by force one by one, 2 networks",
