@@ -31,7 +31,7 @@ NOT_RUN = {
     "pip install -r requirements.txt && mlflow": "installs gigabytes; what it runs is run below",
     "pip install -r requirements-dev.txt && pytest": "these very tests",
     "flowchart TD": "a diagram",
-    'pip install ".[ray]"': "changes what is installed; tests/commands/test_ray.py runs searches on Ray",
+    'pip install ".[ray]"': "changes what is installed; test_ray.py runs searches on Ray",
     "ray start": "needs several machines",
 }
 """What a block holds that is not run, and why."""
