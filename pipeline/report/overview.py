@@ -38,10 +38,12 @@ def answer(compared: Across, rates: Sequence[CommonRate], searches: int) -> list
             sentences.append(f"It is ahead of {listing(beaten)} by more than luck.")
         reach = max(max(abs(pair.low), abs(pair.high)) for pair in compared.pairs)
         if reach <= MARGIN:
-            sentences.append(
-                f"But no optimizer is ahead of another by more than {metric.difference(reach)} on "
-                "average, with 95 % certainty for all pairs together: tuned, they do as well."
+            level = (
+                f"Over {of} no optimizer is ahead of another by more than "
+                f"{metric.difference(reach)} on average, with 95 % certainty for all pairs "
+                "together: tuned, they do as well."
             )
+            sentences.insert(0, level)
         else:
             sentences.append(f"Against {listing(others)} these tables do not decide.")
     sentences += [
