@@ -82,6 +82,13 @@ SETTINGS: Mapping[str, Setting] = {
     "accuracy, batches of 32": Setting(batch_size=32),
     "accuracy, cosine, smoothing, 128-64": replace(SMOOTHED, hidden=(128, 64)),
     "accuracy, cosine, smoothing, dropout": replace(SMOOTHED, dropout=0.15),
+    **{
+        f"accuracy, cosine, smoothing, {hidden[0]}-{hidden[1]}, {pieces} pieces": replace(
+            SMOOTHED, hidden=hidden, quantiles=pieces
+        )
+        for hidden in ((64, 32), (128, 64), (256, 128))
+        for pieces in (0, 8, 16, 24)
+    },
 }
 """The first is what the others are compared with."""
 
@@ -97,7 +104,8 @@ def measure(table: Table, setting: Setting, seed: int) -> dict[str, float]:
     ]
     raw = torch.from_numpy(table.raw)
     training_rows = [torch.from_numpy(split.training) for split in inner]
-    x = encoded(Encoder.fit(raw, table.schema, training_rows, setting.quantiles), raw)
+    encoder = Encoder.fit(raw, table.schema, training_rows, setting.quantiles)
+    x = encoded(encoder, [raw], len(raw))
     arrays = Arrays(x, torch.from_numpy(y), tuple(inner), Classification(table.schema.classes))
     keys: dict[str, Any] = vars(setting)
     model, training = (

@@ -231,7 +231,7 @@ def baselines(table: Table, seed: int) -> dict[str, Scores]:
     outer, _ = nested_splits(table.y, seed)
     training = [torch.from_numpy(split.training) for split in outer]
     raw = torch.from_numpy(table.raw)
-    x = encoded(Encoder.fit(raw, table.schema, training), raw).numpy()
+    x = encoded(Encoder.fit(raw, table.schema, training), [raw], len(raw)).numpy()
     is_category = [column.kind == "category" for column in table.schema.columns]
     found = {name: np.zeros((len(table.y), table.schema.classes)) for name in BASELINES}
     for fold, split in enumerate(outer):

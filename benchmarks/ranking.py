@@ -75,7 +75,7 @@ def measure(table: Table, seed: int) -> list[dict[str, Any]]:
     )
     raw = torch.from_numpy(table.raw)
     rows = [torch.from_numpy(split.training) for split in inner]
-    x = encoded(Encoder.fit(raw, table.schema, rows), raw)
+    x = encoded(Encoder.fit(raw, table.schema, rows), [raw], len(raw))
     arrays = Arrays(x, torch.from_numpy(y), inner, Classification(table.schema.classes))
     tried = trials(seed)
     members = [

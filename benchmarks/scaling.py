@@ -17,7 +17,7 @@ Scaling = Callable[[np.ndarray, Schema, Sequence[Split]], Tensor]
 
 def standard(raw: np.ndarray, schema: Schema, splits: Sequence[Split]) -> Tensor:
     """As the pipeline does: by mean and standard deviation."""
-    return encoded(_fitted(raw, schema, splits), torch.from_numpy(raw))
+    return encoded(_fitted(raw, schema, splits), [torch.from_numpy(raw)], len(raw))
 
 
 def smooth(raw: np.ndarray, schema: Schema, splits: Sequence[Split]) -> Tensor:
@@ -35,7 +35,7 @@ def smooth(raw: np.ndarray, schema: Schema, splits: Sequence[Split]) -> Tensor:
         scale = np.where(high > low, high - low, (most - least) / 2)
         fitted.mean[place] = torch.from_numpy(middle)
         fitted.scale[place] = torch.from_numpy(np.where(scale > 0, scale, 1.0))
-    x = encoded(fitted, torch.from_numpy(raw))
+    x = encoded(fitted, [torch.from_numpy(raw)], len(raw))
     own = x[..., : len(schema.numeric)]
     own /= torch.sqrt(1 + (own / 3) ** 2)
     return x

@@ -1,8 +1,10 @@
 """Models that are no networks, on the same rows: whether a network is worth having at all."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ from pipeline.analysis.comparison import Floats
 from pipeline.data.splits import Split
 from pipeline.models.metrics import METRICS, Metric
 
+Work = TypeVar("Work")
+Value = TypeVar("Value")
 Name = Literal["majority label", "logistic regression", "gradient boosting"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
@@ -53,21 +57,30 @@ def probabilities(
     # Slow to import, and a search that is only read back needs neither.
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     is_linear = name == "logistic regression"
     trees = HistGradientBoostingClassifier(random_state=0)
     model = LogisticRegression(max_iter=1000) if is_linear else trees
-    # On small tables OpenMP's threads wait for each other longer than they work, and where another
-    # program holds a core fifty times as long.
-    with threadpool_limits(limits=1):
-        predicted[:, present] = model.fit(x, y).predict_proba(x_new)
+    predicted[:, present] = model.fit(x, y).predict_proba(x_new)
     return predicted
+
+
+def in_threads(function: Callable[[Work], Value], work: Iterable[Work]) -> list[Value]:
+    """The value of each, in its order, as many at once as torch has threads, each in one thread.
+
+    On small tables the threads that OpenMP has for one model wait for each other longer than they
+    work, and where another program holds a core fifty times as long."""
+    from threadpoolctl import threadpool_limits
+
+    # OpenMP's limit is each thread's own, that of BLAS the whole process's.
+    one = partial(threadpool_limits, 1)
+    with one(), ThreadPoolExecutor(torch.get_num_threads(), initializer=one) as pool:
+        return list(pool.map(function, work))
 
 
 def scores(
     name: Name,
-    x: Iterable[npt.NDArray[Any]],
+    inputs: Callable[[Split], npt.NDArray[Any]],
     y: npt.NDArray[np.int64],
     splits: Sequence[Split],
     labels: int,
@@ -77,12 +90,14 @@ def scores(
     numbers on all of them.
 
     Args:
-        x: of each split [N, D], encoded by what was fitted on its training rows."""
-    by_split = []
-    for rows, split in zip(x, splits, strict=True):
-        train, held = split.training, split.validation
-        predicted = probabilities(name, rows[train], y[train], rows[held], labels)
-        by_split.append(score(predicted, y[held], metrics))
+        inputs: of a split, all rows [N, D], encoded by what was fitted on its training rows."""
+
+    def of_split(split: Split) -> dict[str, float]:
+        x, train, held = inputs(split), split.training, split.validation
+        predicted = probabilities(name, x[train], y[train], x[held], labels)
+        return score(predicted, y[held], metrics)
+
+    by_split = in_threads(of_split, splits)
     of_all = set(by_split[0]).intersection(*by_split)
     return {
         name: np.array([each[name] for each in by_split]) for name in by_split[0] if name in of_all

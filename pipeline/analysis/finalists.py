@@ -208,7 +208,9 @@ def _baselines(
     rows, schema = load_training(parts), parts.schema
     size = len(rows.y), schema.width, schema.classes
     names = [name for name in baselines.NAMES if baselines.affordable(name, *size)]
-    folds = _Folds(torch.from_numpy(rows.raw), rows.y, schema, trainer.splits, metrics)
+    # The majority label needs no inputs.
+    raw = rows.raw if len(names) > 1 else np.empty((len(rows.y), 0))
+    folds = _Folds(torch.from_numpy(raw), rows.y, schema, trainer.splits, metrics)
     done = dict(trainer.executor.run(_baseline, [(folds, name) for name in names]))
     return tuple(done[number] for number in range(len(names)))
 
@@ -223,8 +225,7 @@ def _baseline(folds: _Folds, name: baselines.Name) -> Baseline:
             return folds.raw.numpy()
         rows = [torch.from_numpy(split.training)]
         encoder = encoder_for(folds.raw, folds.schema, rows, as_columns=True)
-        return encoded(encoder, folds.raw)[0].numpy()
+        return encoded(encoder, [folds.raw], len(folds.raw))[0].numpy()
 
-    x = map(inputs, used)
-    scored = baselines.scores(name, x, folds.y, used, folds.schema.classes, folds.metrics)
+    scored = baselines.scores(name, inputs, folds.y, used, folds.schema.classes, folds.metrics)
     return Baseline(name, scored)

@@ -125,13 +125,13 @@ def shift(training: Rows, test: Rows, schema: Schema, seed: int) -> Shift | None
     most = min(_MOST_ROWS, _MOST_NUMBERS // (2 * max(schema.width, 1)))
     taken = [np.sort(draw.permutation(len(side.y))[:most]) for side in (training, test)]
     pairs = list(zip((training, test), taken, strict=True))
-    sides = [torch.from_numpy(side.raw[rows]) for side, rows in pairs]
+    sides = [torch.from_numpy(side.take(rows)) for side, rows in pairs]
     groups = [rows if (g := side.dependence.groups) is None else g[rows] for side, rows in pairs]
     positives, negatives = (len(np.unique(group)) for group in reversed(groups))
     if min(positives, negatives) < _LEAST_ROWS:
         return None
     encoder = encoder_for(sides[0], schema, [torch.arange(len(sides[0]))], as_columns=True)
-    x = np.concatenate([encoded(encoder, side)[0].numpy() for side in sides])
+    x = np.concatenate([encoded(encoder, [side], len(side))[0].numpy() for side in sides])
     is_test = np.repeat([0, 1], [len(side) for side in sides])
     trees = HistGradientBoostingClassifier(
         max_iter=15, max_leaf_nodes=8, max_bins=63, early_stopping=False, random_state=0

@@ -46,7 +46,7 @@ def reliance(
         return ()
     rng = generator(seed, Purpose.RELIANCE)
     taken = rng.permutation(len(rows.y))[:most]
-    raw, y = rows.raw[taken], rows.y[taken]
+    raw, y = rows.take(taken), rows.y[taken]
 
     def score(probabilities: np.ndarray) -> float:
         scored = baselines.score(probabilities.astype(np.float64), y, [metric])

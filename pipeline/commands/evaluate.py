@@ -24,7 +24,7 @@ from pipeline.commands.train import Trained, retrain
 from pipeline.common.addresses import masked
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.text import count, listing, number, percent
-from pipeline.data.encoding import encoded, encoder_for
+from pipeline.data.encoding import encoder_for
 from pipeline.data.prepared import Rows, load_test, load_training
 from pipeline.inference import InputError, ModelError, TabularModel
 from pipeline.models.metrics import ACCURACY, on_test_rows, with_objective
@@ -353,11 +353,12 @@ def _baselines(job: Job, training: Rows, rows: Rows) -> dict[baselines.Name, Flo
     names = [name for name in baselines.NAMES if baselines.affordable(name, *shape)]
     x, x_test = (np.empty((len(y), 0)) for y in (training.y, rows.y))
     if len(names) > 1:  # the majority label needs no inputs
-        raw, raw_test = (torch.from_numpy(part.raw) for part in (training, rows))
-        encoder = encoder_for(raw, schema, [torch.arange(len(raw))], as_columns=True)
-        x, x_test = (encoded(encoder, part)[0].numpy() for part in (raw, raw_test))
+        every = [torch.arange(len(training.y))]
+        encoder = encoder_for(torch.from_numpy(training.raw), schema, every, as_columns=True)
+        x, x_test = (part.encoded(encoder)[0].numpy() for part in (training, rows))
     data = x, training.y, x_test, schema.classes
-    return {name: baselines.probabilities(name, *data) for name in names}
+    predicted = baselines.in_threads(lambda name: baselines.probabilities(name, *data), names)
+    return dict(zip(names, predicted, strict=True))
 
 
 def _outcome(job: Job, candidate: Candidate, evaluation: Evaluation, ending: str) -> str:

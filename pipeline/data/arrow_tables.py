@@ -271,9 +271,9 @@ def _write(path: Path, table: pa.Table, mask: np.ndarray) -> None:
                 writer.write_table(block.combine_chunks())
 
 
-def load(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, pa.Table, Dependence]:
-    """Raw values [N, F] float64, class ids [N] int64, the table, mapped from the file, and what
-    makes its rows depend on each other. Beside the result, one column is held at a time."""
+def load(path: Path, schema: Schema) -> tuple[np.ndarray, pa.Table, Dependence]:
+    """Class ids [N] int64, the table, mapped from the file, and what makes its rows depend on each
+    other."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     y, _ = ids_of(LabelColumn(table.column(schema.target)), schema)
     dependence = INDEPENDENT
@@ -282,4 +282,4 @@ def load(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, pa.Table, 
         values = table.column(-1).to_numpy()
         groups, order = (values, None) if key == GROUPS else (None, values)
         dependence = Dependence(groups, order, column)
-    return to_raw(table, schema), y, table.select(range(len(schema.names))), dependence
+    return y, table.select(range(len(schema.names))), dependence

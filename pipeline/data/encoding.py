@@ -1,8 +1,9 @@
 """Columns of a table as raw numbers, and these as the inputs of a network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -90,9 +91,25 @@ def misfits(table: pa.Table, schema: Schema, decimal: str = "") -> list[Misfits]
     return found
 
 
+class Encoding(torch.nn.Module):
+    """What turns raw rows [B, ...] into inputs [S, B, ...].
+
+    Attributes:
+        of_members: names of the buffers that have a row for each of the S members."""
+
+    of_members: tuple[str, ...] = ()
+
+    def of(self, members: Sequence[int]) -> Self:
+        """The same for some of the members."""
+        some = copy.copy(self)
+        chosen = {name: getattr(self, name)[list(members)] for name in self.of_members}
+        some._buffers = {**self._buffers, **chosen}
+        return some
+
+
 def encoder_for(
     raw: Tensor, schema: Schema, training_rows: Sequence[Tensor], as_columns: bool, pieces: int = 0
-) -> torch.nn.Module:
+) -> Encoding:
     """What turns raw rows [B, ...] into a network's inputs [S, B, ...], a row of them each split.
 
     Args:
@@ -107,18 +124,27 @@ def encoder_for(
     return Columns(*_of_members(raw, training_rows, _statistics)) if as_columns else Unchanged()
 
 
-def encoded(encoder: torch.nn.Module, raw: Tensor) -> Tensor:
-    """The inputs [S, N, ...] of raw rows, without gradients and in blocks, to hold little else."""
-    with torch.no_grad():
-        blocks = [encoder(block) for block in torch.split(raw, _rows_at_once(raw[:1].numel()))]
-    return torch.cat(blocks, dim=1)
+@torch.no_grad()
+def encoded(encoder: torch.nn.Module, blocks: Iterable[Tensor], rows: int) -> Tensor:
+    """The inputs [S, N, ...] of N raw rows, in blocks of one or more, without gradients; beside
+    them one block is held."""
+    inputs: Tensor | None = None
+    start = 0
+    for block in blocks:
+        x = encoder(block)
+        inputs = x.new_empty(len(x), rows, *x.shape[2:]) if inputs is None else inputs
+        inputs[:, start : start + len(block)] = x
+        start += len(block)
+    assert inputs is not None
+    return inputs
 
 
-def _rows_at_once(numbers: int) -> int:
+def rows_at_once(numbers: int) -> int:
+    """Rows of a block, of so many numbers a row."""
     return max(1, min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // max(1, numbers)))
 
 
-class Unchanged(torch.nn.Module):
+class Unchanged(Encoding):
     """Arrays [B, *shape] as a network of people's own takes them, [1, B, *shape]."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -127,13 +153,14 @@ class Unchanged(torch.nn.Module):
         return x.unsqueeze(0)
 
 
-class Columns(torch.nn.Module):
+class Columns(Encoding):
     """Arrays [B, *shape] as D standardised numbers, with the statistics of each of S members'
     training rows, in buffers, so that they travel in an exported graph and can be swapped:
 
     - `mean`, `scale`: float64 [S, D], means and population standard deviations. `scale` is 1 for a
       number without spread, and infinite where no row holds a value, which encodes all as 0."""
 
+    of_members: tuple[str, ...] = "mean", "scale"
     mean: Tensor
     scale: Tensor
 
@@ -191,7 +218,9 @@ class Encoder(Columns):
         self.register_buffer("missing_column", positions(missing))
         starts, widths, piece = _pieces(edges, schema.numeric, len(mean))
         self.has_pieces = len(piece) > 0
+        self.of_members = "mean", "scale", "known"
         if self.has_pieces:  # a graph without them is none the larger
+            self.of_members += "start", "width"
             self.register_buffer("start", torch.from_numpy(starts).to(device))
             self.register_buffer("width", torch.from_numpy(widths).to(device))
             self.register_buffer("piece", positions(piece))
@@ -333,7 +362,7 @@ def _blocks(
     table: np.ndarray, rows: np.ndarray, columns: list[int] | slice
 ) -> Iterator[np.ndarray]:
     """Copies [at most 65,536, Fn] of the rows' columns, NaN for what is not finite."""
-    at_once = _rows_at_once(table.shape[1])
+    at_once = rows_at_once(table.shape[1])
     for start in range(0, len(rows), at_once):
         block = table[rows[start : start + at_once]][:, columns].astype(np.float64)
         block[~np.isfinite(block)] = np.nan

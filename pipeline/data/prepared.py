@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from pipeline.common.addresses import masked
 from pipeline.common.errors import RunError, UserError, naming
@@ -23,6 +24,7 @@ from pipeline.data import arrays, arrow_tables
 from pipeline.data.arrays import ArraySource, Kind, check_settings, kind_of
 from pipeline.data.dependence import INDEPENDENT, Dependence
 from pipeline.data.dialect import Told
+from pipeline.data.encoding import encoded, rows_at_once, to_raw
 from pipeline.data.examples import checked
 from pipeline.data.given import Given
 from pipeline.data.schema import Schema
@@ -73,17 +75,40 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows.
+    """N rows. Those of a table are not held: whenever they are asked for its file is read.
 
-    raw: of a table float64 [N, F] (see `to_raw`); of arrays [N, *shape] in their dtype.
+    array: [N, *shape] in its dtype; None for a table.
     y: class ids int64 [N].
     table: the original columns and, as the last one, the target; None for arrays.
-    dependence: what makes the rows depend on each other."""
+    dependence: what makes the rows depend on each other.
+    schema: of a table."""
 
-    raw: np.ndarray
+    array: np.ndarray | None
     y: np.ndarray
     table: pa.Table | None = None
     dependence: Dependence = INDEPENDENT
+    schema: Schema | None = None
+
+    @property
+    def raw(self) -> np.ndarray:
+        """Of a table float64 [N, F] (see `to_raw`); of arrays [N, *shape] in their dtype."""
+        return self.take(slice(None))
+
+    def take(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Some rows of `raw`."""
+        if self.array is not None:
+            return self.array[rows]
+        assert self.table is not None
+        assert self.schema is not None
+        some = self.table[rows] if isinstance(rows, slice) else self.table.take(rows)
+        return to_raw(some, self.schema)
+
+    def encoded(self, encoder: torch.nn.Module) -> torch.Tensor:
+        """The inputs [S, N, ...] of all rows (`encoding.encoded`)."""
+        step = rows_at_once(self.take(slice(1)).size)
+        starts = range(0, len(self.y), step)
+        blocks = (torch.from_numpy(self.take(slice(at, at + step))) for at in starts)
+        return encoded(encoder, blocks, len(self.y))
 
     def given(self, rows: slice = slice(None)) -> Any:
         """Some rows as people give them to a model: a DataFrame, or an array [rows, *shape]."""
@@ -267,7 +292,7 @@ def _load(data: PreparedData, subset: str) -> Rows:
     path = data.directory / _file(subset, data.schema)
     if data.schema.inputs is not None:
         return Rows(*arrays.load(path))
-    return Rows(*arrow_tables.load(path, data.schema))
+    return Rows(None, *arrow_tables.load(path, data.schema), data.schema)
 
 
 def _file(subset: str, schema: Schema) -> str:

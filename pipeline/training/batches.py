@@ -26,6 +26,10 @@ CROSS_FIT_SHARES = 5
 GATHERED_ELEMENTS = 2**20
 """Batches are gathered many at once, up to so many numbers."""
 
+PADDED_ELEMENTS = 2**26
+"""Numbers of rows that are held with zeros beside them; more get their zeros batch by batch, which
+takes a little longer, since the rows without would be held as well."""
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -99,7 +103,7 @@ class Rows:
     """A study's rows on the device, those of all splits one after the other [S * N].
 
     Attributes:
-        x: [S * N, width], the `columns` of the rows and zeros beside them; or [N, *shape].
+        x: [S * N, columns], or [N, *shape]; `take` gives them with zeros beside up to `width`.
         y: as many.
         training: for each split the places of its training rows.
         smallest: the fewest training rows that any split has.
@@ -117,7 +121,10 @@ class Rows:
         held, rows, self.columns = arrays.x.shape[:3]
         x = arrays.x.flatten(0, 1).to(device)
         x = x.to(dtype) if x.is_floating_point() else x
-        self.x = x if width is None else F.pad(x, (0, width - self.columns))
+        self._zeros = 0 if width is None else width - self.columns
+        if x.numel() <= PADDED_ELEMENTS:
+            x, self._zeros = F.pad(x, (0, self._zeros)) if self._zeros else x, 0
+        self.x = x
         self.y = arrays.y.to(device).repeat(held)
         self.splits, self.dtype = len(arrays.splits), dtype
         self.task = arrays.task
@@ -138,11 +145,17 @@ class Rows:
         # Padding is the first row of the split again, which weighs nothing.
         validation = torch.where(is_padding, validation[:, :1, :1], validation)
         places = (validation + offset.unsqueeze(2)).flatten().to(device)
-        self._validation_x = self.x.index_select(0, places).view(*shape, *self.x.shape[1:])
+        x = self.take(places)
+        self._validation_x = x.view(*shape, *x.shape[1:])
         self._validation_y = self.y.index_select(0, places).view(shape)
         counts = (~is_padding).sum(dim=(1, 2), keepdim=True)
         self._weights = torch.where(is_padding, 0.0, 1 / counts.double()).to(device, dtype)
         self.validation_counts = counts.flatten().to(device)
+
+    def take(self, places: Tensor) -> Tensor:
+        """Some rows [B, width], or [B, *shape]."""
+        x = self.x.index_select(0, places)
+        return F.pad(x, (0, self._zeros)) if self._zeros else x
 
     def validation(self, split: Tensor, at_once: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Chunks of about `at_once` validation rows, as many of every share, side by side.
@@ -227,12 +240,12 @@ class Batches:
     def segments(self, present: Tensor | None = None) -> Iterator[Batch]:
         """Many batches at once, for these splits [S], or all; draws are made for all."""
         splits, size = self._places.shape[1:]
-        shape = self._rows.x.shape[1:]
-        each = max(shape.numel(), sum(self._units))
+        each = max(self._rows.x[:1].numel(), sum(self._units))
         chosen = self._places if present is None else self._places.index_select(1, present)
         at_once = max(1, GATHERED_ELEMENTS // (chosen.shape[1] * size * each))
         for places in torch.split(chosen, at_once):
-            x = self._rows.x.index_select(0, places.flatten()).view(*places.shape, *shape)
+            x = self._rows.take(places.flatten())
+            x = x.view(*places.shape, *x.shape[1:])
             y = self._rows.y.index_select(0, places.flatten()).view(places.shape)
             drawn = [[self._draw(splits, units, size) for units in self._units] for _ in places]
             draws = [torch.stack(layer) for layer in zip(*drawn, strict=True)]

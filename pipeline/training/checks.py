@@ -114,7 +114,7 @@ def _two_rows(parts: PreparedData) -> tuple[Tensor, int | tuple[int, ...]]:
     if parts.schema.inputs is None:
         x = torch.randn(2, parts.schema.width, generator=torch.Generator().manual_seed(0))
         return x, parts.schema.width
-    raw = torch.from_numpy(load_training(parts).raw[:2])
+    raw = torch.from_numpy(load_training(parts).take(slice(2)))
     return as_inputs(raw, torch.float32), inputs_of(raw.shape[1:])
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.common.errors import UserError
 from pipeline.config import Config
 from pipeline.config.sections import Model
-from pipeline.data.encoding import encoded, encoder_for
+from pipeline.data.encoding import Encoding, encoder_for
 from pipeline.data.prepared import PreparedData, Rows, load_training
 from pipeline.data.splits import Split, make_splits
 from pipeline.models import flavor
@@ -66,11 +66,11 @@ class Trainer:
         executor: Executor = LOCAL,
     ) -> None:
         check_compute(config)
-        rows = load_training(parts)
+        self._rows = rows = load_training(parts)
         self.executor, self._is_halving = executor, config.search.pruner == "halving"
         self.splits = splits(config, parts, rows)
         self.y, self.dependence = torch.from_numpy(rows.y), rows.dependence
-        self._raw, self._schema = torch.from_numpy(rows.raw), parts.schema
+        self._schema = parts.schema
         # Of forward splits the last one alone has seen what came last.
         last = max(split.fold for split in self.splits)
         is_forward = rows.dependence.order is not None
@@ -79,35 +79,34 @@ class Trainer:
         ]
         self._task = task_of(parts, with_objective(metric_of(config)))
         self._metrics = metrics_of(config)
-        self._arrays: dict[int, Arrays] = {}
-        self._encoders: dict[tuple[int, ...], nn.Module] = {}
+        self._inputs: dict[int, tuple[Encoding, Arrays]] = {}
         seed = config.seed if seed is None else seed
         criterion, engines = metric_of(config), engines or Engines()
         self._settings = Settings(seed, cross_fit=cross_fit, criterion=criterion, engines=engines)
-        self._exporter = Exporter(self._raw.shape[1:], self._raw.dtype)
+        example = rows.take(slice(1))
+        self._exporter = Exporter(example.shape[1:], torch.from_numpy(example).dtype)
         self._exported: set[Hashable] = set()
         self._example = rows.given(slice(EXAMPLE_ROWS))
 
     def arrays(self, config: Config) -> Arrays:
         """The rows, encoded for each split as a trial's networks take them."""
-        pieces = pieces_of(config)
-        if pieces not in self._arrays:
-            # Where nothing is fitted the rows are held once, as they are.
-            is_shared = self._schema.inputs is not None and not isinstance(config.model, Model)
-            encoder = self._encoder(config, range(len(self.splits)))
-            x = self._raw.unsqueeze(0) if is_shared else encoded(encoder, self._raw)
-            how = self.splits, self._task, is_shared, self.dependence
-            self._arrays[pieces] = Arrays(x, self.y, *how)
-        return self._arrays[pieces]
+        return self._encoded(config)[1]
 
-    def _encoder(self, config: Config, splits: Sequence[int]) -> nn.Module:
-        """What encodes raw rows for the networks of these splits."""
-        key = pieces_of(config), *splits
-        if key not in self._encoders:
-            rows = [torch.from_numpy(self.splits[split].training) for split in splits]
-            how = isinstance(config.model, Model), key[0]
-            self._encoders[key] = encoder_for(self._raw, self._schema, rows, *how)
-        return self._encoders[key]
+    def _encoded(self, config: Config) -> tuple[Encoding, Arrays]:
+        """What encodes raw rows for the networks of each split, and the rows, encoded."""
+        pieces, as_columns = pieces_of(config), isinstance(config.model, Model)
+        if pieces not in self._inputs:
+            raw = torch.from_numpy(self._rows.raw)
+            training = [torch.from_numpy(split.training) for split in self.splits]
+            encoder = encoder_for(raw, self._schema, training, as_columns, pieces)
+            # Where nothing is fitted the rows are held once, as they are.
+            is_shared = self._schema.inputs is not None and not as_columns
+            shared = raw.unsqueeze(0) if is_shared else None
+            del raw  # of a table twice as large as what networks take
+            x = self._rows.encoded(encoder) if shared is None else shared
+            how = self.splits, self._task, is_shared, self.dependence
+            self._inputs[pieces] = encoder, Arrays(x, self.y, *how)
+        return self._inputs[pieces]
 
     def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
         """The trials of a batch, shard by shard; what `watch` gives for a shard prunes them."""
@@ -194,7 +193,7 @@ class Trainer:
         rows; with `temperature` its probabilities are tempered."""
         states = torch.stack([trial.fits[split].weights for split in self.shipped])
         architecture = self.architecture(trial.settings)
-        encoder = self._encoder(trial.settings, self.shipped)
+        encoder = self._encoded(trial.settings)[0].of(self.shipped)
         return ensemble_of(architecture, encoder, states, temperature)
 
     def saved(self, ensemble: Ensemble, threshold: float | None = None) -> Mapping[str, Any]:

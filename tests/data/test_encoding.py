@@ -397,7 +397,7 @@ def test_extreme_columns_stay_finite(column: list[float]) -> None:
 def test_encoding_in_blocks_gives_the_same_bits() -> None:
     _, schema, raw = example(rows=70_000)
     encoder = Encoder.fit(raw, schema, halves(len(raw)))
-    assert torch.equal(encoded(encoder, raw), encoder(raw))
+    assert torch.equal(encoded(encoder, torch.split(raw, 9_999), len(raw)), encoder(raw))
 
 
 SCHEMAS = {
@@ -405,6 +405,15 @@ SCHEMAS = {
     "numbers only": Schema((Column("x", "number"),), "y", (0, 1)),
     "categories only": Schema((Column("c", "category", ("a", "b"), True),), "y", (0, 1)),
 }
+
+
+@pytest.mark.parametrize("pieces", [0, 5])
+def test_some_members_are_encoded_as_among_all(pieces: int) -> None:
+    _, schema, raw = example()
+    few_values = [torch.arange(3), *halves(len(raw))]  # of which three values make fewer pieces
+    encoder = Encoder.fit(raw, schema, few_values, pieces)
+    assert torch.equal(encoder.of([0])(raw), encoder(raw)[:1])
+    assert torch.equal(encoder.of([2, 1])(raw), encoder(raw)[[2, 1]])
 
 
 @pytest.mark.parametrize("pieces", [0, 2])
@@ -503,7 +512,7 @@ def test_arrays_as_columns_are_those_of_scikit_learn(dtype: str) -> None:
     flat = raw.reshape(50, 6)
     expected = [StandardScaler().fit(flat[part.numpy()]).transform(flat) for part in rows]
     np.testing.assert_allclose(found, np.clip(expected, -10, 10), atol=2e-5)
-    assert torch.equal(encoded(encoder, torch.from_numpy(raw)), found)
+    assert torch.equal(encoded(encoder, [torch.from_numpy(raw)], len(raw)), found)
     assert encoder(torch.from_numpy(raw[:0])).shape == (2, 0, 6)
 
 

@@ -23,6 +23,7 @@ from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification
 from pipeline.optimizers.rules import RULES, Rule
 from pipeline.optimizers.stacked import StackedGroup, arguments_of
+from pipeline.training import batches as training_batches
 from pipeline.training.loop import fit, step
 from pipeline.training.members import Member, Settings
 from pipeline.training.native import codegen, kernel
@@ -137,6 +138,15 @@ def test_a_member_is_the_same_to_the_bit_in_any_company() -> None:
         (alone,) = fit(arrays(), [some[k]], SETTINGS)
         np.testing.assert_array_equal(alone.curves["val_loss"], together[k].curves["val_loss"])
         assert torch.equal(alone.weights, together[k].weights)
+
+
+def test_rows_padded_batch_by_batch_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = members(dropout=0.1)
+    held = fit(arrays(), some, SETTINGS)
+    monkeypatch.setattr(training_batches, "PADDED_ELEMENTS", 0)
+    for one, other in zip(fit(arrays(), some, SETTINGS), held, strict=True):
+        assert torch.equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.curves["val_loss"], other.curves["val_loss"])
 
 
 def test_members_of_other_classes_train_beside_it() -> None:
