@@ -112,9 +112,9 @@ def _search(job: Job, run: Run, lease: Lease, executor: Executor) -> None:
             Writer(log, model, journal, job.console.warn, progress.written) as writer,
         ):
             while asked := {proposal.number for proposal in search.ask()}:
-                # A batch that was cut short is trained whole: results depend on the stack's size.
+                # What shares a stack is trained again whole: results depend on the stack's size.
                 watch = progress.watching(search.watch) if executor.is_here else search.watch
-                for trial in trainer.train(search.batch, watch):
+                for trial in trainer.train(search.batch, watch, asked):
                     progress.trained(executor.is_here)
                     lease.check()
                     engines |= {fit.engine for fit in trial.fits if fit.engine}

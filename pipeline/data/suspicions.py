@@ -293,8 +293,8 @@ def _on_copies(
 
 def _equal_rows(hashes: np.ndarray, training: np.ndarray) -> np.ndarray:
     """How many training rows each test row equals."""
-    times = pd.Series(hashes[training]).value_counts()
-    return np.asarray(pd.Series(hashes[~training]).map(times).fillna(0))
+    known, new = np.sort(hashes[training]), hashes[~training]
+    return np.searchsorted(known, new, "right") - np.searchsorted(known, new, "left")
 
 
 def _yaml(names: list[str]) -> str:

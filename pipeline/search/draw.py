@@ -3,7 +3,6 @@
 What draws them is made anew for each batch from the trials before it, so the points follow from
 these and from the seed alone."""
 
-import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -15,21 +14,12 @@ import numpy.typing as npt
 from pipeline.common.seeds import Purpose, generator, seed32
 from pipeline.config import Config
 from pipeline.models.metrics import Metric, metric_of
+from pipeline.search.batches import first_trials, takes_turns
 from pipeline.search.optuna_study import Study
 from pipeline.search.space import Key, Point, Space
 from pipeline.training.trial import Trial
 
 ATTEMPTS = 4  # draws that may fall on points of a finite space that were had before
-
-SOBOL_TRIALS = 5
-"""Trials of each entry, evenly spread, before TPE begins. Measured on conditional toy spaces with
-four optimizers, 40 trials, 60 seeds: with three it settles on an optimizer that was just lucky."""
-
-
-def batch_size(config: Config) -> int:
-    """Trials that are asked at once: with five folds 8, or 40 members."""
-    members: int = config.validation.folds * config.validation.repeats
-    return max(8, 32 // members)
 
 
 def quotas(config: Config, space: Space) -> list[float]:
@@ -65,7 +55,7 @@ class Draw:
         self._sobol_drawn = self._drawn.copy()
         self._rng = generator(config.seed, Purpose.LEFT_OVER, start)
         self._seed = config.seed, Purpose.SAMPLER, start
-        self._in_turn = config.search.budget == "equal" or self._name == "gp"
+        self._in_turn = takes_turns(config)
         self._studies: dict[int | None, Study] = {}
 
     def next(self, taken: Collection[Key]) -> Point | None:
@@ -116,12 +106,7 @@ class Draw:
         number = self._number
         if self._in_turn:
             number = sum(self._space.entry(trial) == turn for trial in self._before)
-        enough: dict[str, float] = {
-            "random": 0,
-            "gp": 3 + len(self._space.axes[turn]),
-            "tpe": SOBOL_TRIALS if self._in_turn else max(10, SOBOL_TRIALS * len(self._quotas)),
-        }
-        return number >= enough.get(self._name, math.inf)
+        return number >= first_trials(self._config, self._space, turn)
 
     def _study(self, entry: int) -> Study:
         key = entry if self._in_turn and self._name != "random" else None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pipeline.config import Config
 from pipeline.config.ranges import ends
 from pipeline.models.metrics import Metric, metric_of
-from pipeline.search.draw import batch_size
+from pipeline.search.batches import smallest_batch
 from pipeline.search.optuna_study import MedianRule
 from pipeline.training.trial import Trial
 
@@ -91,7 +91,7 @@ def rungs_of(config: Config) -> tuple[int, ...]:
     # Where they are searched too, the upper end.
     epochs = max(ends(config.ranges().get("training.epochs", config.training.epochs)))
     is_median = config.search.pruner == "median"
-    return median_rungs(epochs) if is_median else halving_rungs(epochs, batch_size(config))
+    return median_rungs(epochs) if is_median else halving_rungs(epochs, smallest_batch(config))
 
 
 def halving_rungs(epochs: int, batch: int, factor: int = 3) -> tuple[int, ...]:

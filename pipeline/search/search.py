@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from pipeline.config import Config
 from pipeline.models.metrics import metric_of
-from pipeline.search.draw import Draw, batch_size, quotas
+from pipeline.search.batches import batch_around
+from pipeline.search.draw import Draw, quotas
 from pipeline.search.pruning import StackPruning, rules_of, rungs_of
 from pipeline.search.space import Space
 from pipeline.training.trial import Trial, proposed
@@ -36,7 +37,10 @@ class Search:
         self._quotas = quotas(config, self._space)
         self._told: dict[int, Trial] = {}
         self._tried: Counter[int] = Counter()  # trials told, by entry
-        self._batch: tuple[int, list[Trial]] | None = None
+        self._in_budget = 0  # trials told whose numbers are within the budget
+        self._first = 0  # no number before this one waits to be told
+        self._batch: list[Trial] = []
+        self._waiting: set[int] = set()  # numbers of the batch
         for trial in history:
             self._add(trial)
 
@@ -44,7 +48,7 @@ class Search:
         """The proposals of the current batch that wait to be told; [] when the search is done.
 
         Asking again before telling gives the same proposals."""
-        return [proposal for proposal in self.batch if proposal.number not in self._told]
+        return [proposal for proposal in self.batch if proposal.number in self._waiting]
 
     @property
     def batch(self) -> list[Trial]:
@@ -54,10 +58,12 @@ class Search:
         depend on the size of a stack in the last bits, and halving on all its trials."""
         if self.remaining == 0:
             return []
-        start = self._batch_start(next(n for n in range(self._trials) if n not in self._told))
-        if self._batch is None or self._batch[0] != start:
-            self._batch = start, self._propose(start)
-        return self._batch[1]
+        if not self._waiting:
+            while self._first in self._told:
+                self._first += 1
+            self._batch = self._propose(batch_around(self._config, self._space, self._first))
+            self._waiting = {trial.number for trial in self._batch} - self._told.keys()
+        return self._batch
 
     def tell(self, trial: Trial) -> None:
         """What became of a proposal of the current batch.
@@ -67,7 +73,7 @@ class Search:
         Raises:
             ValueError: its number does not wait to be told, or it is complete and its objective is
                 not finite."""
-        if trial.number not in {proposal.number for proposal in self.ask()}:
+        if not self.batch or trial.number not in self._waiting:
             raise ValueError(f"trial {trial.number} does not wait to be told")
         self._add(trial)
 
@@ -79,7 +85,7 @@ class Search:
     @property
     def remaining(self) -> int:
         """Trials still to be told: what is left of the budget, or of a finite space if less."""
-        left = self._trials - sum(number < self._trials for number in self._told)
+        left = self._trials - self._in_budget
         may_be_tried = sum(max(0, quota - self._tried[e]) for e, quota in enumerate(self._quotas))
         return int(min(left, may_be_tried))
 
@@ -99,7 +105,8 @@ class Search:
 
         Returns:
             None when nothing will be pruned."""
-        before = self._before(self._batch_start(min(trial.number for trial in stack)))
+        batch = batch_around(self._config, self._space, min(trial.number for trial in stack))
+        before = self._before(batch.start)
         rules = rules_of(self._config, before, stack)
         rungs = rungs_of(self._config)
         return StackPruning(rungs, rules, trial_of, self._metric) if rules else None
@@ -108,22 +115,20 @@ class Search:
         score = trial.score(self._metric)
         if trial.state == "COMPLETE" and (score is None or not math.isfinite(score)):
             raise ValueError(f"a complete trial needs a finite value, but got {score}")
+        self._in_budget += trial.number < self._trials and trial.number not in self._told
         self._told[trial.number] = trial
+        self._waiting.discard(trial.number)
         self._tried[self._space.entry(trial)] += 1
-
-    def _batch_start(self, number: int) -> int:
-        size = batch_size(self._config)
-        return number // size * size
 
     def _before(self, start: int) -> list[Trial]:
         return [trial for trial in self.told if trial.number < start]
 
-    def _propose(self, start: int) -> list[Trial]:
-        draw = Draw(self._config, self._space, self._before(start), start)
+    def _propose(self, numbers: range) -> list[Trial]:
+        draw = Draw(self._config, self._space, self._before(numbers.start), numbers.start)
         told = {number: self._space.point(trial) for number, trial in self._told.items()}
         taken = Counter(self._space.key(point) for point in told.values())
         proposals = []
-        for number in range(start, min(start + batch_size(self._config), self._trials)):
+        for number in range(numbers.start, min(numbers.stop, self._trials)):
             # What was told is drawn again all the same: the points after it depend on it.
             if number in told:
                 taken[self._space.key(told[number])] -= 1

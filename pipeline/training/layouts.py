@@ -51,6 +51,12 @@ class Layout:
     threads: int
 
 
+def trials_together(splits: int) -> int:
+    """Trials, a member for each split, that are trained at once: what is lost at most where they
+    are cut short. With five splits 8, or 40 members."""
+    return max(8, 32 // splits)
+
+
 def whole_trials(members: int, splits: int, work: int, least: int) -> list[range]:
     """Members' positions in runs of whole trials, a member for each split, each run worth `least`;
     `work` is that of a member. A run that is taken by itself is one run again."""

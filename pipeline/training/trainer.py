@@ -1,7 +1,7 @@
 """From proposals to trials: members in stacks, and the model of each trial."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
 from pipeline.training.engines import Engines
 from pipeline.training.executors import LOCAL, Executor, Shard, check_compute, fit_shard
+from pipeline.training.layouts import trials_together
 from pipeline.training.members import Member, Settings, scheduled, stack_key
 from pipeline.training.outcomes import Fit, Watch
 from pipeline.training.trial import Trial, ended
@@ -108,13 +109,21 @@ class Trainer:
             self._inputs[pieces] = encoder, Arrays(x, self.y, *how)
         return self._inputs[pieces]
 
-    def train(self, batch: Sequence[Trial], watch: Watching | None = None) -> Iterator[Trial]:
-        """The trials of a batch, shard by shard; what `watch` gives for a shard prunes them."""
+    def train(
+        self,
+        batch: Sequence[Trial],
+        watch: Watching | None = None,
+        asked: Container[int] | None = None,
+    ) -> Iterator[Trial]:
+        """The trials of a batch, shard by shard; what `watch` gives for a shard prunes them.
+
+        asked: numbers of trials; shards that hold none of them are left out. None: all are asked
+            for."""
         count = len(self.splits)
         begun: list[list[Trial]] = []
 
         def shards() -> Iterator[tuple[Arrays, Shard]]:
-            for proposals in stacks(batch):
+            for proposals in stacks(batch, trials_together(count)):
                 arrays = self.arrays(proposals[0].settings)
                 members = [member for proposal in proposals for member in self._members(proposal)]
                 runs: Sequence[range] = [range(len(members))]
@@ -122,6 +131,8 @@ class Trainer:
                     runs = self.executor.shards(arrays, members, self._settings)
                 for run in runs:
                     trials = proposals[run.start // count : run.stop // count]
+                    if asked is not None and not any(trial.number in asked for trial in trials):
+                        continue
                     numbers = [trial.number for trial in trials for _ in self.splits]
                     watching = watch(trials, numbers) if watch else None
                     begun.append(trials)
@@ -222,10 +233,10 @@ def task_of(
     return Classification(schema.classes, metrics, names, parts.counts["train"])
 
 
-def stacks(batch: Sequence[Trial]) -> list[list[Trial]]:
-    """The proposals whose members can share a stack (`members.stack_key`)."""
+def stacks(batch: Sequence[Trial], most: int) -> list[list[Trial]]:
+    """The proposals whose members can share a stack (`members.stack_key`), at most so many."""
     groups = defaultdict(list)
     for proposal in batch:
         model = proposal.settings.model
         groups[stack_key(model, proposal.settings.training)].append(proposal)
-    return list(groups.values())
+    return [group[at : at + most] for group in groups.values() for at in range(0, len(group), most)]

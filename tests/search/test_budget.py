@@ -1,4 +1,4 @@
-"""The size of a batch, and equal budgets."""
+"""Equal budgets."""
 
 import shutil
 from collections import Counter
@@ -9,7 +9,6 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import __main__ as command_line
-from pipeline.search.draw import batch_size
 from pipeline.search.pruning import halving_rungs, median_rungs
 from pipeline.search.search import Search
 from pipeline.training.trial import Trial
@@ -28,13 +27,6 @@ from tests.toy_search import (
     same,
     train,
 )
-
-
-def test_batch_size_fills_a_stack() -> None:
-    config = make()
-    for folds, repeats, size in [(5, 1, 8), (1, 1, 32), (1, 2, 16), (10, 3, 8)]:
-        validation = config.validation.model_copy(update={"folds": folds, "repeats": repeats})
-        assert batch_size(config.model_copy(update={"validation": validation})) == size
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.config import check
+from pipeline.search.batches import batch_around
 from pipeline.search.search import Search
+from pipeline.search.space import Space
 from pipeline.training.trial import Trial
 from tests.toy_search import (
     PRUNERS,
@@ -42,8 +44,8 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(sampler: str) ->
     for cut in range(0, trials, 8):  # at 0 this is the same search again
         assert same(run(Search(config, whole[:cut])), whole), cut
     # Inside a batch any of its trials may be there, read back in any order.
-    start = trials // 8 * 8 - (0 if sampler == "gp" else 8)
-    numbers = range(start, min(start + 8, trials))
+    batch = batch_around(config, Space(config), trials - 1)
+    start, numbers = batch.start, range(batch.start, min(batch.stop, trials))
     for kept in [numbers[:1], numbers[-1:], (numbers[1], numbers[3], numbers[4]), numbers[:-1]]:
         history = [whole[number] for number in kept] + whole[:start][::-1]
         search = Search(config, history)
@@ -131,7 +133,7 @@ def test_only_what_was_proposed_can_be_told_and_only_once() -> None:
     search = Search(make())
     first = ended(search.ask()[0], "COMPLETE", 0.5)
     search.tell(first)
-    for number in (0, 8, -1):
+    for number in (0, 16, -1):
         with pytest.raises(ValueError, match="does not wait"):
             search.tell(replace(first, number=number))
 

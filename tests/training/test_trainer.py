@@ -25,9 +25,9 @@ from tests.toy_search import RICH, make
 def test_trials_share_a_stack_unless_they_differ_in_what_all_of_it_has_alike() -> None:
     """Dropout and patience are searched too, and part nothing."""
     search = Search(make(**RICH, sampler="random", trials=40))
-    batch = search.ask()
+    batch = search.ask()[:8]
     assert len({proposal.config.model.dropout for proposal in batch}) > 1
-    groups = stacks(batch)
+    groups = stacks(batch, 8)
     shapes = [
         {(p.config.model.hidden, p.config.training.batch_size) for p in group} for group in groups
     ]
@@ -36,6 +36,12 @@ def test_trials_share_a_stack_unless_they_differ_in_what_all_of_it_has_alike() -
     numbers = [proposal.number for group in groups for proposal in group]
     assert sorted(numbers) == [proposal.number for proposal in batch]
     assert all(group == sorted(group, key=lambda p: p.number) for group in groups)
+    in_parts = stacks(batch, 2)
+    assert all(len(part) <= 2 for part in in_parts)
+    whole = [[p.number for p in group] for group in groups]
+    assert [n for part in in_parts for n in (p.number for p in part)] == [
+        n for g in whole for n in g
+    ]
 
 
 class Elsewhere(Local):
