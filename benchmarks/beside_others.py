@@ -118,10 +118,20 @@ def _lightgbm(seed: int) -> Any:
     return lightgbm.LGBMClassifier(random_state=seed, verbose=-1)
 
 
-def _catboost(seed: int) -> Any:
-    import catboost
+def catboost(x: pd.DataFrame, y: pd.Series, test: pd.DataFrame, seed: int) -> np.ndarray:
+    """Takes text in place of categories, what is missing among it."""
+    from catboost import CatBoostClassifier
 
-    return catboost.CatBoostClassifier(random_seed=seed, verbose=False)
+    text = dict.fromkeys(_categories(x), str)
+    model = CatBoostClassifier(
+        random_seed=seed,
+        verbose=False,
+        thread_count=torch.get_num_threads(),
+        cat_features=list(text),
+        allow_writing_files=False,
+    )
+    model.fit(x.astype(text), y)
+    return np.asarray(model.predict_proba(test.astype(text)))
 
 
 MODELS: Mapping[str, Fit] = {
@@ -134,7 +144,7 @@ MODELS: Mapping[str, Fit] = {
         )
     ),
     "LightGBM": _of(_lightgbm),
-    "CatBoost": _of(_catboost),
+    "CatBoost": catboost,
     "forest": _of(lambda seed: _numeric(RandomForestClassifier(500, random_state=seed))),
     "linear": _of(lambda seed: _numeric(LogisticRegression(max_iter=2000))),
 }

@@ -37,6 +37,7 @@ from pipeline.data.splits import Split, make_splits
 from pipeline.models.calibration import fit_temperature, tempered
 from pipeline.models.export import MLPEnsemble
 from pipeline.models.metrics import ACCURACY, LOSS, Metric
+from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
@@ -68,7 +69,7 @@ class Setting:
 
 COSINE = Setting(schedule="CosineAnnealingLR")
 SMOOTHED = replace(COSINE, label_smoothing=0.1)
-SETTINGS: Mapping[str, Setting] = {
+ONE: Mapping[str, Setting] = {
     "loss": Setting(LOSS),
     "accuracy": Setting(),
     "loss, cosine": replace(COSINE, criterion=LOSS),
@@ -90,23 +91,35 @@ SETTINGS: Mapping[str, Setting] = {
         for pieces in (0, 8, 16, 24)
     },
 }
-"""The first is what the others are compared with."""
+SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+    **{name: (setting,) for name, setting in ONE.items()},
+    "smoothing, either encoding": (SMOOTHED, replace(SMOOTHED, quantiles=16)),
+    "smoothing, either encoding, either width": tuple(
+        replace(SMOOTHED, quantiles=pieces, hidden=hidden)
+        for pieces in (0, 16)
+        for hidden in ((64, 32), (128, 64))
+    ),
+}
+"""Of several the search chooses one. The first is what the others are compared with."""
 
 
-def measure(table: Table, setting: Setting, seed: int) -> dict[str, float]:
-    """The scores of the rows left out, each by networks that never saw it."""
-    started, y = time.process_time(), table.y
-    outer = make_splits(y, OUTER, 1, 0.2, seed)
-    inner = [
-        Split(place, part.fold, split.training[part.training], split.training[part.validation])
-        for place, split in enumerate(outer)
-        for part in make_splits(y[split.training], INNER, 1, 0.2, seed + place)
-    ]
+@dataclass(frozen=True)
+class _Trained:
+    """Trials of one setting: the rows as its networks take them, and the outcomes."""
+
+    arrays: Arrays
+    architecture: MLP
+    trials: list[list[Fit]]  # each with its outcomes on all splits
+
+
+def _train(table: Table, setting: Setting, splits: Sequence[Split], seed: int) -> _Trained:
     raw = torch.from_numpy(table.raw)
-    training_rows = [torch.from_numpy(split.training) for split in inner]
+    training_rows = [torch.from_numpy(split.training) for split in splits]
     encoder = Encoder.fit(raw, table.schema, training_rows, setting.quantiles)
     x = encoded(encoder, [raw], len(raw))
-    arrays = Arrays(x, torch.from_numpy(y), tuple(inner), Classification(table.schema.classes))
+    arrays = Arrays(
+        x, torch.from_numpy(table.y), tuple(splits), Classification(table.schema.classes)
+    )
     keys: dict[str, Any] = vars(setting)
     model, training = (
         section(**{key: keys[key] for key in keys.keys() & section.model_fields.keys()})
@@ -115,20 +128,36 @@ def measure(table: Table, setting: Setting, seed: int) -> dict[str, float]:
     members = [
         Member(split, scheduled(optimizer, training), model, training)
         for optimizer in TRIALS
-        for split in range(len(inner))
+        for split in range(len(splits))
     ]
     how = Settings(seed=seed, cross_fit=True, criterion=setting.criterion)
     fits = fit(arrays, members, how)
-    architecture = arrays.architecture(model, training)
+    trials = [fits[at : at + len(splits)] for at in range(0, len(fits), len(splits))]
+    return _Trained(arrays, arrays.architecture(model, training), trials)
+
+
+def measure(table: Table, settings: Sequence[Setting], seed: int) -> dict[str, float]:
+    """The scores of the rows left out, each by networks that never saw it; of several settings the
+    search finds out which is best, as it does of the trials."""
+    started, y = time.process_time(), table.y
+    outer = make_splits(y, OUTER, 1, 0.2, seed)
+    inner = [
+        Split(place, part.fold, split.training[part.training], split.training[part.validation])
+        for place, split in enumerate(outer)
+        for part in make_splits(y[split.training], INNER, 1, 0.2, seed + place)
+    ]
+    trained = [_train(table, setting, inner, seed) for setting in settings]
     plain = np.zeros((len(y), table.schema.classes))
     calibrated = plain.copy()
     for place, split in enumerate(outer):
         own = slice(place * INNER, (place + 1) * INNER)
-        best = min((fits[at:][own] for at in range(0, len(fits), len(inner))), key=_rank)
+        every = [(of, trial[own]) for of in trained for trial in of.trials]
+        of, best = min(every, key=lambda each: _rank(each[1]))
         states = torch.stack([one.weights for one in best])
-        ensemble = MLPEnsemble(torch.nn.Identity(), architecture, states)
-        part = Arrays(x[own], arrays.y, tuple(inner[own]), arrays.task)
-        known = together(cross_fitted(best, part, architecture), arrays.y)
+        ensemble = MLPEnsemble(torch.nn.Identity(), of.architecture, states)
+        x = of.arrays.x
+        part = Arrays(x[own], of.arrays.y, tuple(inner[own]), of.arrays.task)
+        known = together(cross_fitted(best, part, of.architecture), of.arrays.y)
         temperature = fit_temperature(known.probabilities, known.y.numpy())
         plain[split.validation] = ensemble(x[own][:, split.validation]).numpy()
         calibrated[split.validation] = tempered(plain[split.validation], temperature)
@@ -159,7 +188,7 @@ def report(found: pd.DataFrame) -> None:
         key: found.groupby(["table", "setting"])[key].mean().unstack()
         for key in ("accuracy", "log loss", "log loss, tempered", "seconds")
     }
-    first = next(iter(SETTINGS))
+    first = next(name for name in SETTINGS if name in by["accuracy"].columns)
     rows = []
     for name in [name for name in SETTINGS if name in by["accuracy"].columns]:
         cells = []

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ENGINE = "training.engine."
 """What the tags of a train run begin with that say how an architecture is trained."""
 
-VERSION = 5
+VERSION = 6
 """Part of the fingerprint: raise it when the same configuration and rows mean other trials."""
 
 _MLFLOW_TYPES = {"number": "double", "boolean": "boolean", "date": "datetime", "category": "string"}

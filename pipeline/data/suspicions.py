@@ -294,7 +294,7 @@ def _on_copies(
 def _equal_rows(hashes: np.ndarray, training: np.ndarray) -> np.ndarray:
     """How many training rows each test row equals."""
     known, new = np.sort(hashes[training]), hashes[~training]
-    return np.searchsorted(known, new, "right") - np.searchsorted(known, new, "left")
+    return np.asarray(np.searchsorted(known, new, "right") - np.searchsorted(known, new, "left"))
 
 
 def _yaml(names: list[str]) -> str:
