@@ -31,12 +31,17 @@ def search_overlap(config: Config, parts: PreparedData) -> float:
     return overlap_of(search_splits(config, parts, load_training(parts)))
 
 
+_ROUNDING = 1e-12  # of differences that are equal but for it
+
+
 @dataclass(frozen=True)
 class MeanDifference:
     """A mean of k correlated differences, as a t distribution around it.
 
     `error` is its corrected standard error, >= 0: the standard deviation of the differences times
-    sqrt(1/k + overlap). Nadeau and Bengio (2003), Machine Learning 52, 239-281."""
+    sqrt(1/k + overlap). Nadeau and Bengio (2003), Machine Learning 52, 239-281. Differences that
+    are all equal have no deviation to go by: their error is the one by which the t test is as sure
+    as the sign test, which says that k of one sign are luck with probability 2^(1 - k)."""
 
     mean: float
     error: float
@@ -51,9 +56,11 @@ class MeanDifference:
         values = np.asarray(differences, dtype=np.float64)
         if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
             raise ValueError("two differences or more are needed, and all of them finite")
-        k = len(values)
-        variance = float(values.var(ddof=1))
-        return cls(float(values.mean()), math.sqrt(variance * (1 / k + overlap)), k - 1)
+        k, mean = len(values), float(values.mean())
+        error = math.sqrt(float(values.var(ddof=1)) * (1 / k + overlap))
+        if np.ptp(values) <= _ROUNDING * abs(mean):
+            error = abs(mean) / float(stats.t.isf(0.5**k, k - 1))
+        return cls(mean, error, k - 1)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The two-sided interval of the mean; `confidence` in (0, 1)."""

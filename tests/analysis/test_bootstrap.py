@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from pipeline.analysis import bootstrap
 from pipeline.analysis.bootstrap import intervals
 from pipeline.analysis.evaluation import score
 from pipeline.models.metrics import ACCURACY, KNOWN
@@ -93,3 +94,18 @@ def test_a_single_group_has_no_intervals() -> None:
     found = score(probabilities, y, clusters=np.zeros(50, int))
     assert dict(found.intervals) == {"accuracy": (0.0, 1.0)}
     assert found.further.keys() == {"auroc", "balanced_accuracy", "f1_score"}
+
+
+@pytest.mark.parametrize("name", ["auroc", "balanced_accuracy", "f1_score", "loss"])
+def test_of_many_rows_a_part_has_nearly_the_interval_of_all(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probabilities, y = predictions(2, 4000)
+    whole = score(probabilities, y)
+    monkeypatch.setattr(bootstrap, "_MOST_ROWS", 1000)
+    found = score(probabilities, y).intervals[name]
+    width = whole.intervals[name][1] - whole.intervals[name][0]
+    assert found == pytest.approx(whole.intervals[name], abs=0.15 * width)
+    assert found != whole.intervals[name]
+    value = whole.loss if name == "loss" else whole.further[name]
+    assert found[0] < value < found[1]

@@ -46,6 +46,16 @@ def test_equal_scores_are_not_told_apart():
     assert (pair.difference, pair.low_all, pair.is_clear) == (0, 0, False)
 
 
+@pytest.mark.parametrize(("folds", "is_clear"), [(2, False), (5, False), (7, True), (20, True)])
+def test_equal_differences_are_as_sure_as_signs(folds, is_clear):
+    """Two folds that say the same by chance claim nothing; twenty do."""
+    (pair,) = pairs([("a", np.full(folds, 0.9)), ("b", np.full(folds, 0.8))], overlap=0.25)
+    assert pair.is_clear == is_clear
+    assert pair.low < pair.difference < pair.high
+    found = MeanDifference.of(np.full(folds, 0.1), 0.25)
+    assert found.p_value == pytest.approx(stats.binomtest(folds, folds).pvalue)
+
+
 def test_one_optimizer_has_no_pair():
     assert pairs([("A", np.array([0.7, 0.8]))], overlap(2)) == ()
 
