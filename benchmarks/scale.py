@@ -33,7 +33,9 @@ from benchmarks.simulator import Cluster, Costs, Outcome, Plan, simulate
 from benchmarks.tracking import measure, server
 from pipeline.config import Config, check, from_mapping
 from pipeline.data import prepared as data
+from pipeline.search.batches import MOST, batch_around
 from pipeline.search.search import Search
+from pipeline.search.space import Space
 from pipeline.tracking.store import Store
 from pipeline.tracking.trials import TrialLog
 from pipeline.tracking.writer import Journal, Writer
@@ -84,14 +86,16 @@ class Asking:
 
 
 def asking(sampler: str, count: int) -> Asking:
-    """After `count` told trials, rounded down to whole batches; those of 8 and of 32 tell what
-    comes once a batch from what comes with each trial."""
-    count -= count % 32
+    """After `count` told trials, rounded down to whole batches; batches that the budget ends after
+    8 and after 32 trials tell what comes once a batch from what comes with each trial."""
+    config = configured(sampler=sampler)
+    batch = batch_around(config, Space(config), count)
+    count = min(batch.start, batch.stop, key=lambda end: abs(end - count))
     seconds: dict[int, float] = {}
     tell = 0.0
     repeats = 1 if sampler == "tpe" and count > 5000 else 2
-    for folds in (5, 1) * repeats:
-        config = configured(folds=folds, sampler=sampler, trials=count + 64)
+    for more in (8, 32) * repeats:
+        config = configured(sampler=sampler, trials=count + more)
         search = Search(config, told(config, count))
         started = time.process_time()
         batch = search.ask()
@@ -340,23 +344,25 @@ def scenarios(
 
     server_store = "PostgreSQL" if "PostgreSQL" in stores else "SQLite"
     counts = sorted(asked["tpe"])
+    small_searches(durations, costs("tpe", counts[0], "SQLite"))
     for count in counts[-2:]:
         mark = " (asking extrapolated)" if count == counts[-1] else ""
         print(f"\nAfter {count:,} told trials{mark}:\n")
         rows = []
         for nodes in numbers:
             cores = nodes * CORES
-            size = max(8, cores)
-            ahead = -(-5 * cores // 4 // 32)
+            config = configured(trials=count)
+            of_tpe = len(batch_around(config, Space(config), count))
+            ahead = 1 - -5 * cores // 4 // MOST
             ways: list[tuple[str, str, str, partial[Plan]]] = [
-                ("as it is", "tpe", "SQLite", partial(Plan, batch=8)),
-                ("a trial for each core", "tpe", "SQLite", partial(Plan, batch=size)),
-                ("four for each core", "tpe", "SQLite", partial(Plan, batch=4 * size)),
-                ("nothing waited for", "qmc", "SQLite", partial(Plan, batch=32, batches=ahead + 1)),
+                ("as it is", "tpe", "SQLite", partial(Plan, batch=of_tpe)),
+                ("as it is", "qmc", "SQLite", partial(Plan, batch=MOST)),
+                ("and no models kept", "qmc", "SQLite, no models", partial(Plan, batch=MOST)),
+                ("nothing waited for", "qmc", "SQLite", partial(Plan, batch=MOST, batches=ahead)),
             ]
-            several = partial(Plan, batch=32, batches=ahead + 1, writers=16)
+            several = partial(Plan, batch=MOST, batches=ahead, writers=16)
             bare = f"{server_store}, no models"
-            ways.append(("and no models kept", "qmc", bare, ways[-1][3]))
+            ways.append(("and no models kept, PostgreSQL", "qmc", bare, ways[-1][3]))
             ways.append(("and 16 writers", "qmc", bare, several))
             for name, sampler, store, planned in ways:
                 under_way = planned.keywords["batch"] * planned.keywords.get("batches", 1)
@@ -365,6 +371,25 @@ def scenarios(
                 rows.append(names + line(nodes, costs(sampler, count, store), plan))
         head = "nodes", "way", "sampler", "store", "trials an hour", "cores busy", "asking"
         show((*head, "sending", "writing", "bound by"), rows)
+
+
+def small_searches(durations: Sequence[float], cost: Costs) -> None:
+    """Minutes of searches of few trials, as their batches are and in batches of eight."""
+    rows = []
+    for trials in (40, 200):
+        config = configured(trials=trials)
+        sizes: list[int] = []
+        while sum(sizes) < trials:
+            sizes.append(len(batch_around(config, Space(config), sum(sizes))))
+        for nodes in (1, 2, 3):
+            minutes = [
+                np.mean([simulate(cost, Cluster(nodes, CORES), plan, s).seconds for s in range(20)])
+                / 60
+                for plan in (Plan(trials, 8, sizes=sizes), Plan(trials, 8))
+            ]
+            rows.append([str(trials), str(nodes), *(f"{each:.1f}" for each in minutes)])
+    print(f"\nA search with TPE, trials of {np.mean(durations):.0f} s:\n")
+    show(("trials", "nodes", "minutes", "in batches of eight"), rows)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count, repeat
 from math import inf
 
 import numpy as np
@@ -59,6 +59,7 @@ class Plan:
     """What is asked for.
 
     Attributes:
+        sizes: of the first batches, before those of `batch` trials.
         batches: how many may be under way; 1: the next one waits for the last trial of a batch.
         writers: with more than one each is a process of its own, and none hinders the driver."""
 
@@ -67,6 +68,7 @@ class Plan:
     batches: int = 1
     writers: int = 1
     queue: int = 64
+    sizes: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class _Run:
         self.waiting: deque[int] = deque()  # trials that wait for a core
         self.back: deque[int] = deque()  # and those that wait for the driver
         self.asked = self.told = self.queued = self.written = self.again = 0
+        self.sizes = chain(plan.sizes, repeat(plan.batch))
         self.idle_writers = plan.writers
         self.is_driving, self.interpreter, self.ended = False, 0.0, 0.0
         self.spent = dict.fromkeys(("nodes", "asking", "sending", "writing"), 0.0)
@@ -196,7 +199,7 @@ class _Run:
         begun = max(now, self.interpreter)
         under_way = self.asked - self.told
         if self.asked < plan.trials and under_way <= (plan.batches - 1) * plan.batch:
-            size = min(plan.batch, plan.trials - self.asked)
+            size = min(next(self.sizes), plan.trials - self.asked)
             asking = costs.begin + size * costs.ask
             for place in range(size):
                 self.at(begun + asking + (place + 1) * costs.send, "sent", self.asked + place)
@@ -232,5 +235,5 @@ def simulate(costs: Costs, cluster: Cluster, plan: Plan, seed: int = 0) -> Outco
     parts = {name: spent / (run.ended or inf) for name, spent in run.spent.items()}
     parts["nodes"] /= cores
     parts["writing"] /= plan.writers
-    too_few = plan.batch * plan.batches < cores
+    too_few = min((plan.batch, *plan.sizes)) * plan.batches < cores
     return Outcome(plan.trials, run.ended, **parts, again=run.again, too_few=too_few)
