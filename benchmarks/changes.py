@@ -32,6 +32,7 @@ from sklearn.preprocessing import TargetEncoder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pipeline.analysis.comparison import MeanDifference
 from pipeline.analysis.cross_fitting import cross_fitted, together
 from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
@@ -97,31 +98,52 @@ ONE: Mapping[str, Setting] = {
         for pieces in (0, 8, 16, 24)
     },
 }
-SETTINGS: Mapping[str, tuple[Setting, ...]] = {
-    **{name: (setting,) for name, setting in ONE.items()},
-    **{
-        f"smoothing, {count} categories": (replace(SMOOTHED, categories=count),)
-        for count in (64, 16, 256)
-    },
-    "smoothing, 64 categories and averages": (replace(SMOOTHED, averages=True),),
-    "smoothing, 16 categories and averages": (replace(SMOOTHED, categories=16, averages=True),),
-    "smoothing, either encoding": (SMOOTHED, replace(SMOOTHED, quantiles=16)),
-    "smoothing, either encoding, either width": tuple(
-        replace(SMOOTHED, quantiles=pieces, hidden=hidden)
-        for pieces in (0, 16)
-        for hidden in ((64, 32), (128, 64))
-    ),
-}
-"""Of several the search chooses one. The first is what the others are compared with."""
 
 
 @dataclass(frozen=True)
-class _Trained:
+class Choice:
+    """Settings of which the search chooses: that of the best trial, with `margin` only if its
+    accuracy is ahead of the first one's by so many standard errors, corrected, over the folds."""
+
+    settings: tuple[Setting, ...]
+    margin: float = 0.0
+
+
+PIECES = SMOOTHED, replace(SMOOTHED, quantiles=16)
+SETTINGS: Mapping[str, Choice] = {
+    **{name: Choice((setting,)) for name, setting in ONE.items()},
+    **{
+        f"smoothing, {count} categories": Choice((replace(SMOOTHED, categories=count),))
+        for count in (64, 16, 256)
+    },
+    **{
+        f"smoothing, {count} categories and averages": Choice(
+            (replace(SMOOTHED, categories=count, averages=True),)
+        )
+        for count in (64, 16)
+    },
+    "smoothing, either encoding": Choice(PIECES),
+    "smoothing, pieces if 1 SE ahead": Choice(PIECES, 1.0),
+    "smoothing, pieces if 2 SE ahead": Choice(PIECES, 2.0),
+    "smoothing, either encoding, either width": Choice(
+        tuple(
+            replace(SMOOTHED, quantiles=pieces, hidden=hidden)
+            for pieces in (0, 16)
+            for hidden in ((64, 32), (128, 64))
+        )
+    ),
+}
+"""The first is what the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Trained:
     """Trials of one setting: the rows as its networks take them, and the outcomes."""
 
     arrays: Arrays
     architecture: MLP
     trials: list[list[Fit]]  # each with its outcomes on all splits
+    seconds: float  # of the processor
 
 
 Tables = Callable[[int], Table]
@@ -148,15 +170,29 @@ def _averages(
     return found
 
 
-def _train(tables: Tables, setting: Setting, splits: Sequence[Split], seed: int) -> _Trained:
+def _train(tables: Tables, splits: Sequence[Split], seed: int, setting: Setting) -> Trained:
     table = tables(setting.categories)
+    if not setting.averages:
+        return trained(table, setting, splits, seed)
+    added = _averages(tables(10_000), setting.categories, splits, seed)
+    return trained(table, setting, splits, seed, beside=torch.from_numpy(np.stack(added)))
+
+
+def trained(
+    table: Table,
+    setting: Setting,
+    splits: Sequence[Split],
+    seed: int,
+    trials: Sequence[Component] = TRIALS,
+    beside: torch.Tensor | None = None,
+) -> Trained:
+    """Trials on all splits; `beside` [S, N, Q] are further inputs."""
+    started = time.process_time()
     raw = torch.from_numpy(table.raw)
     training_rows = [torch.from_numpy(split.training) for split in splits]
     encoder = Encoder.fit(raw, table.schema, training_rows, setting.quantiles)
     x = encoded(encoder, [raw], len(raw))
-    if setting.averages:
-        added = _averages(tables(10_000), setting.categories, splits, seed)
-        x = torch.cat([x, torch.from_numpy(np.stack(added))], dim=2)
+    x = x if beside is None else torch.cat([x, beside], dim=2)
     arrays = Arrays(
         x, torch.from_numpy(table.y), tuple(splits), Classification(table.schema.classes)
     )
@@ -167,33 +203,50 @@ def _train(tables: Tables, setting: Setting, splits: Sequence[Split], seed: int)
     )
     members = [
         Member(split, scheduled(optimizer, training), model, training)
-        for optimizer in TRIALS
+        for optimizer in trials
         for split in range(len(splits))
     ]
     how = Settings(seed=seed, cross_fit=True, criterion=setting.criterion)
     fits = fit(arrays, members, how)
-    trials = [fits[at : at + len(splits)] for at in range(0, len(fits), len(splits))]
-    return _Trained(arrays, arrays.architecture(model, training), trials)
+    of_trials = [fits[at : at + len(splits)] for at in range(0, len(fits), len(splits))]
+    seconds = time.process_time() - started
+    return Trained(arrays, arrays.architecture(model, training), of_trials, seconds)
 
 
-def measure(tables: Tables, settings: Sequence[Setting], seed: int) -> dict[str, float]:
-    """The scores of the rows left out, each by networks that never saw it; of several settings the
-    search finds out which is best, as it does of the trials."""
-    started, table = time.process_time(), tables(64)
-    y = table.y
+def nested(y: npt.NDArray[np.int64], seed: int) -> tuple[tuple[Split, ...], list[Split]]:
+    """Outer splits, and `INNER` ones of the training rows of each, one after the other."""
     outer = make_splits(y, OUTER, 1, 0.2, seed)
     inner = [
         Split(place, part.fold, split.training[part.training], split.training[part.validation])
         for place, split in enumerate(outer)
         for part in make_splits(y[split.training], INNER, 1, 0.2, seed + place)
     ]
-    trained = [_train(tables, setting, inner, seed) for setting in settings]
-    plain = np.zeros((len(y), table.schema.classes))
+    return outer, inner
+
+
+def chosen(tried: Sequence[Trained], own: slice, margin: float) -> tuple[Trained, list[Fit]]:
+    """The setting that is taken by what its best trial does on some splits, and that trial."""
+    best = [(of, min((trial[own] for trial in of.trials), key=ranking)) for of in tried]
+    if margin == 0:
+        return min(best, key=lambda each: ranking(each[1]))
+    scores = [np.array([one.scores["accuracy"] for one in trial]) for _, trial in best]
+    ahead = [MeanDifference.of(each - scores[0], 1 / (INNER - 1)) for each in scores]
+    clear = [place for place, gain in enumerate(ahead) if gain.mean > margin * gain.error]
+    return best[max(clear, key=lambda place: ahead[place].mean, default=0)]
+
+
+def measure(
+    y: npt.NDArray[np.int64], train: Callable[[Setting], Trained], choice: Choice, seed: int
+) -> dict[str, float]:
+    """The scores of the rows left out, each by networks that never saw it."""
+    outer, inner = nested(y, seed)
+    tried = [train(setting) for setting in choice.settings]
+    classes = int(y.max()) + 1
+    plain = np.zeros((len(y), classes))
     calibrated = plain.copy()
     for place, split in enumerate(outer):
         own = slice(place * INNER, (place + 1) * INNER)
-        every = [(of, trial[own]) for of in trained for trial in of.trials]
-        of, best = min(every, key=lambda each: _rank(each[1]))
+        of, best = chosen(tried, own, choice.margin)
         states = torch.stack([one.weights for one in best])
         ensemble = MLPEnsemble(torch.nn.Identity(), of.architecture, states)
         x = of.arrays.x
@@ -205,13 +258,13 @@ def measure(tables: Tables, settings: Sequence[Setting], seed: int) -> dict[str,
     return {
         "rows": len(y),
         "accuracy": float((plain.argmax(axis=1) == y).mean()),
-        "log loss": _loss(plain, y),
-        "log loss, tempered": _loss(calibrated, y),
-        "seconds": time.process_time() - started,
+        "log loss": loss_of(plain, y),
+        "log loss, tempered": loss_of(calibrated, y),
+        "seconds": sum(of.seconds for of in tried),
     }
 
 
-def _rank(fits: Sequence[Fit]) -> tuple[float, float]:
+def ranking(fits: Sequence[Fit]) -> tuple[float, float]:
     """Of a trial's members: the highest mean accuracy, of equal ones the lowest mean loss first."""
     if any(one.state != "complete" for one in fits):
         return 0.0, np.inf
@@ -219,7 +272,7 @@ def _rank(fits: Sequence[Fit]) -> tuple[float, float]:
     return -float(accuracy), float(loss)
 
 
-def _loss(probabilities: np.ndarray, y: np.ndarray) -> float:
+def loss_of(probabilities: np.ndarray, y: np.ndarray) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(y)), y], LEAST)).mean())
 
 
@@ -264,11 +317,13 @@ def main() -> None:
             print(f"{name}: its package is not installed")
             continue
         tables = lru_cache(partial(Table.of, frame, arguments.rows, arguments.seed))
+        y = tables(64).y
+        train = lru_cache(partial(_train, tables, nested(y, arguments.seed)[1], arguments.seed))
         for setting in settings:
             key = {"table": name, "setting": setting, "seed": arguments.seed}
             if tuple(key.values()) in done:
                 continue
-            found.append(key | measure(tables, SETTINGS[setting], arguments.seed))
+            found.append(key | measure(y, train, SETTINGS[setting], arguments.seed))
             with arguments.out.open("a") as out:
                 out.write(json.dumps(found[-1]) + "\n")
     report(pd.DataFrame(found))

@@ -4,7 +4,7 @@ All finalists are trained on the same folds from the same initial weights with t
 their scores are compared pair by pair."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,18 +53,23 @@ def train_finalists(
     engines: Engines | None = None,
     watch: Watching | None = None,
     executor: Executor = LOCAL,
+    came: Callable[[], None] = lambda: None,
 ) -> TrainedFinalists:
     """Train the best trial of each optimizer on fresh folds and compare them.
 
     Args:
         trials: all of the search; the best of each optimizer with its curves and folds. One at
             least is complete.
-        watch: see `Trainer.train`."""
+        watch: see `Trainer.train`.
+        came: called when a finalist is trained."""
     metric, how = metric_of(config), (final_splits, final_seed(config))
     trainer = Trainer(config, parts, *how, cross_fit=True, engines=engines, executor=executor)
     ordered = sorted(best_per_optimizer(trials, metric), key=lambda trial: trial.number)
     batch = [proposed(t.number, t.optimizer, t.params, config) for t in ordered]
-    trained = {trial.number: trial for trial in trainer.train(batch, watch)}
+    trained = {}
+    for trial in trainer.train(batch, watch):
+        trained[trial.number] = trial
+        came()
     of = trainer, metrics_of(config), metric
     entries = [_finalist(each, trained[each.number], *of) for each in ordered]
     entries.sort(key=lambda finalist: finalist.ranking(metric))

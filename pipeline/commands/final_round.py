@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -75,7 +76,7 @@ def final_round(
     started = time.perf_counter()
     with FinalProgress(job.console, len(chosen)) as progress:
         watch = progress.watching() if executor.is_here else None
-        how = job.engines(run.run_id), watch, executor
+        how = job.engines(run.run_id), watch, executor, partial(progress.trained, executor.is_here)
         trained = computed.train_finalists(job.config, job.parts, trials, *how)
     lease.check()
     evidence = trained.evidence

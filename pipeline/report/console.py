@@ -188,6 +188,7 @@ class _TrainingProgress(_Progress):
             self._pace.end()
         else:
             self._pace.came()
+            self._tell()
 
     def _tell(self) -> None:
         pace, left = self._pace, self._pace.left
@@ -252,7 +253,8 @@ class FinalProgress(_TrainingProgress):
         super().__init__(console, "Final round", optimizers)
 
     def _words(self, epoch: str) -> str:
-        return f"final round: {self._pace.trained} of {self._pace.total} optimizers, {epoch}"
+        done = f"final round: {self._pace.trained} of {self._pace.total} optimizers"
+        return f"{done}, {epoch}" if epoch else done
 
 
 class RowProgress(_Progress):

@@ -110,6 +110,19 @@ def test_lines_come_further_and_further_apart(streams):
     assert len(lines) < 60
 
 
+def test_progress_of_a_final_round_elsewhere(streams):
+    clock = _Clock()
+    with FinalProgress(Console(*streams, interval=10, clock=clock), 3) as progress:
+        for _ in range(3):
+            clock.now += 12
+            progress.trained(is_here=False)
+    assert streams[0].getvalue().splitlines() == [
+        "final round: 1 of 3 optimizers",
+        "final round: 2 of 3 optimizers",
+        "final round: 3 of 3 optimizers",
+    ]
+
+
 def test_progress_of_a_resumed_search(streams):
     clock = _Clock()
     with SearchProgress(Console(*streams, clock=clock), 4, LOSS, [trial(0)]) as progress:
