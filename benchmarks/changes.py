@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,9 @@ class Setting:
     dropout: float = 0.0
     batch_size: int = 64
     categories: int = 64
-    averages: bool = False
-    """Of a column of more categories, also the mean label of the rows of each (`_averages`)."""
+    averages: Literal["", "of all", "of rare ones"] = ""
+    """Of a column of more categories, also the mean label of the rows of each (`_averages`), or of
+    those alone that have no indicator."""
 
 
 COSINE = Setting(schedule="CosineAnnealingLR")
@@ -117,10 +118,11 @@ SETTINGS: Mapping[str, Choice] = {
         for count in (64, 16, 256)
     },
     **{
-        f"smoothing, {count} categories and averages": Choice(
-            (replace(SMOOTHED, categories=count, averages=True),)
+        f"smoothing, {count} categories and averages {which}": Choice(
+            (replace(SMOOTHED, categories=count, averages=which),)
         )
         for count in (64, 16)
+        for which in ("of all", "of rare ones")
     },
     "smoothing, either encoding": Choice(PIECES),
     "smoothing, pieces if 1 SE ahead": Choice(PIECES, 1.0),
@@ -151,22 +153,25 @@ Tables = Callable[[int], Table]
 
 
 def _averages(
-    whole: Table, few: int, splits: Sequence[Split], seed: int
+    tables: Tables, setting: Setting, splits: Sequence[Split], seed: int
 ) -> list[npt.NDArray[np.float32]]:
     """Of each split [N, Q]: for each column of more than a few categories, and for each label but
     one of two, how often rows of the same category have it. Of training rows these are other
     training rows; categories of few rows are drawn towards the mean of all (Micci-Barreca 2001)."""
-    positions = [
-        place for place, column in enumerate(whole.schema.columns) if len(column.categories) > few
-    ]
+    whole, few = tables(10_000), tables(setting.categories)
+    columns = list(zip(whole.schema.columns, few.schema.columns, strict=True))
+    positions = [p for p, (a, b) in enumerate(columns) if len(a.categories) > len(b.categories)]
     codes, found = whole.raw[:, positions], []
+    has_indicator = few.raw[:, positions] >= 0
+    labels = 1 if whole.schema.classes == 2 else whole.schema.classes
+    silent = np.repeat(has_indicator & (setting.averages == "of rare ones"), labels, axis=1)
     for split in splits:
         encoder = TargetEncoder(random_state=seed)
         own = encoder.fit_transform(codes[split.training], whole.y[split.training])
         values = encoder.transform(codes)
         values[split.training] = own
         values = (values - own.mean(axis=0)) / np.maximum(own.std(axis=0), 1e-9)
-        found.append(values.astype(np.float32))
+        found.append(np.where(silent, 0.0, values).astype(np.float32))
     return found
 
 
@@ -174,7 +179,7 @@ def _train(tables: Tables, splits: Sequence[Split], seed: int, setting: Setting)
     table = tables(setting.categories)
     if not setting.averages:
         return trained(table, setting, splits, seed)
-    added = _averages(tables(10_000), setting.categories, splits, seed)
+    added = _averages(tables, setting, splits, seed)
     return trained(table, setting, splits, seed, beside=torch.from_numpy(np.stack(added)))
 
 

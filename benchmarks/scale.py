@@ -86,15 +86,17 @@ class Asking:
 
 
 def asking(sampler: str, count: int) -> Asking:
-    """After `count` told trials, rounded down to whole batches; batches that the budget ends after
-    8 and after 32 trials tell what comes once a batch from what comes with each trial."""
+    """After `count` told trials, rounded to whole batches; a batch of up to 32 trials and one that
+    the budget ends after a quarter of it tell what comes once a batch from what comes with each
+    trial."""
     config = configured(sampler=sampler)
     batch = batch_around(config, Space(config), count)
     count = min(batch.start, batch.stop, key=lambda end: abs(end - count))
     seconds: dict[int, float] = {}
     tell = 0.0
     repeats = 1 if sampler == "tpe" and count > 5000 else 2
-    for more in (8, 32) * repeats:
+    size = min(32, len(batch_around(config, Space(config), count)))
+    for more in (size // 4, size) * repeats:
         config = configured(sampler=sampler, trials=count + more)
         search = Search(config, told(config, count))
         started = time.process_time()
