@@ -131,7 +131,8 @@ def catboost(x: pd.DataFrame, y: pd.Series, test: pd.DataFrame, seed: int) -> np
         allow_writing_files=False,
     )
     model.fit(x.astype(text), y)
-    return np.asarray(model.predict_proba(test.astype(text)))
+    order = np.argsort(model.classes_.astype(str))  # which takes labels that are digits for numbers
+    return np.asarray(model.predict_proba(test.astype(text)))[:, order]
 
 
 MODELS: Mapping[str, Fit] = {

@@ -114,7 +114,8 @@ def asking(sampler: str, count: int) -> Asking:
 
 
 def extrapolated(measured: Mapping[int, Asking], count: int) -> Asking:
-    """By a power law through the three largest counts, fitted in logarithms."""
+    """By a power law through the three largest counts, fitted in logarithms; what comes once a
+    batch, which reads all trials, in proportion to them."""
     counts = sorted(measured)[-3:]
 
     def at(part: str) -> float:
@@ -122,7 +123,7 @@ def extrapolated(measured: Mapping[int, Asking], count: int) -> Asking:
         slope, start = np.polyfit(np.log(counts), np.log(values), 1)
         return float(np.exp(start + slope * np.log(count)))
 
-    return Asking(at("begin"), at("ask"), at("tell"))
+    return Asking(measured[counts[-1]].begin * count / counts[-1], at("ask"), at("tell"))
 
 
 @contextlib.contextmanager
