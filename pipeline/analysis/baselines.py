@@ -73,8 +73,8 @@ def in_threads(function: Callable[[Work], Value], work: Iterable[Work]) -> list[
     from threadpoolctl import threadpool_limits
 
     # OpenMP's limit is each thread's own, that of BLAS the whole process's.
-    one = partial(threadpool_limits, 1)
-    with one(), ThreadPoolExecutor(torch.get_num_threads(), initializer=one) as pool:
+    one, count = partial(threadpool_limits, 1), torch.get_num_threads()
+    with one(), ThreadPoolExecutor(count, initializer=one) as pool:
         return list(pool.map(function, work))
 
 
