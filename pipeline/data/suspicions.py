@@ -4,13 +4,14 @@ Rows of one value are compared with rows of neighbouring values and with any row
 measures something, neighbouring values are as good as equal ones; where it says whom or what a row
 is of, only rows of equal values are alike."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -273,10 +274,8 @@ def _on_copies(
         training = np.arange(rows.num_rows) < table.num_rows
     if len(columns) < 3 or training.all():
         return []
-    label, half, other_half = (
-        pd.util.hash_pandas_object(rows.select(part).to_pandas(), index=False).to_numpy()
-        for part in (names[:1], names[1::2], names[2::2])
-    )
+    odd, even = range(1, len(names), 2), range(2, len(names), 2)
+    label, half, other_half = (_hashes(rows, places) for places in ([0], odd, even))
     hashes = half + other_half, half, half + other_half + label
     equal, in_half, with_label = (_equal_rows(each, training) for each in hashes)
     n, total = np.count_nonzero(equal), len(equal)
@@ -289,6 +288,16 @@ def _on_copies(
         f"{len(columns) - 1:,} more), {n - np.count_nonzero(with_label):,} of them with another "
         "label, so that the test score flatters what remembers rows; set data.duplicates: drop"
     ]
+
+
+def _hashes(rows: pa.Table, places: Iterable[int]) -> npt.NDArray[np.uint64]:
+    """Of each row, of the columns at these places; a column after the other, to hold little else.
+    Sums of them are hashes of all their columns."""
+    total = np.zeros(rows.num_rows, np.uint64)
+    for place in places:
+        column = pd.util.hash_pandas_object(rows.column(place).to_pandas(), index=False)
+        total += column.to_numpy() * np.uint64(2 * place + 1)
+    return total
 
 
 def _equal_rows(hashes: np.ndarray, training: np.ndarray) -> np.ndarray:

@@ -199,6 +199,16 @@ def test_copies_in_a_test_file_with_another_label_and_other_types(random: Random
     assert suspected(columns, y, test=test.set_column(0, "a", [["text"] * 40])) == []
 
 
+@pytest.mark.parametrize("places", ["badc", "cdab", "dcba"])
+def test_rows_of_the_same_values_in_other_columns_are_no_copies(
+    random: Random, places: str
+) -> None:
+    columns, y = numbers(random, 300, "abcd"), coins(random, 300)
+    swapped = {name: columns[place][:40] for name, place in zip("abcd", places, strict=True)}
+    test = pa.table({"y": y[:40], **swapped})
+    assert suspected(columns, y, test=test) == []
+
+
 def test_rows_of_few_values_are_equal_by_chance(random: Random) -> None:
     coarse = {f"c{i}": random.integers(0, 4, 2000) for i in range(5)}
     assert suspected(coarse, coins(random, 2000)) == []
