@@ -283,10 +283,9 @@ def checked(rows: int, trials: int) -> list[list[str]]:
         what: str, count: int, config: Config, taken: tuple[float, list[float], float], send: float
     ) -> None:
         wall, seconds, write = taken
-        batch = len(Search(config).batch)
         # What its trials took there, in which the machine's other work is.
         costs = Costs(seconds, asked.begin, asked.ask, send, asked.tell, write)
-        plan = Plan(config.search.trials, batch)
+        plan = Plan(config.search.trials, sizes=sizes_of(config))
         rates = [simulate(costs, Cluster(count), plan, seed).rate for seed in range(20)]
         measured, mean = plan.trials / wall, float(np.mean(rates))
         figures = [f"{np.mean(seconds):.2f}", f"{1000 * write:.0f}", f"{measured:.2f}"]
@@ -376,14 +375,19 @@ def scenarios(
         show((*head, "sending", "writing", "bound by"), rows)
 
 
+def sizes_of(config: Config) -> list[int]:
+    """Of the batches of a search; the budget may end within the last."""
+    sizes: list[int] = []
+    while sum(sizes) < config.search.trials:
+        sizes.append(len(batch_around(config, Space(config), sum(sizes))))
+    return sizes
+
+
 def small_searches(durations: Sequence[float], cost: Costs) -> None:
     """Minutes of searches of few trials, as their batches are and in batches of eight."""
     rows = []
     for trials in (40, 200):
-        config = configured(trials=trials)
-        sizes: list[int] = []
-        while sum(sizes) < trials:
-            sizes.append(len(batch_around(config, Space(config), sum(sizes))))
+        sizes = sizes_of(configured(trials=trials))
         for nodes in (1, 2, 3):
             minutes = [
                 np.mean([simulate(cost, Cluster(nodes, CORES), plan, s).seconds for s in range(20)])
