@@ -21,8 +21,8 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each metric by its name: the percentile bootstrap, Efron and Tibshirani
     (1993), An Introduction to the Bootstrap, chapter 13. Of more than 200,000 rows so many are
-    drawn once, and what their interval is wide is scaled to all: with the square root of the number
-    of rows, Politis and Romano (1994), Annals of Statistics 22(4), 2031-2050.
+    drawn once; their interval is made narrower by the square root of the part that they are of all
+    rows: Politis and Romano (1994), Annals of Statistics 22(4), 2031-2050.
 
     Samples for which a metric is not defined, as without a row of a label, are left out. Rows of a
     single group have no intervals.
