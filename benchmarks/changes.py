@@ -38,10 +38,10 @@ from pipeline.config.component import Component
 from pipeline.config.sections import Model, Training
 from pipeline.data.encoding import Encoder, encoded
 from pipeline.data.splits import Split, make_splits
+from pipeline.models.architecture import Architecture
 from pipeline.models.calibration import fit_temperature, tempered
-from pipeline.models.export import MLPEnsemble
+from pipeline.models.export import ensemble_of
 from pipeline.models.metrics import ACCURACY, LOSS, Metric
-from pipeline.models.mlp import MLP
 from pipeline.models.task import Classification
 from pipeline.training.batches import Arrays
 from pipeline.training.loop import fit
@@ -69,6 +69,7 @@ class Setting:
     activation: str = "relu"
     dropout: float = 0.0
     batch_size: int = 64
+    network: str = ""  # in place of a perceptron
     categories: int = 64
     averages: Literal["", "of all", "of rare ones"] = ""
     """Of a column of more categories, also the mean label of the rows of each (`_averages`), or of
@@ -110,6 +111,7 @@ class Choice:
     margin: float = 0.0
 
 
+PERIODIC = Path(__file__).with_name("periodic.py")
 PIECES = SMOOTHED, replace(SMOOTHED, quantiles=16)
 SETTINGS: Mapping[str, Choice] = {
     **{name: Choice((setting,)) for name, setting in ONE.items()},
@@ -124,6 +126,7 @@ SETTINGS: Mapping[str, Choice] = {
         for count in (64, 16)
         for which in ("of all", "of rare ones")
     },
+    "smoothing, periodic": Choice((replace(SMOOTHED, network=f"{PERIODIC}:Periodic"),)),
     "smoothing, either encoding": Choice(PIECES),
     "smoothing, pieces if 1 SE ahead": Choice(PIECES, 1.0),
     "smoothing, pieces if 2 SE ahead": Choice(PIECES, 2.0),
@@ -143,7 +146,7 @@ class Trained:
     """Trials of one setting: the rows as its networks take them, and the outcomes."""
 
     arrays: Arrays
-    architecture: MLP
+    architecture: Architecture
     trials: list[list[Fit]]  # each with its outcomes on all splits
     seconds: float  # of the processor
 
@@ -202,10 +205,13 @@ def trained(
         x, torch.from_numpy(table.y), tuple(splits), Classification(table.schema.classes)
     )
     keys: dict[str, Any] = vars(setting)
-    model, training = (
+    sections = (
         section(**{key: keys[key] for key in keys.keys() & section.model_fields.keys()})
         for section in (Model, Training)
     )
+    model, training = sections
+    if setting.network:
+        model = Component(setting.network, {"hidden": setting.hidden})
     members = [
         Member(split, scheduled(optimizer, training), model, training)
         for optimizer in trials
@@ -253,12 +259,13 @@ def measure(
         own = slice(place * INNER, (place + 1) * INNER)
         of, best = chosen(tried, own, choice.margin)
         states = torch.stack([one.weights for one in best])
-        ensemble = MLPEnsemble(torch.nn.Identity(), of.architecture, states)
+        ensemble = ensemble_of(of.architecture, torch.nn.Identity(), states)
         x = of.arrays.x
         part = Arrays(x[own], of.arrays.y, tuple(inner[own]), of.arrays.task)
         known = together(cross_fitted(best, part, of.architecture), of.arrays.y)
         temperature = fit_temperature(known.probabilities, known.y.numpy())
-        plain[split.validation] = ensemble(x[own][:, split.validation]).numpy()
+        with torch.no_grad():
+            plain[split.validation] = ensemble(x[own][:, split.validation]).numpy()
         calibrated[split.validation] = tempered(plain[split.validation], temperature)
     return {
         "rows": len(y),

@@ -33,7 +33,7 @@ from benchmarks.simulator import Cluster, Costs, Outcome, Plan, simulate
 from benchmarks.tracking import measure, server
 from pipeline.config import Config, check, from_mapping
 from pipeline.data import prepared as data
-from pipeline.search.batches import MOST, batch_around
+from pipeline.search.batch_sizes import MOST, batch_around
 from pipeline.search.search import Search
 from pipeline.search.space import Space
 from pipeline.tracking.store import Store

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.common.seeds import Purpose, generator, seed32
 from pipeline.config import Config
 from pipeline.models.metrics import Metric, metric_of
-from pipeline.search.batches import first_trials, takes_turns
+from pipeline.search.batch_sizes import first_trials, takes_turns
 from pipeline.search.optuna_study import Study
 from pipeline.search.space import Key, Point, Space
 from pipeline.training.trial import Trial

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pipeline.config import Config
 from pipeline.config.ranges import ends
 from pipeline.models.metrics import Metric, metric_of
-from pipeline.search.batches import smallest_batch
+from pipeline.search.batch_sizes import smallest_batch
 from pipeline.search.optuna_study import MedianRule
 from pipeline.training.trial import Trial
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from pipeline.config import Config
 from pipeline.models.metrics import metric_of
-from pipeline.search.batches import batch_around
+from pipeline.search.batch_sizes import batch_around
 from pipeline.search.draw import Draw, quotas
 from pipeline.search.pruning import StackPruning, rules_of, rungs_of
 from pipeline.search.space import Space

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import check
-from pipeline.search.batches import batch_around
+from pipeline.search.batch_sizes import batch_around
 from pipeline.search.search import Search
 from pipeline.search.space import Space
 from pipeline.training.trial import Trial

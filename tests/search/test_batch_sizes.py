@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.search.batches import MOST, batch_around, smallest_batch
+from pipeline.search.batch_sizes import MOST, batch_around, smallest_batch
 from pipeline.search.search import Search
 from pipeline.search.space import Space
 from tests.toy_search import FOUR, SAMPLERS, make, run, same
