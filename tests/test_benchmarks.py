@@ -86,6 +86,28 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            "changes",
+            [
+                *("--out", os.devnull, "--tables", "iris", "--rows", "90", "--settings"),
+                "accuracy, cosine, smoothing;smoothing, pieces if 1 SE ahead;smoothing, periodic",
+            ],
+            "better / worse",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "ensembles",
+            ["--out", os.devnull, "--tables", "iris,wine", "--rows", "90"],
+            "trials selected",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "pruning",
+            ["--rows", "120", "--seeds", "1", "--tables", "iris"],
+            "times without",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("startup", ["--runs", "1"], "together", marks=pytest.mark.slow),
+        pytest.param(
             "evidence",
             ["--seeds", "1", "--only", "interval"],
             "holds the true accuracy",

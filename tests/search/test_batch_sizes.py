@@ -69,11 +69,11 @@ def test_a_number_is_in_the_batch_around_it(sampler: str) -> None:
 
 
 def test_a_long_search_goes_on_in_the_middle_of_a_large_batch() -> None:
-    config = make(FOUR, sampler="tpe", trials=260)
+    config = make(FOUR, sampler="tpe", trials=150)
     whole = run(Search(config))
-    batch = batch_around(config, Space(config), 240)
+    batch = batch_around(config, Space(config), 140)
     assert len(batch) > 8
     some = [trial for trial in whole if trial.number < batch.start or trial.number % 3 == 0]
     assert same(run(Search(config, some[::-1])), whole)
-    longer = make(FOUR, sampler="tpe", trials=300)
-    assert same(run(Search(longer, whole))[:260], whole)
+    longer = make(FOUR, sampler="tpe", trials=170)
+    assert same(run(Search(longer, whole))[:150], whole)
