@@ -12,7 +12,6 @@ other. At the end it prints all that FILE holds.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import numpy as np
 import pandas as pd
 import public_tables
 import torch
-from setting import machine, show
+from setting import machine, record, recorded, show
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -240,8 +239,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the rows held out, and of models")
     arguments = parser.parse_args()
     print(machine(["torch", "scikit-learn", "numpy"]))
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = recorded(arguments.out)
     done = {(one["table"], one["model"], one["seed"]) for one in found}
     for model in arguments.models.split(","):
         for name in arguments.tables.split(","):
@@ -254,8 +252,7 @@ def main() -> None:
                 print(f"{model} is not installed")
                 break
             found.append(dict(zip(("table", "model", "seed"), key, strict=True)) | figures)
-            with arguments.out.open("a") as out:
-                out.write(json.dumps(found[-1]) + "\n")
+            record(arguments.out, found[-1])
     report(pd.DataFrame(found))
 
 

@@ -13,7 +13,6 @@ standard errors.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import public_tables
 import torch
 from changes import INNER, SMOOTHED, loss_of, nested, ranking, trained
 from defaults import Table
-from setting import machine, show
+from setting import machine, record, recorded, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -135,16 +134,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the folds and of what is drawn")
     arguments = parser.parse_args()
     print(machine(["torch", "scikit-learn", "numpy"]))
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = recorded(arguments.out)
     for name in arguments.tables.split(","):
         frame = public_tables.load(name)
         if frame is None or name in {one["table"] for one in found}:
             continue
         table = Table.of(frame, arguments.rows, arguments.seed)
         found.append({"table": name} | measure(table, arguments.seed))
-        with arguments.out.open("a") as out:
-            out.write(json.dumps(found[-1]) + "\n")
+        record(arguments.out, found[-1])
     report(pd.DataFrame(found))
 
 

@@ -11,7 +11,6 @@ already is not done again.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import public_tables
 import torch
 from defaults import Table
-from setting import machine, show
+from setting import machine, record, recorded, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -154,16 +153,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(machine(["torch", "scikit-learn", "numpy"]))
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = recorded(arguments.out)
     for name in arguments.tables.split(","):
         frame = public_tables.load(name)
         if frame is None or any(one["table"] == name for one in found):
             continue
         table = Table.of(frame, arguments.rows, arguments.seed)
         found.append({"table": name, "trials": measure(table, arguments.seed)})
-        with arguments.out.open("a") as out:
-            out.write(json.dumps(found[-1]) + "\n")
+        record(arguments.out, found[-1])
     report(found)
 
 

@@ -10,6 +10,7 @@ on what else the machine does.
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -355,7 +356,7 @@ def scenarios(
             cores = nodes * CORES
             config = configured(trials=count)
             of_tpe = len(batch_around(config, Space(config), count))
-            ahead = 1 - -5 * cores // 4 // MOST
+            ahead = 1 + math.ceil(1.25 * cores / MOST)
             ways: list[tuple[str, str, str, partial[Plan]]] = [
                 ("as it is", "tpe", "SQLite", partial(Plan, batch=of_tpe)),
                 ("as it is", "qmc", "SQLite", partial(Plan, batch=MOST)),

@@ -1,9 +1,10 @@
-"""What every benchmark needs: the machine in words, rows, Lightning's loop, and printed tables."""
+"""What every benchmark needs: the machine in words, rows, Lightning's loop, tables, kept figures."""
 
+import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,15 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for line in [head, rule, *rows]:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def recorded(path: Path) -> list[dict[str, Any]]:
+    """What `record` wrote to the file before; nothing where there is none."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def record(path: Path, figures: Mapping[str, Any]) -> None:
+    """Append a line of JSON, so that a program that is stopped goes on where it was."""
+    with path.open("a") as out:
+        out.write(json.dumps(figures) + "\n")
