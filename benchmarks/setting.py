@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine in words, rows, Lightning's loop, tables, kept figures."""
+"""What every benchmark needs: the machine, rows, Lightning's loop, tables and kept figures."""
 
 import json
 import os
